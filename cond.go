@@ -1,0 +1,465 @@
+package condvar
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Cond is a condition variable whose waits end with a context: a place for
+// goroutines to wait until something that a lock protects has changed.
+//
+// Cond{L: l} is ready to use, as is the result of [NewCond]. A Cond must not
+// be copied after first use; using a copy panics.
+//
+// In the terminology of the Go memory model, a call to [Cond.Notify],
+// [Cond.NotifyN] or [Cond.NotifyAll] “synchronizes before” the return of any
+// Wait that it wakes.
+//
+// Unlike [sync.Cond], a wait obeys a context, waiting can be one case of a
+// select statement ([Cond.Listen]), and notifications are exact: each wakes
+// the one waiter that has been in line longest, or says that there was none,
+// and a waiter that gives up never takes one with it. As with sync.Cond, they
+// are not remembered: for a signal that has to outlast the moment, use an
+// [Event] or a channel of size 1.
+type Cond struct {
+	// L is held while the condition is examined or changed. Any Locker will
+	// do, an RLocker included, and several Conds may share one. It must not
+	// be replaced while anybody waits.
+	L sync.Locker
+
+	// mu guards what follows. It is never held across a call into L or other
+	// foreign code, nor across anything that blocks. It is taken with lock.
+	mu sync.Mutex
+
+	// idle is c itself while nobody is parked, else nil. It changes under mu;
+	// Notify loads it without, as its early-out. That load pairs with the
+	// store of nil when a waiter parks, which is before the waiter unlocks L:
+	// a Notify that happens after the unlock sees it. Before first use idle
+	// is nil, and in a copy it is the original's address: both lead to lock.
+	idle atomic.Pointer[Cond]
+	self *Cond // the address at first use, to notice a copy
+
+	// The line, a ring around root in order of place. It holds those who are
+	// parked and, for they keep their place, those of WaitFor who are away to
+	// check their predicate. first is the first who is parked, or root.
+	root    waiter
+	first   *waiter
+	waiting int    // how many are parked
+	place   uint64 // the next place to give out
+
+	// Waiters for later waits, linked by next. None has a channel that was
+	// made in a testing/synctest bubble: outside it, that would be fatal.
+	free  *waiter
+	nfree int
+}
+
+// maxFree bounds what a Cond keeps for later waits: enough for a thousand to
+// wait without allocating, too little to matter after a crowd has left.
+const maxFree = 1024
+
+// A waiter is one call of Wait, WaitFor or Listen. A notifier commits itself
+// under mu, by making a parked waiter notified; it then sends one token. A
+// waiter that finds its context ended looks under mu whether it is parked
+// still. So the first event wins, ch has room for every token, and whoever
+// leaves while notified passes the notification on.
+type waiter struct {
+	next, prev *waiter         // in the line; guarded by Cond.mu, as is parked
+	wake       *waiter         // the next one whom the same call notifies
+	ch         chan struct{}   // of size 1, for the token
+	done       <-chan struct{} // of the context
+	place      uint64
+	parked     bool // waits in line
+	notified   bool // set with mu held, then the waiting goroutine's own: not spent yet
+	received   bool // the token was, so that ch is empty; the waiting goroutine's own
+	keep       bool // keeps its place in the line while it is not parked
+	eager      bool // the token is sent with mu held, for Listener.Stop
+	reuse      bool // made outside bubbles
+}
+
+// NewCond returns a new Cond with Locker l. It panics if l is nil.
+func NewCond(l sync.Locker) *Cond {
+	if l == nil {
+		panic("condvar: NewCond with a nil Locker")
+	}
+	return &Cond{L: l}
+}
+
+// Wait unlocks c.L, waits for a notification, and locks c.L again. The caller
+// must hold c.L, and holds it on every return.
+//
+// Wait returns nil only if it was notified. But others may have held c.L since
+// then, so wait in a loop, or use [Cond.WaitFor], which is that loop:
+//
+//	c.L.Lock()
+//	defer c.L.Unlock()
+//	for !condition() {
+//		if err := c.Wait(ctx); err != nil {
+//			return err
+//		}
+//	}
+//	... make use of condition ...
+//
+// The waiter joins the line, which is first in, first out, before c.L is
+// unlocked: every Notify after that reaches it.
+//
+// If ctx ends first, Wait returns an error for which [errors.Is] holds with
+// both ctx.Err() and [context.Cause](ctx); it is ctx.Err() itself if they are
+// equal. If ctx is done at the call, Wait returns that error without unlocking
+// c.L or joining the line.
+//
+// Whichever comes first counts. Once notified, Wait returns nil, even if ctx
+// ends before it has c.L again. Once ctx has ended, the waiter gets no
+// notification any more; it leaves the line as soon as it runs, before it
+// locks c.L. Locking c.L cannot be cancelled: while others hold c.L, Wait does
+// not return.
+//
+// If c.L.Unlock or c.L.Lock panics, Wait leaves no waiter behind, and a
+// notification that reached it goes to the next one.
+//
+// In the steady state Wait allocates nothing.
+func (c *Cond) Wait(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	w := c.join(ctx.Done(), false)
+	defer c.leave(w)
+	if !c.park(w) {
+		return contextError(ctx)
+	}
+	w.notified = false // spent
+	return nil
+}
+
+// WaitFor waits until pred returns true. The caller must hold c.L, and holds
+// it on every return and in every call of pred, which runs on the caller's
+// goroutine and must leave c.L alone.
+//
+// WaitFor calls pred first: if it is true, WaitFor returns nil without
+// unlocking c.L, even if ctx is done. Else it waits as [Cond.Wait] does, and
+// calls pred again after every notification. If pred is false then, the
+// notification is spent, and the waiter parks again at its old place in the
+// line. So where waiters wait for different things, a [Cond.Notify] may be
+// spent on the wrong one: use [Cond.NotifyAll], or a Cond for each thing.
+//
+// ctx is for the whole call. When it has ended, pred is called once more: an
+// error, the same as that of Wait, means that pred was false.
+//
+// If WaitFor has a notification that is not spent and leaves without success,
+// as ctx is done or pred panicked or called [runtime.Goexit], the notification
+// goes to the next in line.
+func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
+	if pred() {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	w := c.join(ctx.Done(), true)
+	defer c.leave(w)
+	for {
+		c.park(w)
+		if pred() {
+			w.notified = false // spent
+			return nil
+		}
+		if ctx.Err() != nil {
+			return contextError(ctx)
+		}
+		w.notified, w.received = false, false // spent
+		c.lock()
+		c.parkLocked(w)
+		c.mu.Unlock()
+	}
+}
+
+// Notify wakes the one who has been in line longest, and reports whether there
+// was one. It may be called with or without c.L held, and does not touch it.
+//
+// Those whose context has ended are passed over. The one who is woken has left
+// the line when Notify returns. If nobody waits, the notification is not
+// remembered, and the call costs one atomic load.
+func (c *Cond) Notify() bool {
+	return c.NotifyN(1) == 1
+}
+
+// NotifyN wakes the n who have been in line longest, or all if they are fewer,
+// and returns how many it woke. If n <= 0 it does nothing. All that is said of
+// [Cond.Notify] is true of NotifyN.
+func (c *Cond) NotifyN(n int) int {
+	if c.idle.Load() == c {
+		return 0
+	}
+	return c.notify(n)
+}
+
+// NotifyAll wakes everybody who is in line at one moment during the call, and
+// nobody who joins after it, and returns how many it woke. All else that is
+// said of [Cond.Notify] is true of NotifyAll.
+func (c *Cond) NotifyAll() int {
+	return c.NotifyN(math.MaxInt)
+}
+
+// Waiters returns how many are in line. Those of [Cond.Listen] count; those
+// who were notified do not.
+func (c *Cond) Waiters() int {
+	c.lock()
+	defer c.mu.Unlock()
+	return c.waiting
+}
+
+// A Listener is a place in the line of a [Cond], shaped like a [time.Timer].
+type Listener struct {
+	C <-chan struct{} // delivers one value when the Listener is notified
+
+	cond *Cond
+	w    waiter
+}
+
+// Listen joins the line and returns at once, so that waiting can be one case
+// of a select statement. It does not touch c.L, but should be called with c.L
+// held, after a look at the condition, lest a change be missed in between:
+//
+//	c.L.Lock()
+//	for !condition() {
+//		l := c.Listen()
+//		c.L.Unlock()
+//		select {
+//		case <-l.C:
+//		case <-other:
+//		}
+//		l.Stop()
+//		c.L.Lock()
+//	}
+//
+// A Listener is notified once. Call [Listener.Stop] on each: one that is left
+// in line takes a notification. Listen makes two allocations.
+func (c *Cond) Listen() *Listener {
+	ch := make(chan struct{}, 1)
+	l := &Listener{C: ch, cond: c, w: waiter{ch: ch, eager: true}}
+	c.lock()
+	c.appendLocked(&l.w)
+	c.mu.Unlock()
+	return l
+}
+
+// Stop leaves the line. It returns true if that prevents a notification, false
+// if the Listener has been notified or stopped already. A notification that
+// nobody has received from C by then goes to the next in line, and C stays
+// empty. It does no harm to call Stop twice, or after receiving.
+func (l *Listener) Stop() bool {
+	c, w := l.cond, &l.w
+	if c == nil {
+		panic("condvar: Stop of a Listener that does not come from Listen")
+	}
+	c.lock()
+	parked := w.parked
+	if parked {
+		c.unparkLocked(w)
+	}
+	c.mu.Unlock()
+	select {
+	case <-w.ch: // if there is a token, it was sent before mu was unlocked
+		c.Notify()
+	default:
+	}
+	return parked
+}
+
+// join puts a waiter at the end of the line. leave is its counterpart.
+func (c *Cond) join(done <-chan struct{}, keep bool) *waiter {
+	reuse := !inBubble()
+	c.lock()
+	defer c.mu.Unlock()
+	w := c.free
+	if reuse && w != nil {
+		c.free = w.next
+		c.nfree--
+	} else {
+		w = &waiter{ch: make(chan struct{}, 1), reuse: reuse}
+	}
+	w.done, w.keep = done, keep
+	c.appendLocked(w)
+	return w
+}
+
+// park unlocks L, sleeps until w is notified or its context ends, locks L, and
+// reports whether w was notified.
+func (c *Cond) park(w *waiter) bool {
+	c.L.Unlock()
+	if w.done == nil { // a plain receive is cheaper than a select
+		<-w.ch
+		w.received = true
+	} else {
+		select {
+		case <-w.ch:
+			w.received = true
+		case <-w.done:
+			c.cancel(w)
+		}
+	}
+	c.L.Lock()
+	return w.notified
+}
+
+// cancel takes w out of the line, unless a notifier has committed itself.
+func (c *Cond) cancel(w *waiter) {
+	c.lock()
+	if w.parked {
+		c.unparkLocked(w)
+	}
+	c.mu.Unlock()
+	if w.notified {
+		<-w.ch
+		w.received = true
+	}
+}
+
+// leave ends the wait of w, whatever ended it, and passes its notification on
+// unless it is spent.
+func (c *Cond) leave(w *waiter) {
+	c.lock()
+	if w.parked { // L.Unlock panicked
+		c.unparkLocked(w)
+	}
+	if w.keep {
+		w.unlink()
+	}
+	owed := w.notified
+	if owed && !w.received {
+		w.reuse = false // L.Unlock panicked, and the token is yet to come
+	}
+	if w.reuse && c.nfree < maxFree {
+		w.done, w.notified, w.received = nil, false, false
+		w.next, c.free = c.free, w
+		c.nfree++
+	}
+	c.mu.Unlock()
+	if owed {
+		c.Notify()
+	}
+}
+
+// notify commits to up to limit waiters in one critical section, which makes
+// NotifyAll atomic, and sends their tokens after it, lest they run into mu.
+func (c *Cond) notify(limit int) int {
+	var head waiter // of the list of those to send to
+	last, n := &head, 0
+	c.lock()
+	for n < limit && c.first != &c.root {
+		w := c.first
+		if ended(w.done) { // the context came first: w is about to leave
+			c.unparkLocked(w)
+			continue
+		}
+		c.unparkLocked(w)
+		w.notified = true
+		n++
+		if w.eager {
+			w.ch <- struct{}{}
+		} else {
+			last.wake, last = w, w
+		}
+	}
+	c.mu.Unlock()
+	for w := head.wake; w != nil; {
+		next := w.wake
+		w.wake = nil
+		w.ch <- struct{}{} // after which w may be in line again
+		w = next
+	}
+	return n
+}
+
+// lock locks mu, prepares c at first use, and panics if c is a copy.
+func (c *Cond) lock() {
+	c.mu.Lock()
+	switch c.self {
+	case c:
+	case nil:
+		c.self = c
+		c.root = waiter{next: &c.root, prev: &c.root, parked: true, place: math.MaxUint64}
+		c.first = &c.root
+		c.idle.Store(c)
+	default:
+		c.mu.Unlock()
+		panic("condvar: Cond is copied")
+	}
+}
+
+// appendLocked parks w at the end of the line.
+func (c *Cond) appendLocked(w *waiter) {
+	w.place = c.place
+	c.place++
+	w.prev, w.next = c.root.prev, &c.root
+	w.prev.next, w.next.prev = w, w
+	c.parkLocked(w)
+}
+
+// parkLocked parks w at the place it has in the line.
+func (c *Cond) parkLocked(w *waiter) {
+	w.parked = true
+	if w.place < c.first.place {
+		c.first = w
+	}
+	if c.waiting++; c.waiting == 1 {
+		c.idle.Store(nil)
+	}
+}
+
+// unparkLocked ends the parking of w, and takes it out of the line, unless it
+// keeps its place: then it stays until leave.
+func (c *Cond) unparkLocked(w *waiter) {
+	w.parked = false
+	for !c.first.parked { // only if it was w
+		c.first = c.first.next
+	}
+	if !w.keep {
+		w.unlink()
+	}
+	if c.waiting--; c.waiting == 0 {
+		c.idle.Store(c)
+	}
+}
+
+func (w *waiter) unlink() {
+	w.prev.next, w.next.prev = w.next, w.prev
+	w.next, w.prev = nil, nil // lest one who is gone keep others in memory
+}
+
+// ended reports whether the context whose Done channel is done has ended.
+func ended(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+// inBubble reports whether the caller is in a testing/synctest bubble. There
+// the time starts in 2000 and has no monotonic reading; each is sign enough.
+// A machine whose clock is wrong pays with allocations, and nothing worse.
+func inBubble() bool {
+	const in2026 = 1767225600
+	now := time.Now()
+	return now == now.Round(0) || now.Unix() < in2026
+}
+
+// contextError returns the error of a wait that was ended by ctx.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(err, cause) {
+		return err
+	}
+	return &causeError{err, cause}
+}
+
+// A causeError is the error of a context that has a cause of its own.
+type causeError struct{ err, cause error }
+
+func (e *causeError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
+func (e *causeError) Unwrap() []error { return []error{e.err, e.cause} }
