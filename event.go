@@ -1,0 +1,84 @@
+package condvar
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// An Event is a flag that goroutines can wait for: not set, or set, in which
+// case nobody waits. The zero value is not set. An Event must not be copied
+// after first use.
+//
+// In the terminology of the Go memory model, a call to [Event.Set]
+// “synchronizes before” the return of any Wait that returns nil because of it.
+//
+// An Event is right for what happens once, or seldom, and concerns everybody:
+// started, configuration loaded, shutting down. It is the wrong tool for “wait
+// until there is room”. Between the return of Wait and what the caller then
+// does, others return from Wait too, and all of them take the one free slot:
+//
+//	e.Wait(ctx) // tells five workers that a slot is free
+//	inUse++     // and five take it
+//
+// For that use [Cond.WaitFor], which checks and acts under one lock, or a
+// [CapacityResource]. Nor does an Event count: two Sets are one. To wake one
+// goroutine for each thing that happens, use a Cond or a channel.
+type Event struct {
+	// set changes under mu only, together with what happens in the line of
+	// cond, so that a Wait either sees the flag or is in line for the next
+	// Set. Wait and IsSet load it without mu; that load pairs with the store
+	// in Set, which is done anew by each Set for the sake of this pairing.
+	set  atomic.Bool
+	mu   sync.Mutex
+	cond Cond // with mu as L; made at the first Wait that has to wait
+}
+
+// Set sets the event and releases everybody who waits for it, even if Clear is
+// called before they have run. Setting a set event changes nothing. Set does
+// not block.
+func (e *Event) Set() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.set.Store(true)
+	e.cond.NotifyAll()
+}
+
+// Clear makes the event not set: Waits that begin after it wait. Those already
+// released by a Set stay released. Clearing an event that is not set changes
+// nothing. Clear does not block.
+func (e *Event) Clear() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.set.Store(false)
+}
+
+// IsSet reports whether the event is set, at the cost of an atomic load.
+func (e *Event) IsSet() bool { return e.set.Load() }
+
+// Wait waits until the event is set. On a set event it returns nil at once,
+// even if ctx is done, at the cost of an atomic load.
+//
+// If ctx ends before the event is set, Wait returns the same error as
+// [Cond.Wait]. Whichever comes first counts: Set and then cancel gives nil,
+// cancel and then Set gives the error. Wait does not look at the event again
+// once it is released, so Set followed by Clear releases all who wait.
+//
+// In the steady state Wait allocates nothing.
+func (e *Event) Wait(ctx context.Context) error {
+	if e.set.Load() {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.set.Load() {
+		return nil
+	}
+	if e.cond.L == nil {
+		e.cond.L = &e.mu
+	}
+	return e.cond.Wait(ctx)
+}
+
+// Waiters returns how many are waiting for the event.
+func (e *Event) Waiters() int { return e.cond.Waiters() }
