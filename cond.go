@@ -114,7 +114,7 @@ func NewCond(l sync.Locker) *Cond {
 // Whichever comes first counts. Once notified, Wait returns nil, even if ctx
 // ends before it has c.L again. Once ctx has ended, the waiter gets no
 // notification any more; it leaves the line as soon as it runs, before it
-// locks c.L. Locking c.L cannot be cancelled: while others hold c.L, Wait does
+// locks c.L. Locking c.L cannot be canceled: while others hold c.L, Wait does
 // not return.
 //
 // If c.L.Unlock or c.L.Lock panics, Wait leaves no waiter behind, and a
@@ -446,7 +446,7 @@ func ended(done <-chan struct{}) bool {
 func inBubble() bool {
 	const in2026 = 1767225600
 	now := time.Now()
-	return now == now.Round(0) || now.Unix() < in2026
+	return now == now.Round(0) || now.Unix() < in2026 //nolint:staticcheck // compares the representation
 }
 
 // contextError returns the error of a wait that was ended by ctx.

@@ -67,7 +67,7 @@ type CapacityResource struct {
 	free    *request  // for later waits, linked by next
 	nfree   int
 
-	drained Cond // signalled when a closed resource has nothing held any more
+	drained Cond // signaled when a closed resource has nothing held any more
 
 	waitCount, canceled int64
 	waitDuration        time.Duration
@@ -286,7 +286,7 @@ func (r *CapacityResource) Close() error {
 // nil. If ctx ends first it returns the error, as [Cond.Wait] does; the
 // resource stays closed. If nothing is held it returns nil even if ctx is done.
 func (r *CapacityResource) Drain(ctx context.Context) error {
-	r.Close()
+	_ = r.Close()
 	r.lock()
 	defer r.unlock()
 	return r.drained.WaitFor(ctx, func() bool { return r.held == 0 })
