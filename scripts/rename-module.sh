@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Gives the module another path, in every file that names it.
+#
+#   scripts/rename-module.sh github.com/you/condvar
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ $# -ne 1 ] || ! [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9._~/-]*[A-Za-z0-9]$ ]] || [[ $1 == *//* ]]; then
+	echo "usage: scripts/rename-module.sh NEWPATH   (such as github.com/you/condvar)" >&2
+	exit 2
+fi
+new=$1
+old=$(go list -m -f '{{.Path}}')
+if [ "$new" = "$old" ]; then
+	echo "the module is called $new already"
+	exit 0
+fi
+
+# The path must not match inside a longer one, such as other$old or ${old}x.
+pattern=$(printf '%s' "$old" | sed 's/[.]/\\./g')
+git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
+	[ -f "$file" ] || continue
+	if grep -Iq "$pattern" "$file"; then
+		sed -E -i.bak "s#(^|[^A-Za-z0-9._/-])$pattern(\$|[^A-Za-z0-9_-])#\1$new\2#g" "$file"
+		rm "$file.bak"
+		echo "$file"
+	fi
+done
+# Imports are sorted by path, so the order may have changed.
+git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -w
+go vet ./...
+echo "the module is called $new now; run scripts/check.sh"
