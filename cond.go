@@ -13,7 +13,7 @@ import (
 // goroutines to wait until something that a lock protects has changed.
 //
 // Cond{L: l} is ready to use, as is the result of [NewCond]. A Cond must not
-// be copied after first use; using a copy panics.
+// be copied after first use; waiting on a copy or notifying it panics.
 //
 // In the terminology of the Go memory model, a call to [Cond.Notify],
 // [Cond.NotifyN] or [Cond.NotifyAll] “synchronizes before” the return of any
@@ -35,17 +35,18 @@ type Cond struct {
 	// foreign code, nor across anything that blocks. It is taken with lock.
 	mu sync.Mutex
 
-	// idle is c itself while nobody is parked, else nil. It changes under mu;
-	// Notify loads it without, as its early-out. That load pairs with the
-	// store of nil when a waiter parks, which is before the waiter unlocks L:
-	// a Notify that happens after the unlock sees it. Before first use idle
-	// is nil, and in a copy it is the original's address: both lead to lock.
+	// idle lets Notify find out without mu that nobody waits. It is
+	//	c    if c has been used and nobody is parked,
+	//	nil  if somebody is parked, or c has not been used yet,
+	// and anything else in a copy. It changes under mu. The load in notify
+	// pairs with the store of nil when a waiter parks, which is before the
+	// waiter unlocks L: a Notify that happens after the unlock sees it.
 	idle atomic.Pointer[Cond]
-	self *Cond // the address at first use, to notice a copy
+	self *Cond // c once it has been used, else nil; something else in a copy
 
-	// The line, a ring around root in order of place. It holds those who are
-	// parked and, for they keep their place, those of WaitFor who are away to
-	// check their predicate. first is the first who is parked, or root.
+	// The line, a ring around root in order of place. In it are those who are
+	// parked and those of WaitFor who are away to check their predicate, so
+	// that they keep their place. first is the first who is parked, or root.
 	root    waiter
 	first   *waiter
 	waiting int    // how many are parked
@@ -57,27 +58,36 @@ type Cond struct {
 	nfree int
 }
 
-// maxFree bounds what a Cond keeps for later waits: enough for a thousand to
-// wait without allocating, too little to matter after a crowd has left.
+// maxFree bounds how many waiters a Cond keeps for later waits, 176 bytes each,
+// and a CapacityResource requests: enough for a thousand callers to wait time
+// and again without allocating.
 const maxFree = 1024
 
-// A waiter is one call of Wait, WaitFor or Listen. A notifier commits itself
-// under mu, by making a parked waiter notified; it then sends one token. A
-// waiter that finds its context ended looks under mu whether it is parked
-// still. So the first event wins, ch has room for every token, and whoever
-// leaves while notified passes the notification on.
+// A waiter is one call of Wait, WaitFor or Listen:
+//
+//	parked, in line -> notified -> its notification is spent
+//	      |   ^             |
+//	      |   +-------------+ WaitFor, if its predicate is false
+//	      +-> its context ended
+//
+// A notifier commits itself under mu, by making a parked waiter notified, and
+// then sends one token. A waiter that finds its context ended looks under mu
+// whether it is parked still. So the first event wins, and ch has room for
+// every token. To return nil, or to park again, is to spend the notification.
+// Whoever leaves with one that is not spent passes it on; but those of
+// NotifyAll need not be, as everybody who was in line has one.
 type waiter struct {
 	next, prev *waiter         // in the line; guarded by Cond.mu, as is parked
 	wake       *waiter         // the next one whom the same call notifies
 	ch         chan struct{}   // of size 1, for the token
 	done       <-chan struct{} // of the context
 	place      uint64
-	parked     bool // waits in line
-	notified   bool // set with mu held, then the waiting goroutine's own: not spent yet
-	received   bool // the token was, so that ch is empty; the waiting goroutine's own
-	keep       bool // keeps its place in the line while it is not parked
+	parked     bool
+	notified   bool // and not spent; set with mu held, then the waiter's own
+	broadcast  bool // the notification is of NotifyAll; as notified
+	keep       bool // in the line until leave, so that it keeps its place
 	eager      bool // the token is sent with mu held, for Listener.Stop
-	reuse      bool // made outside bubbles
+	reuse      bool // ch is empty and was made outside bubbles
 }
 
 // NewCond returns a new Cond with Locker l. It panics if l is nil.
@@ -122,16 +132,21 @@ func NewCond(l sync.Locker) *Cond {
 //
 // In the steady state Wait allocates nothing.
 func (c *Cond) Wait(ctx context.Context) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || !c.wait(ctx.Done()) {
 		return contextError(ctx)
 	}
-	w := c.join(ctx.Done(), false)
-	defer c.leave(w)
-	if !c.park(w) {
-		return contextError(ctx)
-	}
-	w.notified = false // spent
 	return nil
+}
+
+// wait is Wait, but for the context's methods. It reports whether it was
+// notified.
+func (c *Cond) wait(done <-chan struct{}) bool {
+	w := c.join(done, false, !inBubble(time.Now()))
+	defer c.leave(w)
+	c.park(w)
+	ok := w.notified
+	w.notified = false // spent
+	return ok
 }
 
 // WaitFor waits until pred returns true. The caller must hold c.L, and holds
@@ -155,21 +170,27 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	if pred() {
 		return nil
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || !c.waitFor(ctx.Done(), pred, !inBubble(time.Now())) {
 		return contextError(ctx)
 	}
-	w := c.join(ctx.Done(), true)
+	return nil
+}
+
+// waitFor is WaitFor, but for the context's methods and the first look at
+// pred. It reports whether pred came true. See join for reuse.
+func (c *Cond) waitFor(done <-chan struct{}, pred func() bool, reuse bool) bool {
+	w := c.join(done, true, reuse)
 	defer c.leave(w)
 	for {
 		c.park(w)
 		if pred() {
 			w.notified = false // spent
-			return nil
+			return true
 		}
-		if ctx.Err() != nil {
-			return contextError(ctx)
+		if ended(done) {
+			return false
 		}
-		w.notified, w.received = false, false // spent
+		w.notified = false // spent
 		c.lock()
 		c.parkLocked(w)
 		c.mu.Unlock()
@@ -183,24 +204,22 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 // the line when Notify returns. If nobody waits, the notification is not
 // remembered, and the call costs one atomic load.
 func (c *Cond) Notify() bool {
-	return c.NotifyN(1) == 1
+	return c.notify(1, false) == 1
 }
 
 // NotifyN wakes the n who have been in line longest, or all if they are fewer,
 // and returns how many it woke. If n <= 0 it does nothing. All that is said of
 // [Cond.Notify] is true of NotifyN.
 func (c *Cond) NotifyN(n int) int {
-	if c.idle.Load() == c {
-		return 0
-	}
-	return c.notify(n)
+	return c.notify(n, false)
 }
 
 // NotifyAll wakes everybody who is in line at one moment during the call, and
-// nobody who joins after it, and returns how many it woke. All else that is
-// said of [Cond.Notify] is true of NotifyAll.
+// nobody who joins after it, and returns how many it woke. So a notification
+// of NotifyAll is not passed on by a waiter that leaves without having spent
+// it. All else that is said of [Cond.Notify] is true of NotifyAll.
 func (c *Cond) NotifyAll() int {
-	return c.NotifyN(math.MaxInt)
+	return c.notify(math.MaxInt, true)
 }
 
 // Waiters returns how many are in line. Those of [Cond.Listen] count; those
@@ -216,7 +235,7 @@ type Listener struct {
 	C <-chan struct{} // delivers one value when the Listener is notified
 
 	cond *Cond
-	w    waiter
+	w    *waiter
 }
 
 // Listen joins the line and returns at once, so that waiting can be one case
@@ -236,22 +255,29 @@ type Listener struct {
 //	}
 //
 // A Listener is notified once. Call [Listener.Stop] on each: one that is left
-// in line takes a notification. Listen makes two allocations.
+// in line takes a notification, and one that is left there by a
+// testing/synctest bubble must not be notified outside it. Listen makes two
+// allocations.
 func (c *Cond) Listen() *Listener {
-	ch := make(chan struct{}, 1)
-	l := &Listener{C: ch, cond: c, w: waiter{ch: ch, eager: true}}
+	var l struct { // to make one allocation of it
+		Listener
+		waiter
+	}
+	l.ch, l.eager = make(chan struct{}, 1), true
+	l.Listener = Listener{C: l.ch, cond: c, w: &l.waiter}
 	c.lock()
-	c.appendLocked(&l.w)
+	c.appendLocked(l.w)
 	c.mu.Unlock()
-	return l
+	return &l.Listener
 }
 
 // Stop leaves the line. It returns true if that prevents a notification, false
 // if the Listener has been notified or stopped already. A notification that
-// nobody has received from C by then goes to the next in line, and C stays
-// empty. It does no harm to call Stop twice, or after receiving.
+// nobody has received from C by then goes to the next in line, unless it is of
+// NotifyAll, and C stays empty. It does no harm to call Stop twice, or after
+// receiving.
 func (l *Listener) Stop() bool {
-	c, w := l.cond, &l.w
+	c, w := l.cond, l.w
 	if c == nil {
 		panic("condvar: Stop of a Listener that does not come from Listen")
 	}
@@ -263,15 +289,17 @@ func (l *Listener) Stop() bool {
 	c.mu.Unlock()
 	select {
 	case <-w.ch: // if there is a token, it was sent before mu was unlocked
-		c.Notify()
+		if !w.broadcast {
+			c.Notify()
+		}
 	default:
 	}
 	return parked
 }
 
-// join puts a waiter at the end of the line. leave is its counterpart.
-func (c *Cond) join(done <-chan struct{}, keep bool) *waiter {
-	reuse := !inBubble()
+// join puts a waiter at the end of the line. leave is its counterpart. reuse
+// says that the caller is not in a bubble.
+func (c *Cond) join(done <-chan struct{}, keep, reuse bool) *waiter {
 	c.lock()
 	defer c.mu.Unlock()
 	w := c.free
@@ -286,23 +314,22 @@ func (c *Cond) join(done <-chan struct{}, keep bool) *waiter {
 	return w
 }
 
-// park unlocks L, sleeps until w is notified or its context ends, locks L, and
-// reports whether w was notified.
-func (c *Cond) park(w *waiter) bool {
+// park unlocks L, sleeps until w is notified or its context ends, and locks L.
+func (c *Cond) park(w *waiter) {
+	reuse := w.reuse
+	w.reuse = false // should L.Unlock panic, a token may lie in ch for ever
 	c.L.Unlock()
 	if w.done == nil { // a plain receive is cheaper than a select
 		<-w.ch
-		w.received = true
 	} else {
 		select {
 		case <-w.ch:
-			w.received = true
 		case <-w.done:
 			c.cancel(w)
 		}
 	}
+	w.reuse = reuse
 	c.L.Lock()
-	return w.notified
 }
 
 // cancel takes w out of the line, unless a notifier has committed itself.
@@ -314,7 +341,6 @@ func (c *Cond) cancel(w *waiter) {
 	c.mu.Unlock()
 	if w.notified {
 		<-w.ch
-		w.received = true
 	}
 }
 
@@ -328,44 +354,49 @@ func (c *Cond) leave(w *waiter) {
 	if w.keep {
 		w.unlink()
 	}
-	owed := w.notified
-	if owed && !w.received {
-		w.reuse = false // L.Unlock panicked, and the token is yet to come
-	}
+	pass := w.notified && !w.broadcast
 	if w.reuse && c.nfree < maxFree {
-		w.done, w.notified, w.received = nil, false, false
+		w.done, w.notified = nil, false
 		w.next, c.free = c.free, w
 		c.nfree++
 	}
 	c.mu.Unlock()
-	if owed {
+	if pass {
 		c.Notify()
 	}
 }
 
-// notify commits to up to limit waiters in one critical section, which makes
-// NotifyAll atomic, and sends their tokens after it, lest they run into mu.
-func (c *Cond) notify(limit int) int {
-	var head waiter // of the list of those to send to
-	last, n := &head, 0
+// notify is the three of them. broadcast says that it is NotifyAll.
+func (c *Cond) notify(limit int, broadcast bool) int {
+	if c.idle.Load() == c {
+		return 0
+	}
+	return c.notifySlow(limit, broadcast)
+}
+
+// notifySlow commits to up to limit waiters in one critical section, which
+// makes NotifyAll atomic, and sends their tokens after it, lest the woken run
+// into mu.
+func (c *Cond) notifySlow(limit int, broadcast bool) int {
+	var wake *waiter // those to send to
+	last, n := &wake, 0
 	c.lock()
-	for n < limit && c.first != &c.root {
+	for n < limit && c.waiting > 0 {
 		w := c.first
+		c.unparkLocked(w)
 		if ended(w.done) { // the context came first: w is about to leave
-			c.unparkLocked(w)
 			continue
 		}
-		c.unparkLocked(w)
-		w.notified = true
+		w.notified, w.broadcast = true, broadcast
 		n++
 		if w.eager {
 			w.ch <- struct{}{}
 		} else {
-			last.wake, last = w, w
+			*last, last = w, &w.wake
 		}
 	}
 	c.mu.Unlock()
-	for w := head.wake; w != nil; {
+	for w := wake; w != nil; {
 		next := w.wake
 		w.wake = nil
 		w.ch <- struct{}{} // after which w may be in line again
@@ -411,7 +442,8 @@ func (c *Cond) parkLocked(w *waiter) {
 }
 
 // unparkLocked ends the parking of w, and takes it out of the line, unless it
-// keeps its place: then it stays until leave.
+// keeps its place. To find the next who is parked, it passes over those who
+// are away: as a rule few, for they are awake.
 func (c *Cond) unparkLocked(w *waiter) {
 	w.parked = false
 	for !c.first.parked { // only if it was w
@@ -440,19 +472,22 @@ func ended(done <-chan struct{}) bool {
 	}
 }
 
-// inBubble reports whether the caller is in a testing/synctest bubble. There
-// the time starts in 2000 and has no monotonic reading; each is sign enough.
-// A machine whose clock is wrong pays with allocations, and nothing worse.
-func inBubble() bool {
+// inBubble reports whether now was read in a testing/synctest bubble. There,
+// times have no monotonic reading, as the runtime drops it; and the clock
+// starts in 2000, as is documented. Either is taken as a sign. A machine whose
+// clock is wrong pays with allocations, and nothing worse.
+func inBubble(now time.Time) bool {
 	const in2026 = 1767225600
-	now := time.Now()
 	return now == now.Round(0) || now.Unix() < in2026 //nolint:staticcheck // compares the representation
 }
 
 // contextError returns the error of a wait that was ended by ctx.
 func contextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(err, cause) {
+	switch {
+	case err == nil: // a broken Context, whose Done is closed
+		return context.Canceled
+	case errors.Is(err, cause):
 		return err
 	}
 	return &causeError{err, cause}

@@ -29,7 +29,7 @@
 // ctx.Err() and [context.Cause](ctx). A context that is done at the call makes
 // Wait and Acquire fail at once; but WaitFor looks at its predicate first, and
 // a set Event is set. The locker of a Cond is held on every return, so a
-// cancelled Wait returns only when it has got the lock back.
+// canceled Wait returns only when it has got the lock back.
 //
 // # Fairness
 //

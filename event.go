@@ -6,9 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// An Event is a flag that goroutines can wait for: not set, or set, in which
-// case nobody waits. The zero value is not set. An Event must not be copied
-// after first use.
+// An Event is a flag that goroutines can wait for. It is set or not; the zero
+// value is not. An Event must not be copied after first use.
 //
 // In the terminology of the Go memory model, a call to [Event.Set]
 // “synchronizes before” the return of any Wait that returns nil because of it.
@@ -66,18 +65,21 @@ func (e *Event) IsSet() bool { return e.set.Load() }
 //
 // In the steady state Wait allocates nothing.
 func (e *Event) Wait(ctx context.Context) error {
-	if e.set.Load() {
+	if e.set.Load() || e.wait(ctx.Done()) {
 		return nil
 	}
+	return contextError(ctx)
+}
+
+// wait is Wait without the context's methods, which are foreign code and must
+// not run with mu held. It reports whether the event was set.
+func (e *Event) wait(done <-chan struct{}) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.set.Load() {
-		return nil
-	}
 	if e.cond.L == nil {
 		e.cond.L = &e.mu
 	}
-	return e.cond.Wait(ctx)
+	return e.set.Load() || !ended(done) && e.cond.wait(done)
 }
 
 // Waiters returns how many are waiting for the event.

@@ -92,10 +92,12 @@ type request struct {
 	n          int64
 	since      time.Time
 	done       <-chan struct{}
-	inLine     bool
 	err        error // why it was turned away
 	cond       Cond  // for its caller alone; L is the resource's lock
+	reuse      bool  // made outside of testing/synctest bubbles
 }
+
+func (q *request) inLine() bool { return q.next != nil }
 
 // An Option is an option of [NewCapacityResource].
 type Option func(*CapacityResource)
@@ -147,37 +149,39 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	if took, _ := r.take(n); took {
 		return nil
 	}
-	return r.acquireSlow(ctx, n)
+	ok, err := r.acquireSlow(ctx.Done(), n)
+	if !ok && err == nil {
+		err = contextError(ctx)
+	}
+	return err
 }
 
-func (r *CapacityResource) acquireSlow(ctx context.Context, n int64) error {
-	done := ctx.Done()
+// acquireSlow is AcquireN with the books in hand. It fails without an error if
+// the context ended, whose methods, being foreign code, must not run under mu.
+func (r *CapacityResource) acquireSlow(done <-chan struct{}, n int64) (ok bool, err error) {
 	r.lock()
 	defer r.unlock()
 	switch {
+	case ended(done): // while this call waited for mu
+		return false, nil
 	case r.closed:
-		return ErrClosed
+		return false, ErrClosed
 	case r.tooLargeLocked(n):
-		return ErrTooLarge
+		return false, ErrTooLarge
 	case r.enterLocked(n):
-		return nil
+		return true, nil
 	}
 	q := r.joinLocked(n, done)
 	defer r.leaveLocked(q)
-	err := q.cond.WaitFor(ctx, func() bool {
-		return !q.inLine || q == r.root.next && r.fitsLocked(n)
-	})
-	switch {
-	case err != nil:
-		return err
-	case q.err != nil:
-		return q.err
-	case ctx.Err() != nil: // WaitFor prefers room to the context
-		return contextError(ctx)
+	q.cond.waitFor(done, func() bool {
+		return !q.inLine() || q == r.root.next && r.fitsLocked(n)
+	}, q.reuse)
+	if !q.inLine() || ended(done) { // waitFor prefers room to the context
+		return false, q.err
 	}
 	r.removeLocked(q)
 	r.held += n
-	return nil
+	return true, nil
 }
 
 // TryAcquire is [CapacityResource.TryAcquireN] with n = 1.
@@ -216,7 +220,7 @@ func (r *CapacityResource) ReleaseN(n int64) {
 	}
 	r.held -= n
 	if n > 0 {
-		r.losePatienceLocked()
+		r.starving = r.starving || r.impatientLocked()
 	}
 	if r.closed && r.held == 0 {
 		r.drained.NotifyAll()
@@ -263,7 +267,7 @@ func (r *CapacityResource) Resize(capacity int64) {
 		q = next
 	}
 	if grown {
-		r.losePatienceLocked()
+		r.starving = r.starving || r.impatientLocked()
 	}
 }
 
@@ -287,9 +291,17 @@ func (r *CapacityResource) Close() error {
 // resource stays closed. If nothing is held it returns nil even if ctx is done.
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
+	if !r.drain(ctx.Done()) {
+		return contextError(ctx)
+	}
+	return nil
+}
+
+func (r *CapacityResource) drain(done <-chan struct{}) bool {
 	r.lock()
 	defer r.unlock()
-	return r.drained.WaitFor(ctx, func() bool { return r.held == 0 })
+	isDrained := func() bool { return r.held == 0 }
+	return isDrained() || !ended(done) && r.drained.waitFor(done, isDrained, !inBubble(time.Now()))
 }
 
 // Stats is a snapshot of a [CapacityResource], all of one moment.
@@ -320,7 +332,7 @@ func (r *CapacityResource) Stats() Stats {
 		s.WaitingN = int64(r.wanted[1])
 	}
 	if r.waiting > 0 {
-		s.OldestWait = time.Since(r.root.next.since)
+		s.OldestWait = r.root.next.waited()
 	}
 	return s
 }
@@ -414,28 +426,29 @@ func (r *CapacityResource) enterLocked(n int64) bool {
 	return ok
 }
 
-// losePatienceLocked is called when permits come in: it ends overtaking if the
-// head has waited too long.
-func (r *CapacityResource) losePatienceLocked() {
-	r.starving = r.starving || r.impatientLocked()
+// impatientLocked reports whether the head has waited too long. If so when
+// permits come in, the head is starving from then on.
+func (r *CapacityResource) impatientLocked() bool {
+	return !r.fifo && r.waiting > 0 && r.root.next.waited() >= patience
 }
 
-func (r *CapacityResource) impatientLocked() bool {
-	return !r.fifo && r.waiting > 0 && time.Since(r.root.next.since) >= patience
-}
+// waited returns how long q has been waiting. It is not negative, not even if
+// q waits outside of a testing/synctest bubble and it is called inside.
+func (q *request) waited() time.Duration { return max(0, time.Since(q.since)) }
 
 // joinLocked puts a request at the end of the line. Its counterpart is
 // leaveLocked.
 func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *request {
-	q := r.free
-	if q != nil {
+	now := time.Now()
+	reuse, q := !inBubble(now), r.free
+	if reuse && q != nil {
 		r.free = q.next
 		r.nfree--
 	} else {
-		q = &request{}
+		q = &request{reuse: reuse}
 		q.cond.L = (*locker)(r)
 	}
-	q.n, q.done, q.since, q.inLine = n, done, time.Now(), true
+	q.n, q.done, q.since = n, done, now
 	q.prev, q.next = r.root.prev, &r.root
 	q.prev.next, q.next.prev = q, q
 	r.waiting++
@@ -446,11 +459,11 @@ func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *request {
 // leaveLocked ends the call that waited as q. If q is in line still, its context
 // has ended, or something panicked.
 func (r *CapacityResource) leaveLocked(q *request) {
-	if q.inLine {
+	if q.inLine() {
 		r.canceled++
 		r.removeLocked(q)
 	}
-	if r.nfree < maxFree {
+	if q.reuse && r.nfree < maxFree {
 		q.done, q.err = nil, nil
 		q.next, r.free = r.free, q
 		r.nfree++
@@ -472,14 +485,12 @@ func (r *CapacityResource) turnAwayLocked(q *request, err error) {
 // removeLocked takes q out of the line and counts its wait.
 func (r *CapacityResource) removeLocked(q *request) {
 	q.prev.next, q.next.prev = q.next, q.prev
-	q.next, q.prev, q.inLine = nil, nil, false
+	q.next, q.prev = nil, nil
 	r.waiting--
 	r.addWantedLocked(-q.n)
 	r.waitCount++
-	r.waitDuration += min(time.Since(q.since), math.MaxInt64-r.waitDuration)
-	if r.starving {
-		r.starving = r.impatientLocked()
-	}
+	r.waitDuration += min(q.waited(), math.MaxInt64-r.waitDuration)
+	r.starving = r.starving && r.impatientLocked()
 }
 
 // addWantedLocked adds n, which may be negative, to what those in line want.
