@@ -1,0 +1,693 @@
+package condvar_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/condvar"
+)
+
+func Example() {
+	var mu sync.Mutex
+	loaded := condvar.NewCond(&mu)
+	config := "" // guarded by mu
+
+	go func() {
+		mu.Lock()
+		defer mu.Unlock()
+		config = "v1"
+		loaded.NotifyAll()
+	}()
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	mu.Lock()
+	defer mu.Unlock()
+	if err := loaded.WaitFor(ctx, func() bool { return config != "" }); err != nil {
+		fmt.Println("no configuration:", err)
+		return
+	}
+	fmt.Println("configuration", config) // mu is held: it cannot have changed
+
+	// Output: configuration v1
+}
+
+// A Queue passes items on, first in, first out, and holds a limited number.
+type Queue struct {
+	mu       sync.Mutex
+	notFull  *condvar.Cond // both with mu as L
+	notEmpty *condvar.Cond
+	items    []string
+	limit    int
+}
+
+// NewQueue returns an empty queue that holds up to limit items.
+func NewQueue(limit int) *Queue {
+	q := &Queue{limit: limit}
+	q.notFull, q.notEmpty = condvar.NewCond(&q.mu), condvar.NewCond(&q.mu)
+	return q
+}
+
+// Put adds item, and waits while the queue is full.
+func (q *Queue) Put(ctx context.Context, item string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.notFull.WaitFor(ctx, func() bool { return len(q.items) < q.limit }); err != nil {
+		return err
+	}
+	q.items = append(q.items, item)
+	q.notEmpty.Notify()
+	return nil
+}
+
+// Get takes the oldest item out, and waits while the queue is empty.
+func (q *Queue) Get(ctx context.Context) (string, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.notEmpty.WaitFor(ctx, func() bool { return len(q.items) > 0 }); err != nil {
+		return "", err
+	}
+	item := q.items[0]
+	q.items = q.items[1:]
+	q.notFull.Notify()
+	return item, nil
+}
+
+// A bounded queue. It has a Cond for each of the two things that are waited
+// for, so that everybody in a line waits for the same. Then Notify is enough:
+// one item is of use to one consumer, and any of them will do.
+func ExampleCond_WaitFor() {
+	q := NewQueue(2)
+	g, ctx := errgroup.WithContext(context.Background())
+	g.Go(func() error {
+		for i := range 5 {
+			if err := q.Put(ctx, fmt.Sprint("job ", i)); err != nil {
+				return fmt.Errorf("put: %w", err)
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for range 5 {
+			job, err := q.Get(ctx)
+			if err != nil {
+				return fmt.Errorf("get: %w", err)
+			}
+			fmt.Println(job)
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		fmt.Println(err)
+	}
+
+	// Output:
+	// job 0
+	// job 1
+	// job 2
+	// job 3
+	// job 4
+}
+
+// A wait that ends with its deadline. The lock is held then too, so that what
+// has come so far can be used.
+func ExampleCond_Wait_deadline() {
+	var mu sync.Mutex
+	changed := condvar.NewCond(&mu)
+	replies, quorum := 1, 2 // guarded by mu; the second replica is down
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+
+	mu.Lock()
+	defer mu.Unlock()
+	for replies < quorum {
+		err := changed.Wait(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			fmt.Printf("%d of %d replies: %v\n", replies, quorum, err)
+			return
+		}
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	fmt.Println("quorum")
+
+	// Output: 1 of 2 replies: context deadline exceeded
+}
+
+// A wait as one case of a select statement: for a job, or for shutdown.
+func ExampleCond_Listen() {
+	var mu sync.Mutex
+	added := condvar.NewCond(&mu)
+	var jobs []string // guarded by mu
+	shutdown := make(chan struct{})
+
+	next := func() (job string, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		for len(jobs) == 0 {
+			l := added.Listen() // before mu is unlocked: no job can be missed
+			mu.Unlock()
+			select {
+			case <-l.C:
+				ok = true
+			case <-shutdown:
+				ok = false
+			}
+			l.Stop() // hands a notification on that was not received
+			mu.Lock()
+			if !ok {
+				return "", false
+			}
+		}
+		job, jobs = jobs[0], jobs[1:]
+		return job, true
+	}
+
+	go func() {
+		mu.Lock()
+		defer mu.Unlock()
+		jobs = append(jobs, "resize image")
+		added.Notify()
+	}()
+	if job, ok := next(); ok {
+		fmt.Println(job)
+	}
+	close(shutdown)
+	if _, ok := next(); !ok {
+		fmt.Println("shut down")
+	}
+
+	// Output:
+	// resize image
+	// shut down
+}
+
+// Followers of a log wait on one Cond, each for an index of its own. Notify
+// would be spent on the one that has waited longest, whether or not its index
+// has been reached; NotifyAll lets each of them check.
+func ExampleCond_NotifyAll() {
+	var mu sync.Mutex
+	advanced := condvar.NewCond(&mu)
+	committed := 0 // guarded by mu
+
+	g, ctx := errgroup.WithContext(context.Background())
+	for _, index := range []int{30, 20, 10} {
+		g.Go(func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			err := advanced.WaitFor(ctx, func() bool { return committed >= index })
+			if err != nil {
+				return fmt.Errorf("index %d: %w", index, err)
+			}
+			return nil
+		})
+	}
+	for range 30 {
+		mu.Lock()
+		committed++
+		advanced.NotifyAll()
+		mu.Unlock()
+	}
+	if err := g.Wait(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("everybody has caught up")
+
+	// Output: everybody has caught up
+}
+
+// A start gate: requests that come early wait until the service is ready.
+func ExampleEvent() {
+	var ready condvar.Event
+	var prices map[string]int // written before Set, read after Wait: no lock
+
+	g, ctx := errgroup.WithContext(context.Background())
+	totals := make([]int, 3)
+	for i := range totals {
+		g.Go(func() error {
+			if err := ready.Wait(ctx); err != nil {
+				return fmt.Errorf("not ready: %w", err)
+			}
+			totals[i] = prices["apple"] * (i + 1)
+			return nil
+		})
+	}
+
+	prices = map[string]int{"apple": 2}
+	ready.Set() // releases those who wait, and lets all others pass
+
+	if err := g.Wait(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(totals)
+
+	// Output: [2 4 6]
+}
+
+// Five workers share two slots. To wait for a flag “a slot is free” and then
+// count oneself in would let in all who saw the flag; Acquire checks and
+// counts in one step.
+func ExampleCapacityResource_Acquire() {
+	slots := condvar.NewCapacityResource(2)
+	var held, excess, turns atomic.Int64
+
+	g, ctx := errgroup.WithContext(context.Background())
+	for range 5 {
+		g.Go(func() error {
+			for range 100 {
+				if err := slots.Acquire(ctx); err != nil {
+					return fmt.Errorf("waiting for a slot: %w", err)
+				}
+				if held.Add(1) > 2 {
+					excess.Add(1)
+				}
+				runtime.Gosched() // the work; others get the chance to intrude
+				turns.Add(1)
+				held.Add(-1)
+				slots.Release()
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("turns:", turns.Load())
+	fmt.Println("never more than 2 held:", excess.Load() == 0)
+
+	// Output:
+	// turns: 500
+	// never more than 2 held: true
+}
+
+// A budget of memory, in bytes, for images that are decoded at the same time.
+func ExampleCapacityResource_AcquireN() {
+	const MiB = 1 << 20
+	memory := condvar.NewCapacityResource(64 * MiB)
+	var decoded atomic.Int64
+
+	decode := func(ctx context.Context, size int64) error {
+		if err := memory.AcquireN(ctx, size); err != nil {
+			return err
+		}
+		defer memory.ReleaseN(size) // as many as were acquired
+		decoded.Add(size)
+		return nil
+	}
+
+	g, ctx := errgroup.WithContext(context.Background())
+	for _, size := range []int64{40 * MiB, 10 * MiB, 100 * MiB, 60 * MiB} {
+		g.Go(func() error {
+			err := decode(ctx, size)
+			if errors.Is(err, condvar.ErrTooLarge) { // it could never fit: skip it
+				fmt.Printf("skipped %d MiB: %v\n", size/MiB, err)
+				return nil
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("decoded %d MiB\n", decoded.Load()/MiB)
+
+	// Output:
+	// skipped 100 MiB: condvar: request exceeds the capacity
+	// decoded 110 MiB
+}
+
+// Do puts the permit back whatever becomes of the function, even a panic.
+func ExampleCapacityResource_Do() {
+	connections := condvar.NewCapacityResource(3)
+
+	err := connections.Do(context.Background(), func(ctx context.Context) error {
+		fmt.Println(connections)
+		return errors.New("query failed")
+	})
+	fmt.Println(err)
+	fmt.Println(connections)
+
+	// Output:
+	// 1/3 in use, 0 waiting
+	// query failed
+	// 0/3 in use, 0 waiting
+}
+
+// The capacity changes while the resource is in use; 0 is a pause.
+func ExampleCapacityResource_Resize() {
+	workers := condvar.NewCapacityResource(1)
+	fmt.Println(workers.TryAcquire(), workers.TryAcquire())
+
+	workers.Resize(2) // the load grows
+	fmt.Println(workers.TryAcquire(), workers)
+
+	workers.Resize(0) // maintenance: those at work carry on, nobody is admitted
+	workers.Release()
+	fmt.Println(workers.TryAcquire(), workers)
+
+	admitted := make(chan error, 1)
+	go func() { admitted <- workers.Acquire(context.Background()) }()
+	workers.Resize(2) // the pause ends, for those who waited too
+	if err := <-admitted; err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(workers)
+
+	// Output:
+	// true false
+	// true 2/2 in use, 0 waiting
+	// false 1/0 in use, 0 waiting
+	// 2/2 in use, 0 waiting
+}
+
+// Graceful shutdown: no new requests, and time for those in flight.
+func ExampleCapacityResource_Drain() {
+	requests := condvar.NewCapacityResource(10)
+	var served atomic.Int64
+	for range 3 {
+		if err := requests.Acquire(context.Background()); err != nil {
+			fmt.Println(err)
+			return
+		}
+		go func() {
+			defer requests.Release()
+			served.Add(1)
+		}()
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := requests.Drain(ctx); err != nil {
+		fmt.Printf("gave up with %v: %v\n", requests, err)
+		return
+	}
+	fmt.Println("served:", served.Load())
+	if err := requests.Acquire(ctx); errors.Is(err, condvar.ErrClosed) {
+		fmt.Println("newcomers are turned away")
+	}
+
+	// Output:
+	// served: 3
+	// newcomers are turned away
+}
+
+// Figures for a dashboard and a health check.
+func ExampleCapacityResource_Stats() {
+	slots := condvar.NewCapacityResource(4)
+	before := slots.Stats()
+	if err := slots.AcquireN(context.Background(), 3); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer slots.ReleaseN(3)
+
+	s := slots.Stats() // of one moment: the figures fit together
+	fmt.Printf("in use: %d of %d\n", s.InUse, s.Capacity)
+	fmt.Println("healthy:", s.Waiting < 100 && s.OldestWait < time.Second)
+
+	// The totals only grow; two snapshots tell what happened in between.
+	waits := s.WaitCount - before.WaitCount
+	fmt.Printf("waits: %d, given up: %d\n", waits, s.Canceled-before.Canceled)
+	if waits > 0 {
+		fmt.Println("mean:", (s.WaitDuration-before.WaitDuration)/time.Duration(waits))
+	}
+
+	// Output:
+	// in use: 3 of 4
+	// healthy: true
+	// waits: 0, given up: 0
+}
+
+// ErrBroken is the error of those whose Barrier was reset or is broken.
+var ErrBroken = errors.New("barrier is broken")
+
+// A Barrier lets goroutines, its parties, pass only together, again and again.
+type Barrier struct {
+	changed *condvar.Cond // the state has; L guards it and inside
+	parties int
+	action  func()
+	state   string
+	inside  int // those who have arrived and not left yet
+}
+
+// The states of a Barrier. Whoever arrives while others leave waits until it
+// is filling again; so two generations never mix.
+const (
+	filling   = "filling"   // those who arrive wait for the others
+	draining  = "draining"  // all have arrived, and leave
+	resetting = "resetting" // those inside leave with ErrBroken
+	broken    = "broken"    // everybody leaves with ErrBroken until Reset
+)
+
+// NewBarrier returns a Barrier for a number of parties. The last one to arrive
+// calls action, if that is not nil, before anybody leaves; action must not use
+// the Barrier.
+func NewBarrier(parties int, action func()) *Barrier {
+	if parties <= 0 {
+		panic("a barrier needs at least one party")
+	}
+	if action == nil {
+		action = func() {}
+	}
+	return &Barrier{changed: condvar.NewCond(new(sync.Mutex)), parties: parties, action: action, state: filling}
+}
+
+// Wait waits until all parties have arrived. Each gets another index, from 0
+// on, in the order in which they leave. If ctx is canceled meanwhile, the party
+// has not arrived, and another may come in its place; but if the deadline
+// passes, somebody has failed to come, and the Barrier breaks for everybody.
+func (b *Barrier) Wait(ctx context.Context) (index int, err error) {
+	b.changed.L.Lock()
+	defer b.changed.L.Unlock()
+	err = b.changed.WaitFor(ctx, func() bool { return b.state == filling || b.state == broken })
+	switch {
+	case err != nil:
+		return -1, err
+	case b.state == broken:
+		return -1, ErrBroken
+	}
+
+	b.inside++
+	defer func() { // after the index has been computed
+		if b.inside--; b.inside == 0 {
+			b.setLocked(b.state)
+		}
+	}()
+	if b.inside == b.parties {
+		b.setLocked(broken) // it stays so if action panics
+		b.action()
+		b.state = draining // nobody has seen broken: they need L for that
+	}
+	err = b.changed.WaitFor(ctx, func() bool { return b.state != filling })
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		b.setLocked(broken)
+		return -1, fmt.Errorf("%w: %w", ErrBroken, err)
+	case err != nil:
+		return -1, err
+	case b.state != draining:
+		return -1, ErrBroken
+	}
+	return b.parties - b.inside, nil
+}
+
+// setLocked changes the state, which is filling or broken if nobody is inside.
+// Those inside and those kept out wait for different states: hence NotifyAll.
+func (b *Barrier) setLocked(state string) {
+	if b.inside == 0 && state != broken {
+		state = filling
+	}
+	b.state = state
+	b.changed.NotifyAll()
+}
+
+// Reset sends everybody inside away with ErrBroken, and mends a broken Barrier.
+func (b *Barrier) Reset() {
+	b.changed.L.Lock()
+	defer b.changed.L.Unlock()
+	b.setLocked(resetting)
+}
+
+// Abort breaks the Barrier: Wait returns ErrBroken until it is Reset.
+func (b *Barrier) Abort() {
+	b.changed.L.Lock()
+	defer b.changed.L.Unlock()
+	b.setLocked(broken)
+}
+
+// Waiting returns how many have arrived and wait for the others.
+func (b *Barrier) Waiting() int {
+	b.changed.L.Lock()
+	defer b.changed.L.Unlock()
+	if b.state != filling {
+		return 0
+	}
+	return b.inside
+}
+
+// String describes the Barrier in the form "filling, 2/3".
+func (b *Barrier) String() string {
+	b.changed.L.Lock()
+	defer b.changed.L.Unlock()
+	return fmt.Sprintf("%s, %d/%d", b.state, b.inside, b.parties)
+}
+
+// A barrier between the rounds of a computation. Cond is what such types are
+// made of: this one has four states, and a context for each wait.
+func Example_barrier() {
+	cells := []int{1, 2, 3}
+	barrier := NewBarrier(len(cells), func() { fmt.Println(cells) })
+
+	g, ctx := errgroup.WithContext(context.Background())
+	for i := range cells {
+		g.Go(func() error {
+			for range 3 {
+				cells[i] *= 2
+				// If one fails, ctx is canceled, and nobody waits for it.
+				if _, err := barrier.Wait(ctx); err != nil {
+					return fmt.Errorf("cell %d: %w", i, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	// Here the others fail to come.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err := barrier.Wait(ctx)
+	fmt.Println(err)
+	fmt.Println(barrier)
+	barrier.Reset()
+	fmt.Println(barrier)
+
+	// Output:
+	// [2 4 6]
+	// [4 8 12]
+	// [8 16 24]
+	// barrier is broken: context deadline exceeded
+	// broken, 0/3
+	// filling, 0/3
+}
+
+// An RWGate admits many readers or one writer. New readers wait behind a
+// writer that waits, so that readers who keep coming cannot lock it out.
+type RWGate struct {
+	changed *condvar.Cond // L guards all that follows
+	readers int           // inside
+	writing bool          // a writer is inside
+	writers int           // waiting
+}
+
+// NewRWGate returns a gate with nobody inside.
+func NewRWGate() *RWGate {
+	return &RWGate{changed: condvar.NewCond(new(sync.Mutex))}
+}
+
+// RLock enters as a reader.
+func (g *RWGate) RLock(ctx context.Context) error {
+	g.changed.L.Lock()
+	defer g.changed.L.Unlock()
+	err := g.changed.WaitFor(ctx, func() bool { return !g.writing && g.writers == 0 })
+	if err != nil {
+		return err
+	}
+	g.readers++
+	return nil
+}
+
+// RUnlock leaves as a reader.
+func (g *RWGate) RUnlock() {
+	g.changed.L.Lock()
+	defer g.changed.L.Unlock()
+	g.readers--
+	if g.readers == 0 {
+		// Notify might be spent on a reader, who has to wait for the writer.
+		g.changed.NotifyAll()
+	}
+}
+
+// Lock enters as the writer.
+func (g *RWGate) Lock(ctx context.Context) error {
+	g.changed.L.Lock()
+	defer g.changed.L.Unlock()
+	g.writers++
+	err := g.changed.WaitFor(ctx, func() bool { return !g.writing && g.readers == 0 })
+	g.writers--
+	if err != nil {
+		g.changed.NotifyAll() // readers may have waited for this writer only
+		return err
+	}
+	g.writing = true
+	return nil
+}
+
+// Unlock leaves as the writer.
+func (g *RWGate) Unlock() {
+	g.changed.L.Lock()
+	defer g.changed.L.Unlock()
+	g.writing = false
+	g.changed.NotifyAll()
+}
+
+// A gate for readers and writers. Two readers never pause until they see the
+// last change, and yet the writer gets in.
+func Example_readersWriter() {
+	gate := NewRWGate()
+	version, checksum := 0, 0 // guarded by gate
+
+	g, ctx := errgroup.WithContext(context.Background())
+	for range 2 {
+		g.Go(func() error {
+			for last := 0; last < 3; {
+				if err := gate.RLock(ctx); err != nil {
+					return fmt.Errorf("read: %w", err)
+				}
+				last = version
+				whole := checksum == 7*version
+				gate.RUnlock()
+				if !whole {
+					return errors.New("read: half of a change")
+				}
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		for range 3 {
+			if err := gate.Lock(ctx); err != nil {
+				return fmt.Errorf("write: %w", err)
+			}
+			version++
+			checksum += 7
+			gate.Unlock()
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("version", version, "was seen by all")
+
+	// Output: version 3 was seen by all
+}
