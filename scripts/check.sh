@@ -50,18 +50,22 @@ root_dependencies() {
 
 tidy() { go mod tidy -diff; }
 
-# Every row of the conformance table is named in a test, or in a note that says
-# why it does not apply.
+# Every row of the conformance table and every bug of the bug list is named in
+# a test, or in a note that says why it does not apply here.
 rows() {
-	local missing="" row
-	for row in $(seq 1 145); do
-		git grep -hoE '[Rr]ows? [0-9, to-]+' -- '*_test.go' | rows_expand | grep -qx "$row" || missing+=" $row"
+	local id='[CEFR]?[0-9]+' named missing="" want
+	named=$(git ls-files -z --cached --others --exclude-standard '*_test.go' |
+		xargs -0 grep -hoE "\b(Rows?|row|rows|Bugs?) $id((,| and|, and) $id)*|\\bF[0-9]+\\b" |
+		sed -E 's/\b(Bugs? |, | and )E([0-9])/\1bugE\2/g' | grep -oE '(bug)?[CEFR]?[0-9]+' | sort -u)
+	for want in $(seq 1 145) E{1..22} F{1..25} C{1..18} bugE{1..4} R{1..18} R20; do
+		grep -qx "$want" <<<"$named" || missing+=" $want"
 	done
-	[ -z "$missing" ] || { echo "no test names the rows:$missing"; return 1; }
+	[ -z "$missing" ] || { echo "no test names:$missing"; return 1; }
 }
 
 step gofmt formatted
 step "what the root module requires" root_dependencies
+step "every behaviour is named by a test" rows
 
 while IFS= read -r mod; do
 	dir=$(dirname "$mod")

@@ -62,7 +62,7 @@ func run(args []string, stdout, stderr io.Writer, getenv func(string) string) in
 
 	out := &console{
 		w:       stdout,
-		colour:  hasColour(stdout, getenv),
+		color:   hasColor(stdout, getenv),
 		columns: columns(getenv),
 	}
 	status := &progress{w: stderr, live: isTerminal(stderr, getenv)}
@@ -139,13 +139,13 @@ func parse(args []string, stdout io.Writer) (config, error) {
 		if err != nil {
 			return cfg, fmt.Errorf("cannot write the picture: %w", err)
 		}
-		f.Close()
+		_ = f.Close()
 	}
 	return cfg, nil
 }
 
 // isTerminal reports whether w is a terminal that moves its cursor and knows
-// colours.
+// colors.
 func isTerminal(w io.Writer, getenv func(string) string) bool {
 	f, ok := w.(*os.File)
 	if !ok || getenv("TERM") == "dumb" {
@@ -155,8 +155,8 @@ func isTerminal(w io.Writer, getenv func(string) string) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// hasColour reports whether what is written to w may be coloured.
-func hasColour(w io.Writer, getenv func(string) string) bool {
+// hasColor reports whether what is written to w may be colored.
+func hasColor(w io.Writer, getenv func(string) string) bool {
 	return isTerminal(w, getenv) && getenv("NO_COLOR") == ""
 }
 
@@ -172,7 +172,7 @@ func columns(getenv func(string) string) int {
 // A console is where the story is told.
 type console struct {
 	w       io.Writer
-	colour  bool
+	color   bool
 	columns int
 }
 
@@ -187,7 +187,7 @@ func (c *console) intro(cfg config) {
 
 // chapter tells of one resource, and shows a round.
 func (c *console) chapter(r result) {
-	c.printf("\n%s\n", paint(c.colour, bold, r.title))
+	c.printf("\n%s\n", paint(c.color, bold, r.title))
 	switch {
 	case r.over == 1:
 		c.printf("The one round that went over capacity, number %s:\n\n", thousands(r.shown.round))
@@ -197,8 +197,8 @@ func (c *console) chapter(r result) {
 	default:
 		c.printf("No round went over capacity. This is the last one, number %s:\n\n", thousands(r.shown.round))
 	}
-	r.shown.draw(c.w, c.columns, c.colour)
-	c.printf("\n%s\n", paint(c.colour, faint, fmt.Sprintf("%c waits   %c holds", waits, holds)))
+	r.shown.draw(c.w, c.columns, c.color)
+	c.printf("\n%s\n", paint(c.color, faint, fmt.Sprintf("%c waits   %c holds", waits, holds)))
 	if r.over > 0 {
 		c.printf("Between the check and the count of one worker others pass the check as well.\n")
 	}
@@ -229,7 +229,7 @@ func (c *console) paintVerdict(r result) string {
 	if !r.keptPromise() {
 		s = bad
 	}
-	return paint(c.colour, s, r.verdict()+".")
+	return paint(c.color, s, r.verdict()+".")
 }
 
 // A progress shows how far the work is: on a terminal in a line that changes,

@@ -281,7 +281,7 @@ Event: round 8 of 8, 7 over capacity
 `, out.String())
 }
 
-func TestColoursAreForTerminalsWithoutNO_COLOR(t *testing.T) {
+func TestColorsAreForTerminalsWithoutNO_COLOR(t *testing.T) {
 	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device is as near as a test gets
 	require.NoError(t, err)
 	defer terminal.Close()
@@ -289,12 +289,12 @@ func TestColoursAreForTerminalsWithoutNO_COLOR(t *testing.T) {
 	require.NoError(t, err)
 	defer file.Close()
 
-	require.True(t, hasColour(terminal, env("TERM", "xterm")))
-	require.True(t, hasColour(terminal, env("NO_COLOR", "")))
-	require.False(t, hasColour(terminal, env("NO_COLOR", "1")))
-	require.False(t, hasColour(terminal, env("TERM", "dumb")))
-	require.False(t, hasColour(file, env()))
-	require.False(t, hasColour(&bytes.Buffer{}, env()))
+	require.True(t, hasColor(terminal, env("TERM", "xterm")))
+	require.True(t, hasColor(terminal, env("NO_COLOR", "")))
+	require.False(t, hasColor(terminal, env("NO_COLOR", "1")))
+	require.False(t, hasColor(terminal, env("TERM", "dumb")))
+	require.False(t, hasColor(file, env()))
+	require.False(t, hasColor(&bytes.Buffer{}, env()))
 }
 
 func TestTheWidthComesFromCOLUMNS(t *testing.T) {

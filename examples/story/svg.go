@@ -126,7 +126,7 @@ func (c *canvas) panel(r result) {
 	c.y = base + 24
 }
 
-// legend explains the colours.
+// legend explains the colors.
 func (c *canvas) legend() {
 	x := float64(left)
 	for _, entry := range []struct{ class, text string }{
@@ -157,6 +157,6 @@ func (c *canvas) text(x, y float64, class, text string) {
 
 func escape(text string) string {
 	var b strings.Builder
-	xml.EscapeText(&b, []byte(text)) // a Builder never fails
+	_ = xml.EscapeText(&b, []byte(text)) // a Builder never fails
 	return b.String()
 }

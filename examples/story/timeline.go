@@ -12,7 +12,7 @@ const (
 	holds = '█'
 )
 
-// A style is what a colour terminal makes of some text.
+// A style is what a color terminal makes of some text.
 type style string
 
 const (
@@ -23,9 +23,9 @@ const (
 	bad   style = "1;31"
 )
 
-// paint returns text in style s, if there are colours.
-func paint(colour bool, s style, text string) string {
-	if !colour || s == plain {
+// paint returns text in style s, if there are colors.
+func paint(color bool, s style, text string) string {
+	if !color || s == plain {
 		return text
 	}
 	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
@@ -35,7 +35,7 @@ func paint(colour bool, s style, text string) string {
 // number of holders below. Every column shows one moment: of the time that it
 // stands for, the one at which most hold a slot, so that what is too much is
 // never lost between two columns.
-func (t *trace) draw(w io.Writer, columns int, colour bool) {
+func (t *trace) draw(w io.Writer, columns int, color bool) {
 	last := fmt.Sprintf("worker %d", len(t.laps))
 	indent := len(last) + 2
 	columns -= indent
@@ -43,7 +43,7 @@ func (t *trace) draw(w io.Writer, columns int, colour bool) {
 	moments := t.moments(columns)
 
 	row := func(name string, cell func(step) (rune, style)) {
-		fmt.Fprintf(w, "%-*s%s\n", indent, name, cells(moments, colour, cell))
+		fmt.Fprintf(w, "%-*s%s\n", indent, name, cells(moments, color, cell))
 	}
 	for i, laps := range t.laps {
 		row(fmt.Sprintf("worker %d", i+1), func(m step) (rune, style) {
@@ -78,7 +78,7 @@ func (t *trace) draw(w io.Writer, columns int, colour bool) {
 			return ' ', plain
 		})
 	}
-	fmt.Fprintf(w, "%*s%s\n", indent, "", paint(colour, faint, axis(end, columns)))
+	fmt.Fprintf(w, "%*s%s\n", indent, "", paint(color, faint, axis(end, columns)))
 }
 
 // moments returns the moment that each column shows.
@@ -103,14 +103,14 @@ func (t *trace) moments(columns int) []step {
 }
 
 // cells returns a row of cells, blanks at its end removed.
-func cells(moments []step, colour bool, cell func(step) (rune, style)) string {
+func cells(moments []step, color bool, cell func(step) (rune, style)) string {
 	var (
 		row, run strings.Builder
 		current  style
 	)
 	flush := func() {
 		if run.Len() > 0 {
-			row.WriteString(paint(colour, current, run.String()))
+			row.WriteString(paint(color, current, run.String()))
 			run.Reset()
 		}
 	}

@@ -32,7 +32,7 @@ too many                 ^^^^^
 `, "\n"), out.String())
 }
 
-func TestTheTimelineInColourMarksWhatIsTooMuch(t *testing.T) {
+func TestTheTimelineInColorMarksWhatIsTooMuch(t *testing.T) {
 	var out bytes.Buffer
 	crowded().draw(&out, 10+40, true)
 	lines := strings.Split(out.String(), "\n")
