@@ -1,0 +1,383 @@
+package condvar_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+)
+
+// A channel that is used in a bubble other than its own, or outside, is a fatal
+// error that ends the test binary, or makes a wait hang the fake clock. So what
+// lives long, and keeps anything for later waits, is tried in every order of
+// places, each order in a process of its own.
+
+var (
+	sharedMutex    sync.Mutex
+	sharedCond     = condvar.NewCond(&sharedMutex)
+	sharedEvent    condvar.Event
+	sharedResource = condvar.NewCapacityResource(3)
+	sharedFIFO     = condvar.NewCapacityResource(3, condvar.FIFO())
+	sharedDraining = newDraining()
+)
+
+// newDraining returns a closed resource of which something stays in use.
+func newDraining() *condvar.CapacityResource {
+	r := condvar.NewCapacityResource(1)
+	r.TryAcquire()
+	r.Close()
+	return r
+}
+
+// What can be done with each object, over and over and anywhere. The channels
+// and contexts that these make belong to where they are called.
+var bubbleUses = []struct {
+	name string
+	use  func(t *testing.T)
+}{
+	{"Cond", func(t *testing.T) { useCond(t, sharedCond) }},
+	{"Listener", func(t *testing.T) { useListener(t, sharedCond) }},
+	{"Event", func(t *testing.T) { useEvent(t, &sharedEvent) }},
+	{"CapacityResource", func(t *testing.T) { useResource(t, sharedResource) }},
+	{"FIFO", func(t *testing.T) { useResource(t, sharedFIFO) }},
+	{"Drain", func(t *testing.T) { useDrain(t, sharedDraining) }},
+}
+
+// The orders of places to use an object in.
+var bubbleOrders = []string{
+	"outside-inside-outside",
+	"inside-outside-inside",
+	"inside-inside-outside-outside-inside",
+	"outside-future-outside-future",
+}
+
+// inPlace calls f outside bubbles, inside a new one, or inside a new one whose
+// clock is decades ahead of the real one.
+func inPlace(t *testing.T, place string, f func(t *testing.T)) {
+	switch place {
+	case "outside":
+		f(t)
+	case "inside":
+		synctest.Test(t, f)
+	case "future":
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(60 * 365 * 24 * time.Hour)
+			f(t)
+		})
+	default:
+		t.Fatalf("no such place: %q", place)
+	}
+}
+
+// bubbleCase is the environment variable that makes the test below run one
+// case itself; its value is the name of a use and an order.
+const bubbleCase = "CONDVAR_BUBBLE_CASE"
+
+// Bug C18.
+func TestPackageLevelObjectsWorkInsideOutsideAndAcrossBubbles(t *testing.T) {
+	self := t.Name()
+	if name := os.Getenv(bubbleCase); name != "" {
+		useName, order, _ := strings.Cut(name, "/")
+		for _, u := range bubbleUses {
+			if u.name == useName {
+				for place := range strings.SplitSeq(order, "-") {
+					inPlace(t, place, u.use)
+				}
+				fmt.Println("ran", name)
+			}
+		}
+		return
+	}
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	// A case that fails may do so by hanging until its timeout: one such is
+	// enough, and ends the others.
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	for _, u := range bubbleUses {
+		for _, order := range bubbleOrders {
+			name := u.name + "/" + order
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				defer func() {
+					if t.Failed() {
+						cancel()
+					}
+				}()
+				cmd := exec.CommandContext(ctx, exe, "-test.run=^"+self+"$", "-test.timeout=20s",
+					fmt.Sprint("-test.cpu=", runtime.GOMAXPROCS(0)))
+				cmd.Env = append(os.Environ(), bubbleCase+"="+name,
+					"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else it sleeps a second
+				out, err := cmd.CombinedOutput()
+				require.NoError(t, err, "%s", out)
+				require.Contains(t, string(out), "ran "+name)
+			})
+		}
+	}
+}
+
+// Bug C18.
+func TestObjectsWorkInsideOutsideAndAcrossBubblesInOneProcess(t *testing.T) {
+	for range 2 {
+		for _, place := range []string{"inside", "outside", "inside", "future", "outside"} {
+			for _, u := range bubbleUses {
+				t.Run(u.name+" "+place, func(t *testing.T) { inPlace(t, place, u.use) })
+			}
+		}
+	}
+}
+
+// Bug C18. synctest.Wait returns, and the fake clock advances, only if the wait
+// is on channels of the bubble alone.
+func TestWaitsAreDurablyBlockingInABubble(t *testing.T) {
+	held := condvar.NewCapacityResource(1)
+	require.True(t, held.TryAcquire())
+	waits := []struct {
+		name string
+		wait func(ctx context.Context) error
+	}{
+		{"Cond.Wait", func(ctx context.Context) error {
+			sharedMutex.Lock()
+			defer sharedMutex.Unlock()
+			return sharedCond.Wait(ctx)
+		}},
+		{"Cond.WaitFor", func(ctx context.Context) error {
+			sharedMutex.Lock()
+			defer sharedMutex.Unlock()
+			return sharedCond.WaitFor(ctx, func() bool { return false })
+		}},
+		{"Cond.Listen", func(ctx context.Context) error {
+			l := sharedCond.Listen()
+			defer l.Stop()
+			select {
+			case <-l.C:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}},
+		{"Event.Wait", sharedEvent.Wait},
+		{"CapacityResource.Acquire", held.Acquire},
+		{"CapacityResource.Drain", sharedDraining.Drain},
+	}
+	for _, tt := range waits {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, u := range bubbleUses {
+				u.use(t) // so that there is something to recycle
+			}
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				result := make(chan error, 1)
+				go func() { result <- tt.wait(ctx) }()
+				synctest.Wait()
+				require.Empty(t, result)
+				require.ErrorIs(t, <-result, context.DeadlineExceeded)
+				require.Equal(t, time.Hour, time.Since(begin))
+			})
+		})
+	}
+}
+
+// A crowd is a number of calls that run at the same time. Unlike asyncCall it
+// is of use outside bubbles too.
+type crowd struct {
+	n       int
+	results chan error
+}
+
+func newCrowd() *crowd { return &crowd{results: make(chan error, 100)} }
+
+// add starts n goroutines that call f.
+func (c *crowd) add(n int, f func() error) {
+	c.n += n
+	for range n {
+		go func() { c.results <- f() }()
+	}
+}
+
+// requireAll waits for all, and checks what they return.
+func (c *crowd) requireAll(t *testing.T, want error) {
+	t.Helper()
+	for ; c.n > 0; c.n-- {
+		if err := <-c.results; want == nil {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, want)
+		}
+	}
+}
+
+// giveUp calls wait from several goroutines with contexts that end: because
+// they are canceled when n wait, and because of a timeout.
+func giveUp(t *testing.T, waiting func() int, wait func(ctx context.Context) error) {
+	t.Helper()
+	crowd := newCrowd()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	crowd.add(5, func() error { return wait(ctx) })
+	spin(t, waiting, 5)
+	cancel()
+	crowd.requireAll(t, context.Canceled)
+	crowd.add(3, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Microsecond)
+		defer cancel()
+		return wait(ctx)
+	})
+	crowd.requireAll(t, context.DeadlineExceeded)
+	require.Zero(t, waiting())
+}
+
+// bubbleRounds is how often each use does all it does: often enough that it
+// would use again whatever is kept for later waits.
+const bubbleRounds = 8
+
+func useCond(t *testing.T, c *condvar.Cond) {
+	background := context.Background()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	wait := func(ctx context.Context) error {
+		c.L.Lock()
+		defer c.L.Unlock()
+		return c.Wait(ctx)
+	}
+	for range bubbleRounds {
+		crowd := newCrowd()
+		ready := false
+		waitFor := func(ctx context.Context) error {
+			c.L.Lock()
+			defer c.L.Unlock()
+			return c.WaitFor(ctx, func() bool { return ready })
+		}
+		crowd.add(2, func() error { return wait(background) })
+		crowd.add(2, func() error { return wait(ctx) })
+		crowd.add(2, func() error { return waitFor(background) })
+		crowd.add(2, func() error { return waitFor(ctx) })
+		spin(t, c.Waiters, 8)
+		require.Equal(t, 8, c.NotifyAll())
+		spin(t, c.Waiters, 4) // WaitFor is back in line
+		c.L.Lock()
+		ready = true
+		c.L.Unlock()
+		require.True(t, c.Notify())
+		require.Equal(t, 3, c.NotifyN(5))
+		crowd.requireAll(t, nil)
+
+		giveUp(t, c.Waiters, wait)
+		ready = false
+		giveUp(t, c.Waiters, waitFor)
+	}
+}
+
+func useListener(t *testing.T, c *condvar.Cond) {
+	for range bubbleRounds {
+		crowd := newCrowd()
+		require.True(t, c.Listen().Stop())
+		received, passedOn, left := c.Listen(), c.Listen(), c.Listen()
+		crowd.add(1, func() error {
+			c.L.Lock()
+			defer c.L.Unlock()
+			return c.Wait(context.Background())
+		})
+		spin(t, c.Waiters, 4)
+		require.Equal(t, 2, c.NotifyN(2))
+		<-received.C
+		require.False(t, received.Stop())
+		require.True(t, left.Stop())
+		require.False(t, passedOn.Stop()) // to the Wait
+		crowd.requireAll(t, nil)
+		giveUp(t, c.Waiters, func(ctx context.Context) error {
+			l := c.Listen()
+			defer l.Stop()
+			select {
+			case <-l.C:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}
+}
+
+func useEvent(t *testing.T, e *condvar.Event) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range bubbleRounds {
+		crowd := newCrowd()
+		crowd.add(4, func() error { return e.Wait(context.Background()) })
+		crowd.add(4, func() error { return e.Wait(ctx) })
+		spin(t, e.Waiters, 8)
+		e.Set()
+		crowd.add(1, func() error { return e.Wait(ctx) })
+		crowd.requireAll(t, nil)
+		e.Clear()
+		giveUp(t, e.Waiters, e.Wait)
+	}
+}
+
+func useResource(t *testing.T, r *condvar.CapacityResource) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	waiting := func() int { return int(r.Stats().Waiting) }
+	for range bubbleRounds {
+		crowd := newCrowd()
+		require.NoError(t, r.AcquireN(ctx, 3))
+		for n := range int64(3) {
+			for _, ctx := range []context.Context{context.Background(), ctx} {
+				crowd.add(2, func() error {
+					return r.DoN(ctx, n+1, func(context.Context) error { return nil })
+				})
+			}
+		}
+		spin(t, waiting, 12)
+		r.Resize(0)
+		r.Release()
+		r.Resize(3)
+		r.ReleaseN(2)
+		crowd.requireAll(t, nil)
+
+		require.True(t, r.TryAcquireN(2))
+		giveUp(t, waiting, func(ctx context.Context) error { return r.AcquireN(ctx, 2) })
+		crowd.add(3, func() error { return r.AcquireN(ctx, 3) })
+		spin(t, waiting, 3)
+		r.Resize(2)
+		crowd.requireAll(t, condvar.ErrTooLarge)
+		r.Resize(3)
+		r.ReleaseN(2)
+		require.Zero(t, r.Stats().InUse)
+	}
+}
+
+func useDrain(t *testing.T, r *condvar.CapacityResource) {
+	for range bubbleRounds {
+		var entered sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		crowd := newCrowd()
+		entered.Add(3)
+		crowd.add(3, func() error {
+			entered.Done()
+			return r.Drain(ctx)
+		})
+		entered.Wait()
+		runtime.Gosched() // that they wait by now is likely, which is enough
+		cancel()
+		crowd.requireAll(t, context.Canceled)
+		crowd.add(3, func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Microsecond)
+			defer cancel()
+			return r.Drain(ctx)
+		})
+		crowd.requireAll(t, context.DeadlineExceeded)
+	}
+}

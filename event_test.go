@@ -1,0 +1,656 @@
+package condvar_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+)
+
+// startEventWait starts e.Wait(ctx), and settles.
+func startEventWait(ctx context.Context, e *condvar.Event) *asyncCall {
+	return start(func() error { return e.Wait(ctx) })
+}
+
+// startEventWaits starts n of them.
+func startEventWaits(ctx context.Context, e *condvar.Event, n int) []*asyncCall {
+	var calls []*asyncCall
+	for range n {
+		calls = append(calls, startEventWait(ctx, e))
+	}
+	return calls
+}
+
+// deadContext returns a context that has been canceled.
+func deadContext() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// Rows 50, 54, 66.
+func TestEventZeroValueIsNotSet(t *testing.T) {
+	var e condvar.Event
+	require.False(t, e.IsSet())
+	require.Zero(t, e.Waiters())
+	e.Clear()
+	require.False(t, e.IsSet())
+	e.Set()
+	require.True(t, e.IsSet())
+	e.Clear()
+	require.False(t, e.IsSet())
+}
+
+// Row 66.
+func TestEventSetBeforeAnybodyWaitsIsRemembered(t *testing.T) {
+	var e condvar.Event
+	e.Set()
+	require.NoError(t, e.Wait(t.Context()))
+	require.NoError(t, e.Wait(t.Context()), "a Wait does not use the event up")
+	require.True(t, e.IsSet())
+}
+
+// Rows 51, 61, 62.
+func TestEventSetReleasesEverybodyAndLateArrivalsPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e condvar.Event
+		calls := startEventWaits(t.Context(), &e, 3)
+		for _, a := range calls {
+			a.requireParked(t)
+		}
+		e.Set()
+		synctest.Wait()
+		for _, a := range calls {
+			a.requireDone(t, nil)
+		}
+		startEventWait(t.Context(), &e).requireDone(t, nil)
+	})
+}
+
+// Rows 50, 61, 65.
+func TestEventWaitersCountsThoseWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e condvar.Event
+		ctx, cancel := context.WithCancel(t.Context())
+		for i := range 3 {
+			startEventWait(ctx, &e)
+			require.Equal(t, i+1, e.Waiters())
+		}
+		startEventWait(t.Context(), &e)
+		require.Equal(t, 4, e.Waiters())
+		cancel()
+		synctest.Wait()
+		require.Equal(t, 1, e.Waiters(), "those who gave up do not count")
+		e.Set()
+		require.Zero(t, e.Waiters(), "those whom Set released do not count, though they have not run")
+		synctest.Wait()
+		require.Zero(t, e.Waiters())
+	})
+}
+
+// Row 52.
+func TestEventWaitOnASetEventReturnsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e condvar.Event
+		e.Set()
+		begin := time.Now()
+		// If it parked, this bubble would have nobody left to wake it.
+		require.NoError(t, e.Wait(context.Background()))
+		require.Zero(t, time.Since(begin))
+		require.Zero(t, e.Waiters())
+	})
+}
+
+// Row 52.
+func TestEventSetIsSetClearAndWaitOnASetEventDoNotAllocate(t *testing.T) {
+	var e condvar.Event
+	dead := deadContext()
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		e.Clear()
+		e.Set()
+		if !e.IsSet() || e.Wait(dead) != nil || e.Wait(context.Background()) != nil {
+			panic("the event is not set")
+		}
+	}))
+}
+
+func TestEventWaitDoesNotAllocateInTheSteadyState(t *testing.T) {
+	cancellable, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for name, ctx := range map[string]context.Context{"background": context.Background(), "cancellable": cancellable} {
+		t.Run(name, func(t *testing.T) {
+			var e condvar.Event
+			waiters := e.Waiters
+			var over atomic.Bool
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					for !over.Load() {
+						_ = e.Wait(ctx)
+					}
+				})
+			}
+			// An allocation in every wait would make 3 a run, and the average
+			// is rounded down: a stray allocation elsewhere does no harm.
+			require.Zero(t, testing.AllocsPerRun(1000, func() {
+				spin(t, waiters, 3)
+				e.Set()
+				e.Clear()
+			}))
+			over.Store(true)
+			e.Set()
+			wg.Wait()
+		})
+	}
+}
+
+// Row 53.
+func TestEventWaitThatIsCanceledLeavesNoTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e condvar.Event
+		ctx, cancel := context.WithCancel(t.Context())
+		a, b := startEventWait(ctx, &e), startEventWait(t.Context(), &e)
+		cancel()
+		synctest.Wait()
+		a.requireDone(t, context.Canceled)
+		b.requireParked(t)
+		require.Equal(t, 1, e.Waiters())
+		require.False(t, e.IsSet())
+		e.Set()
+		synctest.Wait()
+		b.requireDone(t, nil)
+		require.Zero(t, e.Waiters())
+	})
+}
+
+// Row 53. Bug C13.
+func TestEventWaitReturnsTheErrorOfItsContext(t *testing.T) {
+	boom := errors.New("boom")
+	synctest.Test(t, func(t *testing.T) {
+		var e condvar.Event
+		plain, cancel := context.WithCancel(t.Context())
+		caused, cancelCause := context.WithCancelCause(t.Context())
+		a, b := startEventWait(plain, &e), startEventWait(caused, &e)
+		cancel()
+		cancelCause(boom)
+		synctest.Wait()
+		require.Equal(t, context.Canceled, a.err, "without a cause of its own it is ctx.Err() itself")
+		b.requireDone(t, boom)
+		b.requireDone(t, context.Canceled)
+		require.ErrorIs(t, e.Wait(caused), boom, "also if the context is dead at the call")
+		require.Equal(t, context.Canceled, e.Wait(plain))
+	})
+}
+
+// Rows 55, 60. Bug E1.
+func TestEventSetAndClearReleasesAllWhoWaited(t *testing.T) {
+	for _, n := range []int{1, 5} {
+		t.Run(fmt.Sprint(n, " waiters"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var e condvar.Event
+				calls := startEventWaits(t.Context(), &e, n)
+				e.Set()
+				e.Set()
+				e.Clear()
+				require.Zero(t, e.Waiters())
+				require.False(t, e.IsSet())
+				synctest.Wait()
+				for _, a := range calls {
+					a.requireDone(t, nil)
+				}
+				e.Set()
+				require.True(t, e.IsSet())
+			})
+		})
+	}
+}
+
+// Row 55.
+func TestEventWaitThatBeginsAfterClearWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e condvar.Event
+		startEventWait(t.Context(), &e)
+		e.Set()
+		e.Set() // an Event does not count: this is no second pass
+		e.Clear()
+		a := startEventWait(t.Context(), &e)
+		a.requireParked(t)
+		e.Clear() // releases nobody
+		synctest.Wait()
+		a.requireParked(t)
+		e.Set()
+		synctest.Wait()
+		a.requireDone(t, nil)
+	})
+}
+
+// Rows 54, 56. Bug E4.
+func TestEventSetAndClearAreIdempotent(t *testing.T) {
+	var e condvar.Event
+	for range 2 {
+		e.Set()
+		require.True(t, e.IsSet())
+		e.Set()
+		require.True(t, e.IsSet())
+		require.NoError(t, e.Wait(t.Context()))
+		e.Clear()
+		require.False(t, e.IsSet())
+		e.Clear()
+		require.False(t, e.IsSet())
+		require.ErrorIs(t, e.Wait(deadContext()), context.Canceled)
+	}
+}
+
+// Row 57.
+func TestEventOneSetReleasesBothWaitsOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e condvar.Event
+		for range 2 {
+			var first atomic.Int32
+			var calls []*asyncCall
+			for range 5 {
+				calls = append(calls, start(func() error {
+					if err := e.Wait(t.Context()); err != nil {
+						return err
+					}
+					first.Add(1)
+					return e.Wait(t.Context())
+				}))
+			}
+			require.Zero(t, first.Load())
+			e.Set()
+			synctest.Wait()
+			require.EqualValues(t, 5, first.Load())
+			for _, a := range calls {
+				a.requireDone(t, nil)
+			}
+			e.Clear() // and once more, now that it has been set and cleared
+		}
+	})
+}
+
+// Row 58.
+func TestEventWaitOnAnUnsetEventWithADeadContextFailsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e condvar.Event
+		ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+		defer cancel()
+		begin := time.Now()
+		require.ErrorIs(t, e.Wait(ctx), context.DeadlineExceeded)
+		require.Zero(t, time.Since(begin))
+		require.Zero(t, e.Waiters())
+	})
+}
+
+// Row 58.
+func TestEventWaitEndsExactlyAtItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 500 * time.Millisecond
+		var e condvar.Event
+		begin := time.Now()
+		took := make(chan time.Duration, 5)
+		for range cap(took) {
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				if err := e.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Wait returned %v", err)
+				}
+				took <- time.Since(begin)
+			}()
+		}
+		for range cap(took) {
+			require.Equal(t, limit, <-took)
+		}
+		require.Zero(t, e.Waiters())
+	})
+}
+
+// Row 59. Bug E3.
+func TestEventThatIsSetWinsOverADeadContext(t *testing.T) {
+	var e condvar.Event
+	e.Set()
+	dead := deadContext()
+	for range 200 {
+		require.NoError(t, e.Wait(dead))
+	}
+}
+
+// What may happen to a waiter in quick succession, and what Wait has to return.
+var eventRaces = []struct {
+	name string
+	race func(e *condvar.Event, cancel func())
+	want error
+}{
+	{"Set, cancel", func(e *condvar.Event, cancel func()) { e.Set(); cancel() }, nil},
+	{"Set, Clear, cancel", func(e *condvar.Event, cancel func()) { e.Set(); e.Clear(); cancel() }, nil},
+	{"cancel, Set", func(e *condvar.Event, cancel func()) { cancel(); e.Set() }, context.Canceled},
+	{"cancel, Set, Clear", func(e *condvar.Event, cancel func()) { cancel(); e.Set(); e.Clear() }, context.Canceled},
+}
+
+// Rows 63, 64. Bug E2.
+func TestEventFirstOfSetAndCancelDecidesForAParkedWaiter(t *testing.T) {
+	for _, tt := range eventRaces {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var e condvar.Event
+				for range 200 {
+					ctx, cancel := context.WithCancel(t.Context())
+					a := startEventWait(ctx, &e)
+					a.requireParked(t)
+					tt.race(&e, cancel)
+					synctest.Wait()
+					a.requireDone(t, tt.want)
+					require.Zero(t, e.Waiters())
+					e.Clear()
+				}
+			})
+		})
+	}
+}
+
+// Rows 63, 64. Bug E2. The waiter may be anywhere between joining the line and
+// its sleep.
+func TestEventFirstOfSetAndCancelDecidesForAWaiterThatMayNotSleepYet(t *testing.T) {
+	for _, tt := range eventRaces {
+		t.Run(tt.name, func(t *testing.T) {
+			var e condvar.Event
+			for range 2000 {
+				ctx, cancel := context.WithCancel(context.Background())
+				result := make(chan error, 1)
+				go func() { result <- e.Wait(ctx) }()
+				spin(t, e.Waiters, 1)
+				tt.race(&e, cancel)
+				require.Equal(t, tt.want, <-result)
+				require.Zero(t, e.Waiters())
+				e.Clear()
+			}
+		})
+	}
+}
+
+// A hookContext calls a function whenever it is asked for its error or for its
+// channel: it stands for another goroutine that does so at that moment.
+type hookContext struct {
+	context.Context
+	onErr, onDone func()
+}
+
+func (c hookContext) Err() error {
+	call(c.onErr)
+	return c.Context.Err()
+}
+
+func (c hookContext) Done() <-chan struct{} {
+	call(c.onDone)
+	return c.Context.Done()
+}
+
+// Row 64. Bug E2. Wait has perhaps found the event not set, but is not in line
+// yet. No matter: the event is set, and was before the cancel.
+func TestEventSetAndThenCancelGivesNilToAWaitThatHasJustBegun(t *testing.T) {
+	for _, name := range []string{"at the first look at the context", "at Done"} {
+		t.Run(name, func(t *testing.T) {
+			var e condvar.Event
+			inner, cancel := context.WithCancel(context.Background())
+			race := sync.OnceFunc(func() {
+				e.Set()
+				cancel()
+			})
+			ctx := hookContext{Context: inner, onDone: race}
+			if name != "at Done" {
+				ctx.onErr = race
+			}
+			require.NoError(t, e.Wait(ctx))
+		})
+	}
+}
+
+// Bug E1. As above: those who have joined the line are released by a pulse,
+// wherever they are.
+func TestEventSetAndClearReleasesThoseWhoMayNotSleepYet(t *testing.T) {
+	const n = 4
+	var e condvar.Event
+	for range 500 {
+		results := make(chan error, n)
+		for range n {
+			go func() { results <- e.Wait(context.Background()) }()
+		}
+		spin(t, e.Waiters, n)
+		e.Set()
+		e.Clear()
+		for range n {
+			require.NoError(t, <-results)
+		}
+	}
+}
+
+// The race detector is the judge: data is guarded by the event alone.
+func TestEventSetSynchronizesBeforeTheWaitsThatItEnds(t *testing.T) {
+	for range 100 {
+		var e condvar.Event
+		var data int
+		var wg sync.WaitGroup
+		read := func() {
+			if err := e.Wait(context.Background()); err != nil || data != 42 {
+				t.Errorf("Wait returned %v, and the data is %d", err, data)
+			}
+		}
+		for range 3 {
+			wg.Go(read) // may park, or find the event set
+		}
+		wg.Go(func() {
+			data = 42
+			e.Set()
+			e.Set()
+		})
+		wg.Wait()
+	}
+}
+
+// F24. What a waiter may return is known from the order of events. If it was
+// parked when they began, that is decided by the first Set or cancel. Else it
+// may pass if the event was set at some time since its start, and may fail if
+// it was not set when the waiter was canceled, or later.
+func TestEventStormInABubbleGivesEachWaiterWhatItsFirstEventSays(t *testing.T) {
+	for seed := range uint64(30) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				eventBursts(t, rand.New(rand.NewPCG(seed, 24)))
+			})
+		})
+	}
+}
+
+// A stormWaiter is a call of Wait and what is known of it.
+type stormWaiter struct {
+	call             asyncCall
+	cancel           context.CancelFunc
+	canceled         bool
+	parked           bool // before the burst
+	mayPass, mayFail bool
+}
+
+// eventBursts runs bursts of Set, Clear, cancel and new waiters, in which the
+// goroutines run or not, as it happens, and looks at the results after each.
+func eventBursts(t *testing.T, rng *rand.Rand) {
+	var e condvar.Event
+	var set bool
+	var waiters []*stormWaiter
+	for range 40 {
+		for range 2 + rng.IntN(8) {
+			switch op := rng.IntN(10); {
+			case op < 2:
+				e.Set()
+				set = true
+				for _, w := range waiters {
+					w.mayPass = w.mayPass || !w.parked || !w.mayFail
+				}
+			case op < 4:
+				e.Clear()
+				set = false
+				for _, w := range waiters {
+					w.mayFail = w.mayFail || !w.parked && w.canceled
+				}
+			case op < 7:
+				ctx, cancel := context.WithCancel(t.Context())
+				w := &stormWaiter{cancel: cancel, mayPass: set}
+				waiters = append(waiters, w)
+				go func() {
+					w.call.err = e.Wait(ctx)
+					w.call.done = true
+				}()
+			case len(waiters) > 0:
+				w := waiters[rng.IntN(len(waiters))]
+				w.cancel()
+				w.canceled = true
+				if w.parked {
+					w.mayFail = !w.mayPass
+				} else {
+					w.mayFail = w.mayFail || !set
+				}
+			}
+		}
+		synctest.Wait()
+		require.Equal(t, set, e.IsSet())
+		var parked []*stormWaiter
+		for _, w := range waiters {
+			switch {
+			case !w.call.done:
+				require.False(t, set, "asleep on a set event")
+				require.False(t, w.canceled, "asleep with a dead context")
+				require.False(t, w.parked && w.mayPass, "asleep after a Set")
+				w.parked, w.mayPass = true, false // even if the event was set before it joined
+				parked = append(parked, w)
+			case w.call.err == nil:
+				require.True(t, w.mayPass, "nil, but the event was never set")
+			default:
+				require.True(t, w.mayFail, "an error, but the event was set: %v", w.call.err)
+				require.ErrorIs(t, w.call.err, context.Canceled)
+			}
+		}
+		waiters = parked
+		require.Equal(t, len(parked), e.Waiters())
+	}
+	for _, w := range waiters {
+		w.cancel()
+	}
+}
+
+// F24.
+func TestEventStormOfGoroutinesPassesOnlyWaitsThatMetASetEvent(t *testing.T) {
+	eventStorm(t, 200*time.Millisecond, 24)
+}
+
+// A setLog is an event that one goroutine sets and clears in turn, with counts
+// of the calls that have begun and ended.
+type setLog struct {
+	event                           condvar.Event
+	setting, set, clearing, cleared atomic.Int64
+}
+
+func (l *setLog) Set() {
+	l.setting.Add(1)
+	l.event.Set()
+	l.set.Add(1)
+}
+
+func (l *setLog) Clear() {
+	l.clearing.Add(1)
+	l.event.Clear()
+	l.cleared.Add(1)
+}
+
+// wait waits, and says what is wrong with the result in view of what is sure:
+// whether some interval in which the event was set had begun when Wait
+// returned and was not over when it was called, and whether one lasted
+// throughout.
+func (l *setLog) wait(ctx context.Context) (fault string, err error) {
+	cleared, set := l.cleared.Load(), l.set.Load()
+	err = l.event.Wait(ctx)
+	setting, clearing := l.setting.Load(), l.clearing.Load()
+	switch {
+	case err == nil && setting == cleared:
+		fault = "nil, but the event was not set meanwhile"
+	case err != nil && set > clearing:
+		fault = "an error, but the event was set all the while"
+	case err != nil && !errors.Is(err, ctx.Err()):
+		fault = "an error that is not that of its context"
+	}
+	return fault, err
+}
+
+// yield gives way to other goroutines at random, mostly once or never.
+func yield(rng *rand.Rand) {
+	for rng.IntN(2) == 0 {
+		runtime.Gosched()
+	}
+}
+
+// eventStorm runs waiters, some of which are canceled, against an event that
+// is set and cleared all the time, for about d.
+func eventStorm(t *testing.T, d time.Duration, seed uint64) {
+	t.Helper()
+	t.Logf("seed %d, %v", seed, d)
+	var l setLog
+	var passed, failed atomic.Int64
+	end, stop := context.WithTimeout(context.Background(), d)
+	defer stop()
+	watchdog, cancel := context.WithTimeout(context.Background(), d+hammerPatience)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range uint64(6) {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, i))
+			for end.Err() == nil && !t.Failed() {
+				ctx, cancel := context.WithCancel(watchdog)
+				switch rng.IntN(4) {
+				case 0:
+					cancel()
+				case 1, 2:
+					wg.Go(cancel)
+				}
+				yield(rng)
+				fault, err := l.wait(ctx)
+				cancel()
+				if err == nil {
+					passed.Add(1)
+				} else {
+					failed.Add(1)
+				}
+				if fault != "" {
+					t.Errorf("Wait returned %v: %s", err, fault)
+				}
+			}
+		})
+	}
+	rng := rand.New(rand.NewPCG(seed, 99))
+	for end.Err() == nil && !t.Failed() {
+		l.Set()
+		yield(rng)
+		l.Clear()
+		yield(rng)
+	}
+	l.Set() // for those who wait still
+	wg.Wait()
+	require.NoError(t, watchdog.Err(), "a waiter was not released")
+	require.Zero(t, l.event.Waiters())
+	require.Positive(t, passed.Load())
+	require.Positive(t, failed.Load())
+}
+
+// Not here, and why:
+//
+//   - Row 50, String: an Event has none; IsSet and Waiters say the same.
+//   - Row 61, bool() and checkpoints: Python only.
+//   - “must not be copied” is for go vet (copylocks) to see.
