@@ -111,7 +111,7 @@ func requireBarrierCount(t *testing.T, want barrierCount, calls ...*barrierCall)
 	var got barrierCount
 	for _, a := range calls {
 		switch {
-		case !a.done:
+		case !a.done.Load():
 			got.parked++
 		case a.err == nil:
 			got.passed++

@@ -86,7 +86,7 @@ func condReturned(calls ...*asyncCall) []int {
 	synctest.Wait()
 	returned := []int{}
 	for i, a := range calls {
-		if a.done {
+		if a.done.Load() {
 			returned = append(returned, i)
 		}
 	}
@@ -1828,7 +1828,7 @@ func TestPredicateThatLeavesPassesOnTheNotification(t *testing.T) {
 						require.Equal(t, "pred", value)
 					} else {
 						require.Nil(t, value)
-						require.False(t, a.done, "the goroutine has gone on")
+						require.False(t, a.done.Load(), "the goroutine has gone on")
 					}
 					if when == "when notified" {
 						require.Equal(t, []int{0}, condReturned(calls...))
@@ -1958,7 +1958,7 @@ func TestListenersAndWaitersShareTheLine(t *testing.T) {
 		for _, want := range [][]int{{1, 0, 0, 0}, {1, 1, 0, 0}, {1, 1, 1, 0}, {1, 1, 1, 1}} {
 			require.True(t, c.Notify())
 			synctest.Wait()
-			require.Equal(t, want, []int{len(l1.C), condInt(w1.done), len(l2.C), condInt(w2.done)})
+			require.Equal(t, want, []int{len(l1.C), condInt(w1.done.Load()), len(l2.C), condInt(w2.done.Load())})
 		}
 	})
 }
@@ -1985,11 +1985,11 @@ func TestStopPassesOnANotificationThatNobodyReceived(t *testing.T) {
 		},
 		"Wait": func(c *condvar.Cond) func() bool {
 			a := startWait(condBackground, c)
-			return func() bool { return a.done && a.err == nil }
+			return func() bool { return a.done.Load() && a.err == nil }
 		},
 		"WaitFor": func(c *condvar.Cond) func() bool {
 			a := condStartWaitFor(condBackground, c, condFirstFalse())
-			return func() bool { return a.done && a.err == nil }
+			return func() bool { return a.done.Load() && a.err == nil }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -2236,7 +2236,7 @@ func TestSelectThatTakesTheOtherCasePassesTheNotificationOn(t *testing.T) {
 			l.Unlock()
 			synctest.Wait()
 			a.requireDone(t, nil)
-			require.Equal(t, !received, b.done)
+			require.Equal(t, !received, b.done.Load())
 			require.Equal(t, received, c.NotifyAll() == 1)
 		}
 	})

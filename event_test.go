@@ -508,7 +508,7 @@ func eventBursts(t *testing.T, rng *rand.Rand) {
 				waiters = append(waiters, w)
 				go func() {
 					w.call.err = e.Wait(ctx)
-					w.call.done = true
+					w.call.done.Store(true)
 				}()
 			case len(waiters) > 0:
 				w := waiters[rng.IntN(len(waiters))]
@@ -526,7 +526,7 @@ func eventBursts(t *testing.T, rng *rand.Rand) {
 		var parked []*stormWaiter
 		for _, w := range waiters {
 			switch {
-			case !w.call.done:
+			case !w.call.done.Load():
 				require.False(t, set, "asleep on a set event")
 				require.False(t, w.canceled, "asleep with a dead context")
 				require.False(t, w.parked && w.mayPass, "asleep after a Set")

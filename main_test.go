@@ -2,6 +2,7 @@ package condvar_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -55,10 +56,10 @@ func call(f func()) {
 	}
 }
 
-// A call is something that runs on a goroutine of its own, and its result.
-// Its fields may be read when the goroutines of the bubble are at rest.
+// An asyncCall is something that runs on a goroutine of its own, and what it
+// returned. err may be read once done is true.
 type asyncCall struct {
-	done bool
+	done atomic.Bool
 	err  error
 }
 
@@ -68,7 +69,7 @@ func start(f func() error) *asyncCall {
 	a := &asyncCall{}
 	go func() {
 		a.err = f()
-		a.done = true
+		a.done.Store(true)
 	}()
 	synctest.Wait()
 	return a
@@ -77,7 +78,7 @@ func start(f func() error) *asyncCall {
 // requireDone checks that a has returned, and what.
 func (a *asyncCall) requireDone(t *testing.T, want error) {
 	t.Helper()
-	require.True(t, a.done, "the call has not returned")
+	require.True(t, a.done.Load(), "the call has not returned")
 	if want == nil {
 		require.NoError(t, a.err)
 	} else {
@@ -88,7 +89,7 @@ func (a *asyncCall) requireDone(t *testing.T, want error) {
 // requireParked checks that a has not returned.
 func (a *asyncCall) requireParked(t *testing.T) {
 	t.Helper()
-	require.False(t, a.done, "the call has returned: %v", a.err)
+	require.False(t, a.done.Load(), "the call has returned: %v", a.err)
 }
 
 // startWait starts c.Wait(ctx) with c.L held, and settles.

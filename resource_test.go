@@ -445,7 +445,7 @@ func TestWaitersGetInInTheOrderOfTheirArrival(t *testing.T) {
 			r.Release()
 			synctest.Wait()
 			for i, w := range ws {
-				require.Equal(t, i <= in, w.done, "waiter %d after %d releases", i, in+1)
+				require.Equal(t, i <= in, w.done.Load(), "waiter %d after %d releases", i, in+1)
 			}
 			resRequire(t, r, 1, int64(len(ws)-in-1))
 		}
@@ -738,8 +738,8 @@ func TestAWaiterCancelledAfterTheReleaseHoldsThePermitOrPassesItOn(t *testing.T)
 			r.Release()
 			w1.cancel()
 			synctest.Wait()
-			require.True(t, w1.done)
-			require.NotEqual(t, w1.err == nil, w2.done, "exactly one is in: %v", w1.err)
+			require.True(t, w1.done.Load())
+			require.NotEqual(t, w1.err == nil, w2.done.Load(), "exactly one is in: %v", w1.err)
 			r.Release()
 			synctest.Wait()
 			if w1.err == nil {
@@ -764,8 +764,8 @@ func TestACancelRacingAReleaseAdmitsExactlyOne(t *testing.T) {
 			go w1.cancel()
 			go r.Release()
 			synctest.Wait()
-			require.True(t, w1.done)
-			require.NotEqual(t, w1.err == nil, w2.done, "exactly one is in: %v", w1.err)
+			require.True(t, w1.done.Load())
+			require.NotEqual(t, w1.err == nil, w2.done.Load(), "exactly one is in: %v", w1.err)
 			resRequire(t, r, 1, map[bool]int64{true: 1, false: 0}[w1.err == nil])
 			w2.cancel()
 			synctest.Wait()
@@ -1021,7 +1021,7 @@ func TestAPermitFreedEarlyGoesToTheHeadOrToANewcomerButIsNotLost(t *testing.T) {
 			r.Release()
 			overtook := r.TryAcquire()
 			synctest.Wait()
-			require.NotEqual(t, overtook, w.done)
+			require.NotEqual(t, overtook, w.done.Load())
 			resRequire(t, r, 1, map[bool]int64{true: 1, false: 0}[overtook])
 			r.Release()
 			synctest.Wait()
@@ -1083,7 +1083,7 @@ func TestOvertakingResumesWhenAStarvingHeadIsGoneUnlessTheNextIsAsOld(t *testing
 					}
 					c.leave(r, head)
 					synctest.Wait()
-					require.True(t, head.done)
+					require.True(t, head.done.Load())
 					require.Equal(t, next != "old", r.TryAcquire())
 					if next != "nobody" {
 						w.requireParked(t)
@@ -1421,7 +1421,7 @@ func TestTheErrorIsThatOfWhatCameFirst(t *testing.T) {
 					c.first(r, w)
 					c.second(r, w)
 					synctest.Wait()
-					require.True(t, w.done)
+					require.True(t, w.done.Load())
 					require.Equal(t, c.want, w.err)
 					s := r.Stats()
 					require.EqualValues(t, 1, s.InUse)
@@ -1445,7 +1445,7 @@ func TestCloseRacingAReleaseAndACancelEndsEachWaitInOneWay(t *testing.T) {
 			synctest.Wait()
 			in := int64(0)
 			for _, w := range []resWaiter{a, b} {
-				require.True(t, w.done)
+				require.True(t, w.done.Load())
 				if w.err == nil {
 					in++
 				} else if !errors.Is(w.err, context.Canceled) {
@@ -1470,7 +1470,7 @@ func TestNoAcquisitionSucceedsOnceCloseHasReturned(t *testing.T) {
 			require.NoError(t, r.Close())
 			inUse := r.Stats().InUse
 			synctest.Wait()
-			require.True(t, w.done)
+			require.True(t, w.done.Load())
 			require.Equal(t, inUse == 1, w.err == nil)
 			resRequire(t, r, inUse, 0)
 		}
@@ -1946,9 +1946,9 @@ func TestTheLineMovesWheneverItsHeadFits(t *testing.T) {
 					synctest.Wait()
 					var admitted, failed int
 					for _, w := range line {
-						if w.done && w.err == nil {
+						if w.done.Load() && w.err == nil {
 							admitted++
-						} else if w.done {
+						} else if w.done.Load() {
 							failed++
 						}
 					}
