@@ -14,10 +14,11 @@ import (
 
 // The benchmarks have one body for us and for the rivals, so that
 //
-//	go test -run '^$' -bench . -count 10 | benchstat -col /impl -
+//	for i in $(seq 10); do go test -run '^$' -bench . -benchtime 100ms .; done > bench.txt
+//	benchstat -col /impl bench.txt
 //
-// makes the tables. How the waits begin is part of what is measured: where
-// many contend, all of them are in line before the clock starts.
+// makes the tables, from interleaved rounds. Where many contend, all of them
+// are in line before the clock starts.
 
 // A conder is a condition variable whose waits do not fail.
 type conder interface {

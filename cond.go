@@ -12,12 +12,13 @@ import (
 // A Cond is a condition variable whose waits end with a context: a place for
 // goroutines to wait until something that a lock protects has changed.
 //
-// Cond{L: l} is ready to use, as is the result of [NewCond]. A Cond must not
-// be copied after first use; waiting on a copy or notifying it panics.
+// Cond{L: l} is ready to use, as is the result of [NewCond]. L must be set
+// before the first Wait. A Cond must not be copied after first use; waiting on
+// a copy or notifying it panics.
 //
 // In the terminology of the Go memory model, a call to [Cond.Notify],
 // [Cond.NotifyN] or [Cond.NotifyAll] “synchronizes before” the return of any
-// Wait that it wakes.
+// Wait or WaitFor, and the receive from any Listener's C, that it causes.
 //
 // Unlike [sync.Cond], a wait obeys a context, waiting can be one case of a
 // select statement ([Cond.Listen]), and notifications are exact: each wakes
@@ -99,7 +100,8 @@ func NewCond(l sync.Locker) *Cond {
 }
 
 // Wait unlocks c.L, waits for a notification, and locks c.L again. The caller
-// must hold c.L, and holds it on every return.
+// must hold c.L (to call Wait without it is fatal if c.L is a [sync.Mutex]),
+// and holds it on every return.
 //
 // Wait returns nil only if it was notified. But others may have held c.L since
 // then, so wait in a loop, or use [Cond.WaitFor], which is that loop:
@@ -160,12 +162,13 @@ func (c *Cond) wait(done <-chan struct{}) bool {
 // line. So where waiters wait for different things, a [Cond.Notify] may be
 // spent on the wrong one: use [Cond.NotifyAll], or a Cond for each thing.
 //
-// ctx is for the whole call. When it has ended, pred is called once more: an
-// error, the same as that of Wait, means that pred was false.
+// ctx is for the whole call. If it ends while WaitFor waits, pred is called once
+// more. An error, the same as that of Wait, means that pred was false the last
+// time.
 //
 // If WaitFor has a notification that is not spent and leaves without success,
 // as ctx is done or pred panicked or called [runtime.Goexit], the notification
-// goes to the next in line.
+// goes to the next in line. c.L is held as a panic leaves WaitFor.
 func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	if pred() {
 		return nil
@@ -208,16 +211,18 @@ func (c *Cond) Notify() bool {
 }
 
 // NotifyN wakes the n who have been in line longest, or all if they are fewer,
-// and returns how many it woke. If n <= 0 it does nothing. All that is said of
-// [Cond.Notify] is true of NotifyN.
+// and returns how many it woke. If n <= 0 it does nothing. As with Notify, c.L
+// may be held or not, those whose context has ended are passed over, and
+// nothing is remembered.
 func (c *Cond) NotifyN(n int) int {
 	return c.notify(n, false)
 }
 
-// NotifyAll wakes everybody who is in line at one moment during the call, and
-// nobody who joins after it, and returns how many it woke. So a notification
-// of NotifyAll is not passed on by a waiter that leaves without having spent
-// it. All else that is said of [Cond.Notify] is true of NotifyAll.
+// NotifyAll wakes all who are in line, at a single moment, and nobody who joins
+// later, and returns how many it woke. As everybody in line got one, a
+// notification of NotifyAll is not passed on if its waiter leaves without
+// having spent it. As with Notify, c.L may be held or not, those whose context
+// has ended are passed over, and nothing is remembered.
 func (c *Cond) NotifyAll() int {
 	return c.notify(math.MaxInt, true)
 }
@@ -243,16 +248,23 @@ type Listener struct {
 // held, after a look at the condition, lest a change be missed in between:
 //
 //	c.L.Lock()
+//	defer c.L.Unlock()
 //	for !condition() {
+//		var err error
 //		l := c.Listen()
 //		c.L.Unlock()
 //		select {
 //		case <-l.C:
-//		case <-other:
+//		case <-quit:
+//			err = errQuit
 //		}
 //		l.Stop()
 //		c.L.Lock()
+//		if err != nil {
+//			return err
+//		}
 //	}
+//	... make use of condition ...
 //
 // A Listener is notified once. Call [Listener.Stop] on each: one that is left
 // in line takes a notification, and one that is left there by a
@@ -271,11 +283,12 @@ func (c *Cond) Listen() *Listener {
 	return &l.Listener
 }
 
-// Stop leaves the line. It returns true if that prevents a notification, false
-// if the Listener has been notified or stopped already. A notification that
-// nobody has received from C by then goes to the next in line, unless it is of
-// NotifyAll, and C stays empty. It does no harm to call Stop twice, or after
-// receiving.
+// Stop leaves the line. It returns true if the Listener was in line, and so is
+// never notified, false if it has been notified or stopped before. A
+// notification that nobody has received from C by then goes to the next in
+// line, unless it is of NotifyAll, and C stays empty. Stop neither blocks nor
+// touches the Locker, and may be called twice, or after receiving. It panics if
+// the Listener does not come from Listen.
 func (l *Listener) Stop() bool {
 	c, w := l.cond, l.w
 	if c == nil {

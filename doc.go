@@ -11,25 +11,29 @@
 //   - [CapacityResource]: a number of permits. Use it when at most so many may
 //     be in use at a time, and callers have to wait for their turn.
 //
-// Often a plain channel is the better tool: to hand over values, to signal once
-// (close it), to wake one goroutine that has just one thing to wait for (a
-// channel of size 1). As a semaphore whose size never changes, a buffered
-// channel will do, if it does not matter that it cannot take several permits
-// at once, cannot be resized or closed, and tells nothing about who waits.
-// For a lock that is held for nanoseconds, use a [sync.Mutex].
+// All methods may be called by several goroutines at the same time.
+//
+// Often a plain channel is the better tool: to hand over values; for a signal
+// that is given just once, by one goroutine, and never taken back (close it);
+// to wake one goroutine that has just one thing to wait for (a channel of size
+// 1). As a semaphore whose size never changes, a buffered channel will do, if
+// it does not matter that it cannot take several permits at once, cannot be
+// resized or closed, and does not tell how many wait. For a lock that is held
+// for nanoseconds, use a [sync.Mutex].
 //
 // # Cancellation
 //
-// Every wait takes a context. Of what a wait is for (a notification, a set
-// event, permits) and the end of its context, the one that comes first counts,
-// and just that one: a waiter that gives up never takes a notification with
+// Every call that waits takes a context. If what it waits for (a notification,
+// a set event, permits) comes before the end of its context, it succeeds; else
+// it fails; never both. A waiter that gives up never takes a notification with
 // it, and permits are never lost between a release and a cancellation.
 //
 // The error of a wait that was canceled satisfies [errors.Is] for both
 // ctx.Err() and [context.Cause](ctx). A context that is done at the call makes
-// Wait and Acquire fail at once; but WaitFor looks at its predicate first, and
-// a set Event is set. The locker of a Cond is held on every return, so a
-// canceled Wait returns only when it has got the lock back.
+// Wait and Acquire fail at once; but WaitFor looks at its predicate first,
+// Event.Wait returns nil if the event is set, and Drain if nothing is held. The
+// locker of a Cond is held on every return, so a canceled Wait returns only when
+// it has got the lock back.
 //
 // # Fairness
 //
@@ -37,15 +41,16 @@
 // CapacityResource. Being woken is not yet having the lock, though: with a
 // Cond, others may come before and change the condition, which is why it is
 // checked in a loop. A CapacityResource lets newcomers take free permits ahead
-// of the line, for throughput, until the first in line has waited 1 ms; with
-// [FIFO] it never does.
+// of the line, for throughput, until the first release that comes after the
+// head of the line has waited 1 ms; with [FIFO] it never does.
 //
 // # Memory model
 //
-// A call to [Cond.Notify] synchronizes before the return of the Wait that it
-// wakes; a call to [Event.Set] before the return of any Wait that it releases;
-// a call to [CapacityResource.Release] before the return of any call that
-// acquires the permits it put back.
+// A call to [Cond.Notify] synchronizes before the return of the Wait or WaitFor,
+// or the receive from Listener.C, that it causes; a call to [Event.Set] before
+// the return of any Wait with nil, or IsSet with true, that is due to it; a call
+// to [CapacityResource.Release] before the return of any call that acquires the
+// permits it put back.
 //
 // # Tests with synctest
 //
@@ -53,14 +58,24 @@
 // that is left with a goroutine waiting in this package panics: a detector of
 // lost wake-ups for free. A Cond, Event or CapacityResource that outlives
 // a bubble, as a package variable does, may be used in another one or outside
-// afterwards. Give a Cond a Locker made of a channel if the test is to hold it
-// while the bubble is at rest: a goroutine that blocks on a [sync.Mutex] is not
-// durably blocked.
+// afterwards. If the test is to hold the lock while the bubble is at rest, give
+// the Cond a Locker made of a channel, for a goroutine that blocks on a
+// [sync.Mutex] is not durably blocked:
+//
+//	type chanLock chan struct{} // make(chanLock, 1), inside the bubble
+//
+//	func (l chanLock) Lock()   { l <- struct{}{} }
+//	func (l chanLock) Unlock() { <-l }
 //
 // # Costs
 //
-// No wait starts a goroutine or a timer. Whatever does not wait allocates
-// nothing, and in the steady state a wait does not either, except in bubbles.
-// To notify when nobody waits is one atomic load; to acquire or release when
-// nobody waits is one compare-and-swap.
+// No wait starts a goroutine or a timer. To notify when nobody waits is one
+// atomic load; to acquire or release when nobody waits is one compare-and-swap,
+// if the capacity is below 2^31.
+//
+// Acquire, Release, Notify, Set, and calls that succeed without waiting, allocate
+// nothing. A wait allocates only if more goroutines wait than ever did on that
+// value, or more than 1,024, or in a bubble; otherwise, which is what “in the
+// steady state” means, it does not. Listen makes two allocations, an error that
+// carries a cause of its own makes one.
 package condvar

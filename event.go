@@ -7,10 +7,12 @@ import (
 )
 
 // An Event is a flag that goroutines can wait for. It is set or not; the zero
-// value is not. An Event must not be copied after first use.
+// value is not. An Event must not be copied after first use; using a copy may
+// panic.
 //
 // In the terminology of the Go memory model, a call to [Event.Set]
-// “synchronizes before” the return of any Wait that returns nil because of it.
+// “synchronizes before” the return of any Wait with nil, and of any IsSet with
+// true, that is due to it.
 //
 // An Event is right for what happens once, or seldom, and concerns everybody:
 // started, configuration loaded, shutting down. It is the wrong tool for “wait
@@ -44,8 +46,9 @@ func (e *Event) Set() {
 }
 
 // Clear makes the event not set: Waits that begin after it wait. Those already
-// released by a Set stay released. Clearing an event that is not set changes
-// nothing. Clear does not block.
+// released by a Set stay released, so Set followed by Clear is a pulse, which
+// releases those who wait at that moment. Clearing an event that is not set
+// changes nothing. Clear does not block.
 func (e *Event) Clear() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -99,20 +99,22 @@ type request struct {
 
 func (q *request) inLine() bool { return q.next != nil }
 
-// An Option is an option of [NewCapacityResource].
+// An Option is an option of [NewCapacityResource], and for nothing else.
 type Option func(*CapacityResource)
 
 // FIFO makes a resource strictly first in, first out: a call that comes while
 // somebody waits joins the line, and TryAcquire returns false then. That is
 // fairer, but every permit that is released while somebody waits lies idle
-// until that goroutine runs.
+// until that goroutine runs. AcquireN and TryAcquireN of 0 permits are exempt.
 func FIFO() Option {
 	return func(r *CapacityResource) { r.fifo = true }
 }
 
 // NewCapacityResource returns a resource with the given capacity, of which
 // nothing is in use. A resource of capacity 0 is paused: everybody waits until
-// there is a [CapacityResource.Resize]. It panics if capacity < 0.
+// there is a [CapacityResource.Resize]. With a capacity of 2^31 or more every
+// call takes a mutex where it would need one compare-and-swap; to count in
+// larger units, such as KiB, avoids that. It panics if capacity < 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 	r := &CapacityResource{}
 	r.root.next, r.root.prev = &r.root, &r.root
@@ -127,20 +129,22 @@ func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 // Acquire is [CapacityResource.AcquireN] with n = 1.
 func (r *CapacityResource) Acquire(ctx context.Context) error { return r.AcquireN(ctx, 1) }
 
-// AcquireN takes n permits, and waits until it can. It returns nil if it took
-// them; otherwise it changed nothing, and returns, the first that applies:
+// AcquireN takes n permits, all at once, and waits until that is possible. It
+// returns nil if it took them; otherwise it changed nothing, and returns, the
+// first that applies:
 //
-//   - the error of ctx, as [Cond.Wait] does, if ctx ended before the permits
-//     were taken, even if they are free;
+//   - the error of ctx, the one that [Cond.Wait] would return, if ctx ended
+//     before the permits were taken, even if they are free;
 //   - [ErrClosed], if the resource is closed;
 //   - [ErrTooLarge], if n is more than the capacity and that is not 0.
 //
 // A call that waits returns as soon as one of these comes true, with the
 // error of the one that came true first.
 //
-// AcquireN of 0 permits does not wait, whoever else does. AcquireN panics if
-// n < 0. If enough is free and it need not wait for others, a call is one
-// compare-and-swap. In the steady state no call allocates.
+// AcquireN of 0 permits never waits, whoever else does, but it fails if ctx is
+// done or the resource is closed. AcquireN panics if n < 0. If enough is free
+// and it need not wait for others, a call is one compare-and-swap. In the
+// steady state a call allocates nothing.
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	mustNotBeNegative(n)
 	if ctx.Err() != nil {
@@ -204,10 +208,11 @@ func (r *CapacityResource) TryAcquireN(n int64) bool {
 // Release is [CapacityResource.ReleaseN] with n = 1.
 func (r *CapacityResource) Release() { r.ReleaseN(1) }
 
-// ReleaseN puts n permits back, and wakes the head of the line if it fits. It
-// never waits for anything but the resource's own lock. It panics if n < 0 or
-// if fewer than n permits are held, and changes nothing then. If nobody waits
-// it is one compare-and-swap.
+// ReleaseN puts n permits back, and wakes the head of the line if it fits; that
+// one, when it has its permits, wakes the next if it fits, too. ReleaseN never
+// waits for anything but the resource's own lock. It panics if n < 0 or if
+// fewer than n permits are held, and changes nothing then. If nobody waits it
+// is one compare-and-swap.
 func (r *CapacityResource) ReleaseN(n int64) {
 	mustNotBeNegative(n)
 	if r.put(n) {
@@ -235,7 +240,9 @@ func (r *CapacityResource) Do(ctx context.Context, fn func(ctx context.Context) 
 // DoN acquires n permits, calls fn with ctx, and returns what fn returns. It
 // releases the permits when fn is over: by return, panic or [runtime.Goexit].
 // If the permits cannot be acquired it returns the error of
-// [CapacityResource.AcquireN] without calling fn.
+// [CapacityResource.AcquireN] without calling fn. An error of ctx may come from
+// either; where that matters, let fn record that it ran. fn must not acquire
+// from the same resource: it may wait for itself.
 func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context.Context) error) error {
 	if err := r.AcquireN(ctx, n); err != nil {
 		return err
@@ -244,13 +251,13 @@ func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context
 	return fn(ctx)
 }
 
-// Resize changes the capacity. What is added is at once available. A decrease
+// Resize sets the capacity. What is added is at once available. A decrease
 // takes nothing away from anybody, but nobody is admitted until enough has come
 // back. Waiting calls that ask for more than the new capacity return
 // [ErrTooLarge], unless it is 0: that pauses the resource, and all wait for the
 // next Resize. Resize does not block, takes time in proportion to the number of
 // those waiting, and panics if capacity < 0, changing nothing. After Close it
-// only changes the number.
+// only changes the number that Stats and String report.
 func (r *CapacityResource) Resize(capacity int64) {
 	if capacity < 0 {
 		panic("condvar: negative capacity")
@@ -271,8 +278,8 @@ func (r *CapacityResource) Resize(capacity int64) {
 	}
 }
 
-// Close closes the resource: those waiting and all later calls fail with
-// [ErrClosed], and once Close has returned no acquisition succeeds. Those who
+// Close closes the resource: those waiting and all later calls of AcquireN fail
+// with [ErrClosed], and once Close has returned no acquisition succeeds. Those who
 // hold permits keep them and still have to release them; to wait for that, use
 // [CapacityResource.Drain]. Close does not block and always returns nil; to
 // close again does no harm.
@@ -287,8 +294,10 @@ func (r *CapacityResource) Close() error {
 }
 
 // Drain closes the resource, waits until nothing is held any more, and returns
-// nil. If ctx ends first it returns the error, as [Cond.Wait] does; the
+// nil. If ctx ends first it returns the error that [Cond.Wait] would return; the
 // resource stays closed. If nothing is held it returns nil even if ctx is done.
+// Drain does not hurry those who hold permits, and whoever holds one itself must
+// not call it. It may be called again, and by several goroutines.
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
 	if !r.drain(ctx.Done()) {
@@ -308,18 +317,18 @@ func (r *CapacityResource) drain(done <-chan struct{}) bool {
 type Stats struct {
 	Capacity   int64         // permits there are
 	InUse      int64         // permits held; after a decrease it can exceed Capacity
-	Waiting    int64         // calls that wait
+	Waiting    int64         // calls of AcquireN that wait
 	WaitingN   int64         // permits they ask for, at most math.MaxInt64
 	OldestWait time.Duration // how long the first in line has been waiting
 	Closed     bool          // whether Close was called
 
-	WaitCount    int64         // waits that have ended, in whichever way
+	WaitCount    int64         // waits that have ended: with permits, or by context, Close or Resize
 	WaitDuration time.Duration // how long these took together
 	Canceled     int64         // those of them that were ended by their context
 }
 
-// Stats returns statistics. They are kept at all times, and cost nothing in
-// calls that do not wait.
+// Stats returns statistics. They are kept at all times, at no cost to calls that
+// do not wait; Stats itself takes the resource's lock for a moment.
 func (r *CapacityResource) Stats() Stats {
 	r.lock()
 	defer r.unlock()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check on every module of the repository, and fails if one fails.
-# What it cannot run because a tool is missing it names at the end.
+# Tools are looked for on PATH and in GOPATH/bin. What it cannot run because a
+# tool is missing it names at the end.
 #
 #   scripts/check.sh           everything
 #   STRICT=1 scripts/check.sh  a missing tool is a failure
@@ -50,8 +51,8 @@ root_dependencies() {
 
 tidy() { go mod tidy -diff; }
 
-# Every row of the conformance table and every bug of the bug list is named in
-# a test, or in a note that says why it does not apply here.
+# Every row of docs/conformance.md and every bug of docs/bugs.md is named in a
+# test, or in a note that says why it does not apply here.
 rows() {
 	local id='[CEFR]?[0-9]+' named missing="" want
 	named=$(git ls-files -z --cached --others --exclude-standard '*_test.go' |
@@ -102,4 +103,8 @@ if [ ${#failed[@]} -gt 0 ]; then
 	printf 'failed: %s\n' "${failed[@]}"
 	exit 1
 fi
-echo "all checks passed"
+if [ ${#missing[@]} -gt 0 ]; then
+	echo "all checks that could run passed"
+else
+	echo "all checks passed"
+fi
