@@ -205,7 +205,7 @@ func (c *Cond) waitFor(done <-chan struct{}, pred func() bool, reuse bool) bool 
 //
 // Those whose context has ended are passed over. The one who is woken has left
 // the line when Notify returns. If nobody waits, the notification is not
-// remembered, and the call costs one atomic load.
+// remembered, and the call, if it is not the first on c, costs one atomic load.
 func (c *Cond) Notify() bool {
 	return c.notify(1, false) == 1
 }
@@ -500,7 +500,7 @@ func contextError(ctx context.Context) error {
 	switch {
 	case err == nil: // a broken Context, whose Done is closed
 		return context.Canceled
-	case errors.Is(err, cause):
+	case cause == nil || errors.Is(err, cause):
 		return err
 	}
 	return &causeError{err, cause}

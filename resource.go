@@ -147,11 +147,20 @@ func (r *CapacityResource) Acquire(ctx context.Context) error { return r.Acquire
 // steady state a call allocates nothing.
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	mustNotBeNegative(n)
-	if ctx.Err() != nil {
-		return contextError(ctx)
-	}
-	if took, _ := r.take(n); took {
-		return nil
+	for {
+		// The word is loaded before the look at ctx, so the permits that are
+		// taken were free while ctx was alive (unless word changed and changed
+		// back in between).
+		w := r.word.Load()
+		if ctx.Err() != nil {
+			return contextError(ctx)
+		}
+		if !fits(w, n) {
+			break
+		}
+		if r.word.CompareAndSwap(w, take(w, n)) {
+			return nil
+		}
 	}
 	ok, err := r.acquireSlow(ctx.Done(), n)
 	if !ok && err == nil {
@@ -197,8 +206,17 @@ func (r *CapacityResource) TryAcquire() bool { return r.TryAcquireN(1) }
 // resource is closed. It panics if n < 0.
 func (r *CapacityResource) TryAcquireN(n int64) bool {
 	mustNotBeNegative(n)
-	if took, sure := r.take(n); sure {
-		return took
+	for {
+		w := r.word.Load()
+		if w&offLimits != 0 {
+			break
+		}
+		if !fits(w, n) {
+			return false
+		}
+		if r.word.CompareAndSwap(w, take(w, n)) {
+			return true
+		}
 	}
 	r.lock()
 	defer r.unlock()
@@ -215,8 +233,14 @@ func (r *CapacityResource) Release() { r.ReleaseN(1) }
 // is one compare-and-swap.
 func (r *CapacityResource) ReleaseN(n int64) {
 	mustNotBeNegative(n)
-	if r.put(n) {
-		return
+	for {
+		w := r.word.Load()
+		if w&(offLimits|lineFlag) != 0 || n > int64(w&fieldMax) {
+			break
+		}
+		if r.word.CompareAndSwap(w, take(w, -n)) {
+			return
+		}
 	}
 	r.lock()
 	defer r.unlock()
@@ -353,35 +377,11 @@ func (r *CapacityResource) String() string {
 		" in use, " + strconv.FormatInt(s.Waiting, 10) + " waiting"
 }
 
-// take is the fast path of acquiring. It reports whether it took n permits, and
-// whether that answer is final; if not, take changed nothing.
-func (r *CapacityResource) take(n int64) (took, sure bool) {
-	for {
-		w := r.word.Load()
-		if w&offLimits != 0 {
-			return false, false
-		}
-		if n > int64(w>>fieldBits&fieldMax) {
-			return false, true
-		}
-		if r.word.CompareAndSwap(w, w-uint64(n)<<fieldBits+uint64(n)) {
-			return true, true
-		}
-	}
-}
+// fits reports whether w says that n permits are free for anybody.
+func fits(w uint64, n int64) bool { return w&offLimits == 0 && n <= int64(w>>fieldBits&fieldMax) }
 
-// put is the fast path of releasing. It reports whether it put n permits back.
-func (r *CapacityResource) put(n int64) bool {
-	for {
-		w := r.word.Load()
-		if w&(offLimits|lineFlag) != 0 || n > int64(w&fieldMax) {
-			return false
-		}
-		if r.word.CompareAndSwap(w, w+uint64(n)<<fieldBits-uint64(n)) {
-			return true
-		}
-	}
-}
+// take returns w with n permits moved from free to held.
+func take(w uint64, n int64) uint64 { return w - uint64(n)<<fieldBits + uint64(n) }
 
 // lock locks mu and claims the books.
 func (r *CapacityResource) lock() {

@@ -1,0 +1,397 @@
+package condvar_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+)
+
+// What must happen at one moment, what must take no lock or allocate nothing,
+// and what must hold although a goroutine has been overtaken at the worst
+// place: promises that the other tests do not touch.
+
+// requireReturns checks that f returns, although its caller holds a lock.
+func requireReturns(t *testing.T, name string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	select {
+	case <-done:
+	case <-time.After(condPatience):
+		require.Fail(t, name+" wants the lock")
+	}
+}
+
+func TestASetEventIsFoundSetWithoutALock(t *testing.T) {
+	var e condvar.Event
+	e.Set()
+	e.Mu().Lock()
+	defer e.Mu().Unlock()
+	requireReturns(t, "IsSet", func() { e.IsSet() })
+	requireReturns(t, "Wait", func() { _ = e.Wait(context.Background()) })
+}
+
+func TestWhoNeedNotWaitTakesNoLock(t *testing.T) {
+	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
+		r := condvar.NewCapacityResource(2, opts...)
+		r.Mu().Lock()
+		requireReturns(t, "Acquire", func() { _ = r.Acquire(context.Background()) })
+		requireReturns(t, "TryAcquire", func() { r.TryAcquire() })
+		requireReturns(t, "TryAcquire on a full resource", func() { r.TryAcquire() })
+		requireReturns(t, "Release", func() { r.ReleaseN(2) })
+		r.Mu().Unlock()
+		require.Zero(t, r.Stats().InUse)
+	}
+}
+
+// The line of the resource does not keep a newcomer who may overtake it from
+// the fast path.
+func TestWhoMayOvertakeTakesNoLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 3, 1)
+		head := resPark(t, r, 3)
+		requireUnderLock := func(f func() bool) {
+			r.Mu().Lock()
+			defer r.Mu().Unlock()
+			require.True(t, f())
+		}
+		requireUnderLock(r.TryAcquire)
+		requireUnderLock(func() bool { return r.Acquire(context.Background()) == nil })
+		r.ReleaseN(3)
+		synctest.Wait()
+		head.requireDone(t, nil)
+	})
+}
+
+func TestNotifyAllIsOneMoment(t *testing.T) {
+	const n = 1000
+	for range 50 {
+		c := condvar.NewCond(new(sync.Mutex))
+		for range n {
+			c.Listen()
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { c.NotifyAll() })
+		for w := n; w == n; {
+			w = c.Waiters()
+			require.Contains(t, []int{0, n}, w)
+		}
+		late := c.Listen()
+		wg.Wait()
+		require.Empty(t, late.C)
+	}
+}
+
+// Nobody can clear the event, and then wait, between the moment when it is set
+// and the moment when those who wait are released: Wait would return at once.
+func TestSetHoldsTheLockUntilItHasReleasedThoseWhoWait(t *testing.T) {
+	var e condvar.Event
+	waited := make(chan error)
+	go func() { waited <- e.Wait(context.Background()) }()
+	spin(t, e.Waiters, 1)
+	e.Cond().Mu().Lock() // where Set has to come by
+	var set sync.WaitGroup
+	set.Go(e.Set)
+	for !e.IsSet() {
+		runtime.Gosched()
+	}
+	free := e.Mu().TryLock()
+	e.Cond().Mu().Unlock()
+	require.False(t, free, "the event could be cleared")
+	require.NoError(t, <-waited)
+	set.Wait()
+}
+
+func TestStatsAreASnapshotWhileTheResourceIsResized(t *testing.T) {
+	r := condvar.NewCapacityResource(1)
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !over.Load() {
+			r.Resize(2)
+			r.TryAcquireN(2)
+			r.ReleaseN(2)
+			r.Resize(1)
+		}
+	})
+	most := int64(0)
+	for range 300_000 {
+		s := r.Stats()
+		most = max(most, s.InUse-s.Capacity)
+	}
+	over.Store(true)
+	wg.Wait()
+	require.Zero(t, most, "more in use than there are")
+}
+
+// A lateContext calls a function after the first look at its error, which is
+// then out of date.
+type lateContext struct {
+	context.Context
+	afterErr func()
+}
+
+func (c *lateContext) Err() error {
+	err, f := c.Context.Err(), c.afterErr
+	c.afterErr = nil
+	call(f)
+	return err
+}
+
+// Bug R1. The permits come free after the context has ended, wherever the call
+// is in between: on the fast path, or on the slow one (capacity 1<<40).
+func TestPermitsThatCameFreeAfterTheContextEndedAreNotTaken(t *testing.T) {
+	for _, capacity := range []int64{1, 1 << 40} {
+		r := condvar.NewCapacityResource(capacity)
+		require.True(t, r.TryAcquireN(capacity))
+		ctx, cancel := context.WithCancel(context.Background())
+		cancelAndRelease := func() { cancel(); r.Release() }
+		require.ErrorIs(t, r.Acquire(&lateContext{ctx, cancelAndRelease}), context.Canceled)
+		require.Equal(t, capacity-1, r.Stats().InUse)
+
+		require.True(t, r.TryAcquire())
+		ctx, cancel = context.WithCancel(context.Background())
+		cancelAndRelease = func() { cancel(); r.Release() }
+		require.ErrorIs(t, r.Acquire(&resSeamContext{ctx, cancelAndRelease}), context.Canceled)
+		require.Equal(t, capacity-1, r.Stats().InUse)
+	}
+}
+
+// The head has been woken, but has not run, when it loses patience. With one
+// processor it does not run until the test lets it.
+func TestAWokenHeadThatHasNotRunLosesPatienceToo(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	overtaken := 0
+	for range 100 {
+		r := condvar.NewCapacityResource(1)
+		require.True(t, r.TryAcquire())
+		in := make(chan error, 1)
+		go func() { in <- r.Acquire(context.Background()) }()
+		spin(t, func() int { return int(r.Stats().Waiting) }, 1)
+		begin := time.Now()
+		r.Release()
+		if r.TryAcquire() {
+			for time.Since(begin) < 1100*time.Microsecond { // the head grows old
+			}
+			r.Release()
+			require.False(t, r.TryAcquire())
+			overtaken++
+		}
+		require.NoError(t, <-in)
+	}
+	require.Positive(t, overtaken)
+}
+
+// A wake-up that comes too late finds the request in use by another call, which
+// must not take it for its turn.
+func TestAStrayWakeUpLetsNobodyOvertake(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 4, 4, opts...)
+		big, small := resPark(t, r, 4), resPark(t, r, 1)
+		r.Release()
+		r.NotifyAllRequests()
+		synctest.Wait()
+		big.requireParked(t)
+		small.requireParked(t)
+		resRequire(t, r, 3, 2)
+		r.ReleaseN(3)
+		synctest.Wait()
+		big.requireDone(t, nil)
+		small.requireParked(t)
+		r.ReleaseN(4)
+		synctest.Wait()
+		small.requireDone(t, nil)
+	})
+}
+
+// The clock of a bubble is years behind that of a waiter outside.
+func TestNoWaitIsNegativeEvenAcrossClocks(t *testing.T) {
+	r := condvar.NewCapacityResource(1)
+	require.True(t, r.TryAcquire())
+	done := make(chan error)
+	go func() { done <- r.Acquire(context.Background()) }()
+	spin(t, func() int { return int(r.Stats().Waiting) }, 1)
+	synctest.Test(t, func(t *testing.T) {
+		require.GreaterOrEqual(t, r.Stats().OldestWait, time.Duration(0))
+		require.NoError(t, r.Close())
+		require.GreaterOrEqual(t, r.Stats().WaitDuration, time.Duration(0))
+	})
+	require.ErrorIs(t, <-done, condvar.ErrClosed)
+}
+
+func TestAWaitInDrainAllocatesNothingInTheSteadyState(t *testing.T) {
+	r := condvar.NewCapacityResource(1)
+	require.True(t, r.TryAcquire())
+	const runs = 200
+	asked := make(chan *condManualContext, 1)
+	go func() {
+		for ctx := range asked {
+			for range 100 { // let Drain wait, if the scheduler pleases
+				runtime.Gosched()
+			}
+			close(ctx.done)
+		}
+	}()
+	var ctxs []*condManualContext
+	for range runs + 1 {
+		ctxs = append(ctxs, &condManualContext{context.Background(), make(chan struct{}), context.Canceled})
+	}
+	drained := 0
+	require.Zero(t, testing.AllocsPerRun(runs, func() {
+		ctx := ctxs[0]
+		ctxs = ctxs[1:]
+		asked <- ctx
+		if r.Drain(ctx) == nil {
+			drained++
+		}
+	}))
+	close(asked)
+	require.Zero(t, drained)
+}
+
+// The steady state has room for a crowd, and no wait needs a goroutine.
+func TestACrowdWaitsAgainWithoutAllocationOrGoroutine(t *testing.T) {
+	const crowd, runs = 500, 20
+	c := condvar.NewCond(new(sync.Mutex))
+	r := condvar.NewCapacityResource(1)
+	require.True(t, r.TryAcquire())
+	for name, test := range map[string]struct {
+		wait    func()
+		waiting func() int
+		wake    func()
+		again   func()
+	}{
+		"Cond": {
+			func() { c.L.Lock(); _ = c.Wait(context.Background()); c.L.Unlock() },
+			c.Waiters,
+			func() { c.NotifyAll() },
+			func() {},
+		},
+		"CapacityResource": {
+			func() { _ = r.Acquire(context.Background()); r.Release() },
+			func() int { return int(r.Stats().Waiting) },
+			r.Release,
+			func() { spin(t, func() int { return int(r.Stats().InUse) }, 0); r.TryAcquire() },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := runtime.NumGoroutine()
+			var over atomic.Bool
+			var wg sync.WaitGroup
+			gate := make(chan struct{})
+			for range crowd {
+				wg.Go(func() {
+					for range gate {
+						test.wait()
+					}
+				})
+			}
+			round := func() {
+				for range crowd {
+					gate <- struct{}{}
+				}
+				spin(t, test.waiting, crowd)
+				if n := runtime.NumGoroutine(); n > base+crowd {
+					over.Store(true)
+				}
+				test.wake()
+				spin(t, test.waiting, 0)
+				test.again()
+			}
+			round()
+			// A wait that allocates would make 500 a run. A stray one, of the
+			// runtime's own, does no harm.
+			require.Less(t, testing.AllocsPerRun(runs, round), float64(crowd/10))
+			close(gate)
+			wg.Wait()
+			require.False(t, over.Load(), "a wait has a goroutine")
+		})
+	}
+}
+
+func TestTheErrorOfACauseSaysBothAndIsOneAllocation(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errors.New("boom"))
+	c := condvar.NewCond(new(sync.Mutex))
+	require.EqualError(t, c.Wait(ctx), "context canceled: boom")
+	require.EqualValues(t, 1, testing.AllocsPerRun(100, func() { _ = c.Wait(ctx) }))
+}
+
+// A nosyContext looks at a Cond whenever it is asked anything.
+type nosyContext struct {
+	context.Context
+	c *condvar.Cond
+}
+
+func (x nosyContext) Done() <-chan struct{} { x.c.Waiters(); return x.Context.Done() }
+func (x nosyContext) Err() error            { x.c.Waiters(); return x.Context.Err() }
+func (x nosyContext) Value(key any) any     { x.c.Waiters(); return x.Context.Value(key) }
+
+func TestAContextMayUseTheCondItWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := condvar.NewCond(newChanLock())
+		ctx, cancel := context.WithCancel(context.Background())
+		nosy := nosyContext{ctx, c}
+		a, b := startWait(nosy, c), startWait(nosy, c)
+		f := start(func() error {
+			c.L.Lock()
+			defer c.L.Unlock()
+			return c.WaitFor(nosy, func() bool { return false })
+		})
+		require.True(t, c.Notify())
+		synctest.Wait()
+		a.requireDone(t, nil)
+		cancel()
+		synctest.Wait()
+		b.requireDone(t, context.Canceled)
+		f.requireDone(t, context.Canceled)
+	})
+}
+
+// Bug R15. F25. To leave a line costs the same however long it is.
+func TestLeavingTheLineOfAResourceCostsTheSameInALongOne(t *testing.T) {
+	cost := func(length int) time.Duration {
+		const leavers = 200
+		r := condvar.NewCapacityResource(1)
+		require.True(t, r.TryAcquire())
+		stay, end := context.WithCancel(context.Background())
+		leave, cancel := context.WithCancel(context.Background())
+		var stayers, wg sync.WaitGroup
+		waiting := func() int { return int(r.Stats().Waiting) }
+		for range length / 2 {
+			stayers.Go(func() { _ = r.Acquire(stay) })
+		}
+		spin(t, waiting, length/2)
+		for range leavers {
+			wg.Go(func() { _ = r.Acquire(leave) })
+		}
+		spin(t, waiting, length/2+leavers)
+		for range length / 2 {
+			stayers.Go(func() { _ = r.Acquire(stay) })
+		}
+		spin(t, waiting, length+leavers)
+		runtime.GC() // not in between
+		begin := time.Now()
+		cancel()
+		wg.Wait()
+		elapsed := time.Since(begin)
+		require.Equal(t, length, waiting())
+		end()
+		stayers.Wait()
+		return elapsed / leavers
+	}
+	short, long := time.Hour, time.Hour
+	for range 3 { // the best of each, to be rid of what others do here
+		short, long = min(short, cost(200)), min(long, cost(20_000))
+	}
+	require.Less(t, long, 10*max(short, time.Microsecond), "%v in a short line", short)
+}
