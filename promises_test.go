@@ -40,6 +40,7 @@ func TestASetEventIsFoundSetWithoutALock(t *testing.T) {
 	requireReturns(t, "Wait", func() { _ = e.Wait(context.Background()) })
 }
 
+// Row 106. Who takes no lock has nothing to be put to sleep by.
 func TestWhoNeedNotWaitTakesNoLock(t *testing.T) {
 	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
 		r := condvar.NewCapacityResource(2, opts...)

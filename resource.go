@@ -40,11 +40,12 @@ var ErrTooLarge = errors.New("condvar: request exceeds the capacity")
 // In the terminology of the Go memory model, a call to Release “synchronizes
 // before” the return of any call that acquires the permits which it put back.
 type CapacityResource struct {
-	// word is what the fast paths work on: free permits, held permits and
-	// lineFlag, or offLimits while the books are in use by a holder of mu, or
-	// must be used with mu (unlock says when that is). To acquire is to move
-	// permits from free to held in one compare-and-swap, to release is to move
-	// them back; so either check is part of the same atomic step as the move.
+	// word is what the fast paths work on. It is either
+	//	free permits, held permits, and lineFlag if somebody waits, or
+	//	offLimits: somebody holds mu, or mu must be taken (unlock says when).
+	// To acquire is to move permits from free to held in one compare-and-swap,
+	// to release is to move them back; so the check whether there are enough is
+	// part of the same atomic step as the move.
 	word atomic.Uint64
 
 	// mu guards all that follows. It is taken by lock, which claims the books
@@ -394,7 +395,8 @@ func (r *CapacityResource) lock() {
 // unlock puts the books back where the fast paths find them, if newcomers may
 // help themselves, unlocks mu, and wakes the head of the line if it fits. That
 // happens after unlocking, lest it run into mu. Should the head be gone by then
-// and its request in use by another call, that call looks and parks again.
+// and its request in use by another call, that call looks at the books and parks
+// again. It is not in a bubble, where requests are not reused.
 func (r *CapacityResource) unlock() {
 	w, head, free := uint64(offLimits), r.root.next, r.capacity-r.held
 	if !r.closed && r.mayEnterLocked() && free >= 0 && r.capacity <= fieldMax {
@@ -499,7 +501,7 @@ func (r *CapacityResource) removeLocked(q *request) {
 	r.addWantedLocked(-q.n)
 	r.waitCount++
 	r.waitDuration += min(q.waited(), math.MaxInt64-r.waitDuration)
-	r.starving = r.starving && r.impatientLocked()
+	r.starving = r.starving && r.impatientLocked() // a new head loses patience at a release only
 }
 
 // addWantedLocked adds n, which may be negative, to what those in line want.

@@ -570,14 +570,19 @@ func TestThreeReleasesLetInAWaiterAndTwoArrivals(t *testing.T) {
 		for range 100 {
 			r := resNew(t, 3, 3, opts...)
 			w := resPark(t, r, 1)
-			errs := make(chan error, 2)
 			r.Release()
 			r.Release()
 			r.Release()
-			go func() { errs <- r.Acquire(context.Background()) }()
-			go func() { errs <- r.Acquire(context.Background()) }()
-			require.NoError(t, <-errs)
-			require.NoError(t, <-errs)
+			s := r.Stats() // the waiter has run or not, and is counted once
+			require.EqualValues(t, 1, s.InUse+s.Waiting)
+			for arrival := range int64(2) {
+				require.NoError(t, r.Acquire(context.Background()))
+				s := r.Stats()
+				require.Equal(t, 2+arrival, s.InUse+s.Waiting)
+				if len(opts) > 0 { // FIFO: nobody is in before the waiter
+					require.Zero(t, s.Waiting)
+				}
+			}
 			synctest.Wait()
 			w.requireDone(t, nil)
 			resRequire(t, r, 3, 0)
