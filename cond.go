@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -34,7 +33,7 @@ type Cond struct {
 
 	// mu guards what follows. It is never held across a call into L or other
 	// foreign code, nor across anything that blocks. It is taken with lock.
-	mu sync.Mutex
+	mu mutex
 
 	// idle lets Notify find out without mu that nobody waits. It is
 	//	c    if c has been used and nobody is parked,
@@ -42,7 +41,7 @@ type Cond struct {
 	// and anything else in a copy. It changes under mu. The load in notify
 	// pairs with the store of nil when a waiter parks, which is before the
 	// waiter unlocks L: a Notify that happens after the unlock sees it.
-	idle atomic.Pointer[Cond]
+	idle pointer[Cond]
 	self *Cond // c once it has been used, else nil; something else in a copy
 
 	// The line, a ring around root in order of place. In it are those who are
@@ -300,6 +299,7 @@ func (l *Listener) Stop() bool {
 		c.unparkLocked(w)
 	}
 	c.mu.Unlock()
+	exploreLook(w.ch)
 	select {
 	case <-w.ch: // if there is a token, it was sent before mu was unlocked
 		if !w.broadcast {
@@ -332,12 +332,13 @@ func (c *Cond) park(w *waiter) {
 	reuse := w.reuse
 	w.reuse = false // should L.Unlock panic, a token may lie in ch for ever
 	c.L.Unlock()
-	if w.done == nil { // a plain receive is cheaper than a select
-		<-w.ch
+	token, done := exploreSelect(w.ch, w.done)
+	if done == nil { // a plain receive is cheaper than a select
+		<-token
 	} else {
 		select {
-		case <-w.ch:
-		case <-w.done:
+		case <-token:
+		case <-done:
 			c.cancel(w)
 		}
 	}
@@ -403,6 +404,7 @@ func (c *Cond) notifySlow(limit int, broadcast bool) int {
 		w.notified, w.broadcast = true, broadcast
 		n++
 		if w.eager {
+			exploreSend(w.ch)
 			w.ch <- struct{}{}
 		} else {
 			*last, last = w, &w.wake
@@ -412,6 +414,7 @@ func (c *Cond) notifySlow(limit int, broadcast bool) int {
 	for w := wake; w != nil; {
 		next := w.wake
 		w.wake = nil
+		exploreSend(w.ch)
 		w.ch <- struct{}{} // after which w may be in line again
 		w = next
 	}
@@ -477,6 +480,7 @@ func (w *waiter) unlink() {
 
 // ended reports whether the context whose Done channel is done has ended.
 func ended(done <-chan struct{}) bool {
+	exploreLook(done)
 	select {
 	case <-done:
 		return true
@@ -491,6 +495,9 @@ func ended(done <-chan struct{}) bool {
 // clock is wrong pays with allocations, and nothing worse.
 func inBubble(now time.Time) bool {
 	const in2026 = 1767225600
+	if exploreRecycling() {
+		return false
+	}
 	return now == now.Round(0) || now.Unix() < in2026 //nolint:staticcheck // compares the representation
 }
 

@@ -1,10 +1,6 @@
 package condvar
 
-import (
-	"context"
-	"sync"
-	"sync/atomic"
-)
+import "context"
 
 // An Event is a flag that goroutines can wait for. It is set or not; the zero
 // value is not. An Event must not be copied after first use; using a copy may
@@ -30,8 +26,8 @@ type Event struct {
 	// cond, so that a Wait either sees the flag or is in line for the next
 	// Set. Wait and IsSet load it without mu; that load pairs with the store
 	// in Set, which is done anew by each Set for the sake of this pairing.
-	set  atomic.Bool
-	mu   sync.Mutex
+	set  flag
+	mu   mutex
 	cond Cond // with mu as L; made at the first Wait that has to wait
 }
 

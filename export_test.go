@@ -1,11 +1,9 @@
 package condvar
 
-import "sync"
-
 // Mu returns the internal mutex, for tests that hold it.
-func (c *Cond) Mu() *sync.Mutex             { return &c.mu }
-func (e *Event) Mu() *sync.Mutex            { return &e.mu }
-func (r *CapacityResource) Mu() *sync.Mutex { return &r.mu }
+func (c *Cond) Mu() *mutex             { return &c.mu }
+func (e *Event) Mu() *mutex            { return &e.mu }
+func (r *CapacityResource) Mu() *mutex { return &r.mu }
 
 // Cond returns the line of those who wait for e.
 func (e *Event) Cond() *Cond { return &e.cond }

@@ -6,8 +6,6 @@ import (
 	"math"
 	"math/bits"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -46,12 +44,12 @@ type CapacityResource struct {
 	// To acquire is to move permits from free to held in one compare-and-swap,
 	// to release is to move them back; so the check whether there are enough is
 	// part of the same atomic step as the move.
-	word atomic.Uint64
+	word word
 
 	// mu guards all that follows. It is taken by lock, which claims the books
 	// from word, and released by unlock, which puts them there again. In
 	// between nothing else changes: what is done under mu is sequential code.
-	mu       sync.Mutex
+	mu       mutex
 	capacity int64
 	held     int64
 	fifo     bool // constant

@@ -1,0 +1,123 @@
+//go:build condvar_explore
+
+package condvar
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// An Explorer decides who takes the next step. Every operation on state that
+// goroutines share calls it first, and takes place when it returns. It exists
+// only in builds with the tag condvar_explore.
+type Explorer interface {
+	// Step comes before an operation on object.
+	Step(op Op, object any)
+	// Unlocked comes after a mutex has been unlocked.
+	Unlocked(mutex any)
+	// Select comes before a wait for token or for done, which may be nil. It
+	// returns them, with nil in place of the one that is not to be chosen, should
+	// both be ready.
+	Select(token, done <-chan struct{}) (_, _ <-chan struct{})
+	// Recycling reports whether to keep waiters for later waits.
+	Recycling() bool
+}
+
+// An Op is a kind of operation.
+type Op string
+
+// The kinds of operations.
+const (
+	OpLock  Op = "lock"
+	OpLoad  Op = "load"
+	OpStore Op = "store"
+	OpSend  Op = "send"
+)
+
+// Explore is the Explorer, or nil. It changes only while nothing else happens.
+var Explore Explorer //nolint:gochecknoglobals // not in ordinary builds
+
+func step(op Op, object any) {
+	if Explore != nil {
+		Explore.Step(op, object)
+	}
+}
+
+type mutex struct{ mu sync.Mutex }
+
+func (m *mutex) Lock() {
+	step(OpLock, m)
+	m.mu.Lock()
+}
+
+func (m *mutex) Unlock() {
+	m.mu.Unlock()
+	if Explore != nil {
+		Explore.Unlocked(m)
+	}
+}
+
+func (m *mutex) TryLock() bool { return m.mu.TryLock() } // only tests do
+
+type flag struct{ v atomic.Bool }
+
+func (f *flag) Load() bool {
+	step(OpLoad, f)
+	return f.v.Load()
+}
+
+func (f *flag) Store(v bool) {
+	step(OpStore, f)
+	f.v.Store(v)
+}
+
+type word struct{ v atomic.Uint64 }
+
+func (w *word) Load() uint64 {
+	step(OpLoad, w)
+	return w.v.Load()
+}
+
+func (w *word) Store(v uint64) {
+	step(OpStore, w)
+	w.v.Store(v)
+}
+
+func (w *word) Swap(v uint64) uint64 {
+	step(OpStore, w)
+	return w.v.Swap(v)
+}
+
+func (w *word) CompareAndSwap(old, v uint64) bool {
+	step(OpStore, w)
+	return w.v.CompareAndSwap(old, v)
+}
+
+type pointer[T any] struct{ v atomic.Pointer[T] }
+
+func (p *pointer[T]) Load() *T {
+	step(OpLoad, p)
+	return p.v.Load()
+}
+
+func (p *pointer[T]) Store(v *T) {
+	step(OpStore, p)
+	p.v.Store(v)
+}
+
+func exploreLook(ch <-chan struct{}) {
+	if ch != nil {
+		step(OpLoad, ch)
+	}
+}
+
+func exploreSend(token chan struct{}) { step(OpSend, token) }
+
+func exploreSelect(token, done <-chan struct{}) (_, _ <-chan struct{}) {
+	if Explore != nil {
+		return Explore.Select(token, done)
+	}
+	return token, done
+}
+
+func exploreRecycling() bool { return Explore != nil && Explore.Recycling() }
