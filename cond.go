@@ -495,10 +495,8 @@ func ended(done <-chan struct{}) bool {
 // clock is wrong pays with allocations, and nothing worse.
 func inBubble(now time.Time) bool {
 	const in2026 = 1767225600
-	if exploreRecycling() {
-		return false
-	}
-	return now == now.Round(0) || now.Unix() < in2026 //nolint:staticcheck // compares the representation
+	inside := now == now.Round(0) || now.Unix() < in2026 //nolint:staticcheck // compares the representation
+	return exploreBubble(inside)
 }
 
 // contextError returns the error of a wait that was ended by ctx.

@@ -20,8 +20,8 @@ type (
 
 func exploreLook(<-chan struct{}) {}
 
-func exploreSend(chan struct{}) {}
+func exploreSend(<-chan struct{}) {}
 
 func exploreSelect(token, done <-chan struct{}) (_, _ <-chan struct{}) { return token, done }
 
-func exploreRecycling() bool { return false }
+func exploreBubble(inside bool) bool { return inside }

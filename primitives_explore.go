@@ -19,7 +19,8 @@ type Explorer interface {
 	// returns them, with nil in place of the one that is not to be chosen, should
 	// both be ready.
 	Select(token, done <-chan struct{}) (_, _ <-chan struct{})
-	// Recycling reports whether to keep waiters for later waits.
+	// Recycling reports whether to keep waiters for later waits, as is done
+	// outside of bubbles.
 	Recycling() bool
 }
 
@@ -111,7 +112,7 @@ func exploreLook(ch <-chan struct{}) {
 	}
 }
 
-func exploreSend(token chan struct{}) { step(OpSend, token) }
+func exploreSend(token <-chan struct{}) { step(OpSend, token) }
 
 func exploreSelect(token, done <-chan struct{}) (_, _ <-chan struct{}) {
 	if Explore != nil {
@@ -120,4 +121,6 @@ func exploreSelect(token, done <-chan struct{}) (_, _ <-chan struct{}) {
 	return token, done
 }
 
-func exploreRecycling() bool { return Explore != nil && Explore.Recycling() }
+func exploreBubble(inside bool) bool {
+	return inside && (Explore == nil || !Explore.Recycling())
+}
