@@ -21,3 +21,10 @@ func (r *CapacityResource) NotifyAllRequests() {
 		q.cond.Notify()
 	}
 }
+
+// Head returns the Cond of the first in line.
+func (r *CapacityResource) Head() *Cond {
+	r.lock()
+	defer r.putBack()
+	return &r.root.next.cond
+}

@@ -396,3 +396,34 @@ func TestLeavingTheLineOfAResourceCostsTheSameInALongOne(t *testing.T) {
 	}
 	require.Less(t, long, 10*max(short, time.Microsecond), "%v in a short line", short)
 }
+
+// A metrics goroutine may look at a resource whose waiters are in a bubble: to
+// wake one of them from outside would be fatal.
+func TestStatsWakesNobody(t *testing.T) {
+	r := condvar.NewCapacityResource(1)
+	require.True(t, r.TryAcquire())
+	acquired := make(chan error)
+	go func() { acquired <- r.Acquire(context.Background()) }()
+	spin(t, func() int { return int(r.Stats().Waiting) }, 1)
+	mu := r.Head().Mu()
+	mu.Lock() // where the release has to come by, to wake the head
+	var released sync.WaitGroup
+	released.Go(r.Release)
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		for r.Stats().InUse > 0 {
+			runtime.Gosched()
+		}
+		_ = r.String()
+	}()
+	select {
+	case <-looked:
+	case <-time.After(10 * time.Second):
+		mu.Unlock()
+		t.Fatal("Stats is on its way to wake the head")
+	}
+	mu.Unlock()
+	require.NoError(t, <-acquired)
+	released.Wait()
+}

@@ -57,9 +57,9 @@ type CapacityResource struct {
 	starving bool // the head has lost patience: nobody may overtake it
 
 	// The line, a ring around root in order of arrival; root.next is the head.
-	// A head that fits is never left asleep, because every unlock wakes it: if
-	// it is parked it gets the wake-up, if it is not it will look at the books
-	// before it parks.
+	// A head that fits is never left asleep, because every unlock after which
+	// that could be wakes it: if it is parked it gets the wake-up, if it is not
+	// it will look at the books before it parks.
 	root    request
 	waiting int64
 	wanted  [2]uint64 // permits that those in line want, high and low word
@@ -354,7 +354,7 @@ type Stats struct {
 // do not wait; Stats itself takes the resource's lock for a moment.
 func (r *CapacityResource) Stats() Stats {
 	r.lock()
-	defer r.unlock()
+	defer r.putBack() // who made room wakes the head, and that may be in a bubble
 	s := Stats{
 		Capacity: r.capacity, InUse: r.held, Waiting: r.waiting, Closed: r.closed,
 		WaitCount: r.waitCount, WaitDuration: r.waitDuration, Canceled: r.canceled,
@@ -390,25 +390,32 @@ func (r *CapacityResource) lock() {
 	}
 }
 
-// unlock puts the books back where the fast paths find them, if newcomers may
-// help themselves, unlocks mu, and wakes the head of the line if it fits. That
-// happens after unlocking, lest it run into mu. Should the head be gone by then
-// and its request in use by another call, that call looks at the books and parks
-// again. It is not in a bubble, where requests are not reused.
+// unlock puts the books back, unlocks mu, and wakes the head of the line if it
+// fits. That happens after unlocking, lest it run into mu. Should the head be
+// gone by then and its request in use by another call, that call looks at the
+// books and parks again. It is not in a bubble, where requests are not reused.
 func (r *CapacityResource) unlock() {
-	w, head, free := uint64(offLimits), r.root.next, r.capacity-r.held
+	if head := r.putBack(); head != nil {
+		head.cond.Notify()
+	}
+}
+
+// putBack puts the books back where the fast paths find them, if newcomers may
+// help themselves, and unlocks mu. It returns the head of the line if it fits.
+func (r *CapacityResource) putBack() (head *request) {
+	w, free := uint64(offLimits), r.capacity-r.held
 	if !r.closed && r.mayEnterLocked() && free >= 0 && r.capacity <= fieldMax {
 		w = uint64(free)<<fieldBits | uint64(r.held)
 		if r.waiting > 0 {
 			w |= lineFlag
 		}
 	}
-	wake := r.waiting > 0 && head.n <= free
+	if r.waiting > 0 && r.root.next.n <= free {
+		head = r.root.next
+	}
 	r.word.Store(w)
 	r.mu.Unlock()
-	if wake {
-		head.cond.Notify()
-	}
+	return head
 }
 
 // locker is a CapacityResource as the Locker of its Conds.
