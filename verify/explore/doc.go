@@ -1,0 +1,16 @@
+// Package explore tries the interleavings of small scenes on the real Cond,
+// Listener, Event and CapacityResource: all of them, or all up to a number of
+// preemptions, or a sample.
+//
+// In a build with the tag condvar_explore, the library calls a hook before each
+// operation on state that goroutines share: a mutex, an atomic, a channel. The
+// hook blocks. Once synctest.Wait says that every goroutine of the scene is at a
+// hook, or parked in the library, or has ended, a depth-first search picks the
+// one that goes on. When nobody can, the scene is at rest, and its invariant is
+// checked.
+//
+//	go test -tags condvar_explore ./explore -v
+//	go test -tags condvar_explore ./explore -v -run 'TestScenes/Event'
+//
+// A failure prints its schedule, step by step, and the command that replays it.
+package explore

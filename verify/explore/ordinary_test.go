@@ -1,0 +1,92 @@
+//go:build !condvar_explore
+
+package explore
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The calls of hooks, and what stands in the source without them.
+var hookCalls = []struct{ with, without string }{
+	{"exploreBubble(inside)", "inside"},
+	{"token, done := exploreSelect(w.ch, w.done)", "var token, done <-chan struct{} = w.ch, w.done"},
+	{"\texploreSend(w.ch)\n", "\n"},
+	{"\texploreLook(w.ch)\n", "\n"},
+	{"\texploreLook(done)\n", "\n"},
+}
+
+// In ordinary builds the compiler makes the same instructions as without hooks.
+func TestHooksCompileToNothing(t *testing.T) {
+	dir := strings.TrimSpace(run(t, "", "go", "list", "-m", "-f", "{{.Dir}}", "example.com/condvar"))
+	for _, arch := range []string{"amd64", "arm64", "386"} {
+		t.Run(arch, func(t *testing.T) {
+			t.Setenv("GOARCH", arch)
+			with := assembly(t, dir)
+
+			tmp := t.TempDir()
+			replace := map[string]string{}
+			calls := 0
+			for _, name := range []string{"cond.go", "event.go", "resource.go"} {
+				source, err := os.ReadFile(filepath.Join(dir, name))
+				require.NoError(t, err)
+				text := string(source)
+				for _, c := range hookCalls {
+					calls += strings.Count(text, c.with)
+					text = strings.ReplaceAll(text, c.with, c.without)
+				}
+				require.NotContains(t, text, "explore", "a call that hookCalls does not know")
+				replace[filepath.Join(dir, name)] = filepath.Join(tmp, name)
+				require.NoError(t, os.WriteFile(filepath.Join(tmp, name), []byte(text), 0o666))
+			}
+			require.GreaterOrEqual(t, calls, len(hookCalls))
+			overlay, err := json.Marshal(map[string]any{"Replace": replace})
+			require.NoError(t, err)
+			file := filepath.Join(tmp, "overlay.json")
+			require.NoError(t, os.WriteFile(file, overlay, 0o666))
+
+			without := assembly(t, dir, "-overlay", file)
+			require.Greater(t, len(without), 50)
+			for name, code := range without {
+				require.Equal(t, code, with[name], "the code of %s", name)
+			}
+		})
+	}
+}
+
+// assembly compiles the package and returns the instructions of its functions,
+// without positions and without the numbers of the compiler's own variables.
+func assembly(t *testing.T, dir string, args ...string) map[string]string {
+	t.Helper()
+	out := run(t, dir, "go", append([]string{"build", "-gcflags=-S", "-o", os.DevNull}, args...)...)
+	function := regexp.MustCompile(`^(\S+) STEXT .*`)
+	instruction := regexp.MustCompile(`^\t0x[0-9a-f]+ \d+ \([^)]*\)\t(.*)`)
+	number := regexp.MustCompile(`autotmp_\d+`)
+	code := map[string]string{}
+	name := ""
+	for line := range strings.Lines(out) {
+		if m := function.FindStringSubmatch(line); m != nil {
+			name = m[1]
+		} else if m := instruction.FindStringSubmatch(line); m != nil {
+			code[name] += number.ReplaceAllString(m[1], "autotmp") + "\n"
+		}
+	}
+	return code
+}
+
+// run runs a command in dir and returns what it prints.
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return string(out)
+}

@@ -1,0 +1,363 @@
+//go:build condvar_explore
+
+package explore
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"example.com/condvar"
+)
+
+// hooks is the Explorer of the process. It does nothing to goroutines that are
+// not threads of a Run.
+var hooks = func() *dispatcher { //nolint:gochecknoglobals // the library has one Explorer
+	d := &dispatcher{}
+	condvar.Explore = d
+	return d
+}()
+
+// A Scene is a few threads that do a few things with the library.
+type Scene struct {
+	Name      string
+	Invariant string // in words
+	// Bound is the number of preemptions up to which all schedules are tried,
+	// that is, of switches away from a thread that could go on; negative for
+	// no bound. LongBound is for the long form, if not 0.
+	Bound     int
+	LongBound int
+	Sampled   bool // there are too many schedules to try them all
+	// Setup makes the objects and the threads. The function that it returns
+	// checks the invariant when the scene is at rest.
+	Setup func(r *Run) (check func() error)
+}
+
+// A choice is which thread takes the next step, and, if it is a select with two
+// ready cases, which one.
+type choice struct{ thread, way int }
+
+func (c choice) String() string {
+	if c.way == 0 {
+		return strconv.Itoa(c.thread)
+	}
+	return strconv.Itoa(c.thread) + "'"
+}
+
+// A Schedule is the choices of a run.
+type Schedule []choice
+
+func (s Schedule) String() string {
+	words := make([]string, len(s))
+	for i, c := range s {
+		words[i] = c.String()
+	}
+	return strings.Join(words, ",")
+}
+
+// ParseSchedule is the inverse of Schedule.String.
+func ParseSchedule(text string) (Schedule, error) {
+	var s Schedule
+	for word := range strings.SplitSeq(text, ",") {
+		digits := strings.TrimSuffix(word, "'")
+		n, err := strconv.Atoi(digits)
+		if err != nil {
+			return nil, fmt.Errorf("schedule: %w", err)
+		}
+		s = append(s, choice{n, len(word) - len(digits)})
+	}
+	return s, nil
+}
+
+// A Failure is a schedule that breaks the invariant of a scene.
+type Failure struct {
+	Schedule Schedule
+	Steps    []string
+	Err      error
+}
+
+func (f *Failure) Error() string {
+	return fmt.Sprintf("%v\n  schedule %v:\n    %s", f.Err, f.Schedule, strings.Join(f.Steps, "\n    "))
+}
+
+// A Result is what came of a search.
+type Result struct {
+	Schedules int      // that were run to their end
+	Pruned    int      // that were given up, as equal to one that was run
+	Steps     int      // taken in all
+	Longest   int      // steps of the longest schedule
+	Failure   *Failure // nil if the invariant held
+}
+
+// maxSteps is more than any scene takes; one that does runs in circles.
+const maxSteps = 2000
+
+// errPruned says that a run is equal to others that were tried.
+var errPruned = errors.New("equal to a schedule that was tried")
+
+// run executes scene. next is called before each step with those who can take
+// one, and chooses; took hears what came of it. It returns the failure of the
+// run, or nil.
+func (s *Scene) run(t *testing.T, recycling, trace bool,
+	next func(enabled []int) (choice, error),
+	took func(f footprint, ways int),
+) (steps int, failure *Failure) {
+	t.Helper()
+	var schedule Schedule
+	var r *Run
+	fail := func(err error) {
+		if failure == nil {
+			failure = &Failure{Schedule: slices.Clone(schedule), Steps: r.steps, Err: err}
+		}
+	}
+	defer func() {
+		// A bubble that is left with threads that cannot be ended panics.
+		if p := recover(); p != nil {
+			fail(fmt.Errorf("%v", p))
+		}
+	}()
+	synctest.Test(t, func(*testing.T) {
+		r = &Run{recycling: recycling, trace: trace, held: map[any]*thread{}, objects: map[any]int{},
+			step: footprint{objects: map[int]bool{}}}
+		r.scheduler = &thread{run: r}
+		id := goroutineID()
+		hooks.threads.Store(id, r.scheduler)
+		hooks.run = r
+		defer func() {
+			hooks.threads.Delete(id)
+			hooks.run = nil
+		}()
+
+		check := s.Setup(r)
+		var enabled []int
+		for {
+			enabled = enabled[:0]
+			for i, t := range r.threads {
+				if r.enabled(t) {
+					enabled = append(enabled, i)
+				}
+			}
+			if len(enabled) == 0 {
+				break
+			}
+			c, err := next(enabled)
+			if errors.Is(err, errPruned) {
+				r.finish()
+				return
+			}
+			if err == nil && len(schedule) == maxSteps {
+				err = fmt.Errorf("not at rest after %d steps", maxSteps)
+			}
+			if err != nil {
+				fail(err)
+				r.finish()
+				return
+			}
+			schedule = append(schedule, c)
+			took(r.take(r.threads[c.thread], c.way))
+			for _, t := range r.threads {
+				if t.panicked != nil {
+					fail(fmt.Errorf("%s panicked: %v", t.name, t.panicked))
+				}
+			}
+		}
+		for _, t := range r.threads {
+			if t.atHook {
+				fail(fmt.Errorf("%s waits for a mutex that %s holds", t.name, r.held[t.object].name))
+			}
+		}
+		if err := check(); err != nil {
+			fail(err)
+		}
+		if stuck := r.finish(); stuck != nil {
+			fail(fmt.Errorf("after all contexts were canceled there wait for ever: %s", strings.Join(stuck, ", ")))
+		}
+	})
+	return len(schedule), failure
+}
+
+// A node is a point of the search where somebody has to go next.
+type node struct {
+	enabled     []int
+	asleep      map[int]footprint // threads whose next step was tried before, in another order that comes to the same
+	chosen      choice
+	ways        int // of the chosen thread's step
+	step        footprint
+	tried       []int
+	previous    int // the thread that took the step before
+	preemptions int // up to here
+}
+
+// Explore tries the schedules of the scene depth first, until the end, a failure,
+// or limit schedules.
+//
+// Without a bound on preemptions it leaves out those that differ from one that
+// was tried only in the order of neighboring steps that touch nothing in common
+// (sleep sets: Godefroid, Partial-Order Methods for the Verification of
+// Concurrent Systems, 1996).
+func (s *Scene) Explore(t *testing.T, recycling bool, limit int) Result {
+	t.Helper()
+	var result Result
+	var path []node
+	for result.Schedules < limit {
+		depth := 0
+		pruned := false
+		next := func(enabled []int) (choice, error) {
+			if depth < len(path) {
+				if !slices.Equal(enabled, path[depth].enabled) {
+					return choice{}, errors.New("the same schedule went another way: the scene depends on something else")
+				}
+				return path[depth].chosen, nil
+			}
+			n := node{enabled: slices.Clone(enabled), previous: -1}
+			if depth > 0 {
+				n.inherit(&path[depth-1], s.Bound >= 0)
+			}
+			if !n.advance(s.Bound) {
+				pruned = true
+				return choice{}, errPruned
+			}
+			path = append(path, n)
+			return n.chosen, nil
+		}
+		took := func(f footprint, ways int) {
+			path[depth].step, path[depth].ways = f, ways
+			depth++
+		}
+		steps, failure := s.run(t, recycling, false, next, took)
+		result.Steps += steps
+		result.Longest = max(result.Longest, steps)
+		if failure != nil {
+			result.Schedules++
+			result.Failure = s.Replay(t, recycling, failure.Schedule)
+			if result.Failure == nil {
+				result.Failure = failure
+			}
+			return result
+		}
+		if pruned {
+			result.Pruned++
+		} else {
+			result.Schedules++
+		}
+		// Back to the last point where there is something left to try.
+		path = path[:depth]
+		for len(path) > 0 && !path[len(path)-1].advance(s.Bound) {
+			path = path[:len(path)-1]
+		}
+		if len(path) == 0 {
+			break
+		}
+	}
+	return result
+}
+
+// inherit sets what n, a new node, has from the one before it.
+func (n *node) inherit(before *node, bounded bool) {
+	n.previous = before.chosen.thread
+	n.preemptions = before.preemptions
+	if before.previous != n.previous && slices.Contains(before.enabled, before.previous) {
+		n.preemptions++
+	}
+	if bounded {
+		return // a thread that sleeps could be one that the bound forbids to wake
+	}
+	n.asleep = map[int]footprint{}
+	for thread, step := range before.asleep {
+		if step.independent(before.step) {
+			n.asleep[thread] = step
+		}
+	}
+}
+
+// advance makes the next choice at n, and reports whether there was one.
+func (n *node) advance(bound int) bool {
+	if n.tried != nil {
+		if n.chosen.way+1 < n.ways {
+			n.chosen.way++
+			return true
+		}
+		if n.asleep != nil {
+			n.asleep[n.chosen.thread] = n.step
+		}
+	} else if n.asleep == nil && bound < 0 {
+		n.asleep = map[int]footprint{} // the first node
+	}
+	// The thread that ran before comes first: the first schedule is the one
+	// without preemptions.
+	candidates := n.enabled
+	if slices.Contains(n.enabled, n.previous) {
+		candidates = append([]int{n.previous}, n.enabled...)
+	}
+	for _, thread := range candidates {
+		if slices.Contains(n.tried, thread) {
+			continue
+		}
+		if _, ok := n.asleep[thread]; ok {
+			continue
+		}
+		if bound >= 0 && thread != n.previous && n.preemptions >= bound && slices.Contains(n.enabled, n.previous) {
+			continue
+		}
+		n.tried = append(n.tried, thread)
+		n.chosen = choice{thread: thread}
+		return true
+	}
+	return false
+}
+
+// Sample tries n schedules at random.
+func (s *Scene) Sample(t *testing.T, recycling bool, n int, seed uint64) Result {
+	t.Helper()
+	var result Result
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range n {
+		// Some schedules switch at every step, others seldom.
+		stay := random.Float64()
+		previous := -1
+		next := func(enabled []int) (choice, error) {
+			if !slices.Contains(enabled, previous) || random.Float64() > stay {
+				previous = enabled[random.IntN(len(enabled))]
+			}
+			return choice{previous, random.IntN(2)}, nil
+		}
+		steps, failure := s.run(t, recycling, false, next, func(footprint, int) {})
+		result.Schedules++
+		result.Steps += steps
+		result.Longest = max(result.Longest, steps)
+		if failure != nil {
+			result.Failure = s.Replay(t, recycling, failure.Schedule)
+			if result.Failure == nil {
+				result.Failure = failure
+			}
+			break
+		}
+	}
+	return result
+}
+
+// Replay runs one schedule, and keeps its steps for people to read. After the
+// end of the schedule the first thread that can go on does. It returns nil if
+// the invariant holds.
+func (s *Scene) Replay(t *testing.T, recycling bool, schedule Schedule) *Failure {
+	t.Helper()
+	i := 0
+	next := func(enabled []int) (choice, error) {
+		c := choice{thread: enabled[0]}
+		if i < len(schedule) {
+			c = schedule[i]
+			i++
+		}
+		if !slices.Contains(enabled, c.thread) {
+			return c, fmt.Errorf("thread %d cannot take step %d: this schedule is not one of this scene", c.thread, i)
+		}
+		return c, nil
+	}
+	_, failure := s.run(t, recycling, true, next, func(footprint, int) {})
+	return failure
+}
