@@ -397,8 +397,9 @@ func (c *Cond) notifySlow(limit int, broadcast bool) int {
 	c.lock()
 	for n < limit && c.waiting > 0 {
 		w := c.first
-		c.unparkLocked(w)
-		if ended(w.done) { // the context came first: w is about to leave
+		gone := ended(w.done) // the context came first: w is about to leave
+		c.unparkLocked(w)     // from here on, others may find that nobody waits
+		if gone {
 			continue
 		}
 		w.notified, w.broadcast = true, broadcast

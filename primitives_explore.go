@@ -94,6 +94,11 @@ func (w *word) CompareAndSwap(old, v uint64) bool {
 	return w.v.CompareAndSwap(old, v)
 }
 
+func (w *word) Add(delta uint64) uint64 { // only mutants do
+	step(OpStore, w)
+	return w.v.Add(delta)
+}
+
 type pointer[T any] struct{ v atomic.Pointer[T] }
 
 func (p *pointer[T]) Load() *T {

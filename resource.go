@@ -138,7 +138,9 @@ func (r *CapacityResource) Acquire(ctx context.Context) error { return r.Acquire
 //   - [ErrTooLarge], if n is more than the capacity and that is not 0.
 //
 // A call that waits returns as soon as one of these comes true, with the
-// error of the one that came true first.
+// error of the one that came true first. A call that need not wait looks at ctx
+// once, just before it takes the permits: it does not notice if ctx ends in the
+// instant between the two.
 //
 // AcquireN of 0 permits never waits, whoever else does, but it fails if ctx is
 // done or the resource is closed. AcquireN panics if n < 0. If enough is free
@@ -147,9 +149,9 @@ func (r *CapacityResource) Acquire(ctx context.Context) error { return r.Acquire
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	mustNotBeNegative(n)
 	for {
-		// The word is loaded before the look at ctx, so the permits that are
-		// taken were free while ctx was alive (unless word changed and changed
-		// back in between).
+		// The word is loaded before the look at ctx, so permits that come free
+		// after ctx has ended are not taken (unless word changed and changed back
+		// in between).
 		w := r.word.Load()
 		if ctx.Err() != nil {
 			return contextError(ctx)
