@@ -131,6 +131,9 @@ func (s *Scene) run(t *testing.T, recycling, trace bool,
 		defer func() {
 			hooks.threads.Delete(id)
 			hooks.run = nil
+			if p := recover(); p != nil { // in the set-up, the check or a clean-up
+				fail(fmt.Errorf("panic: %v", p))
+			}
 		}()
 
 		check := s.Setup(r)

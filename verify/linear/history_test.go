@@ -1,0 +1,233 @@
+package linear
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing/synctest"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// A fate is what has become of a call that can wait: how it ended or, in the
+// models, where it stands, which is "" if it has not begun.
+type fate string
+
+const (
+	success  fate = "nil"
+	canceled fate = "context.Canceled"
+	closed   fate = "ErrClosed"
+	tooLarge fate = "ErrTooLarge"
+
+	waits  fate = "waits"
+	looked fate = "looked" // see resourceModel.begin
+	over   fate = "over"   // its outcome is in the history
+)
+
+// A scene is a script, somebody to run it against, and what they should do.
+type scene struct {
+	*script
+	seed  uint64
+	do    func(ctx context.Context, o op) (out any)          // performs an operation
+	model func(patient bool) porcupine.NondeterministicModel // see resourceModel.porcupine
+	clock *atomic.Int64
+	begun *[maxCalls]int64 // if not nil, when the first half of each call was over
+}
+
+// A run is one run of a scene by real goroutines.
+type run struct {
+	scene
+	fake    bool // in a bubble
+	ctxs    []context.Context
+	cancels []context.CancelFunc
+	wg      sync.WaitGroup
+	busy    []atomic.Bool           // workers who are not done with a round
+	running atomic.Int64            // how many of them are not in a call that can wait
+	quiet   chan struct{}           // has a token if that has become 0
+	history [][]porcupine.Operation // by client; the last client is the test
+}
+
+// play runs sc and returns the history. fake says that this is in a bubble.
+func play(sc scene, fake bool) []porcupine.Operation {
+	r := &run{
+		scene: sc, fake: fake,
+		busy:    make([]atomic.Bool, sc.workers),
+		history: make([][]porcupine.Operation, sc.workers+1),
+		quiet:   make(chan struct{}, 1),
+	}
+	for range sc.calls {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		r.ctxs, r.cancels = append(r.ctxs, ctx), append(r.cancels, cancel)
+	}
+	for i, round := range sc.rounds {
+		r.start(round)
+		r.settle(sc.pauses[i])
+	}
+	for _, o := range sc.last {
+		r.perform(sc.workers, o)
+	}
+	r.settle(0)
+	if !fake { // there, whoever is left waits for ever, as the last record says
+		r.wg.Wait()
+	}
+	history := slices.Concat(r.history...)
+	findEnded(history)
+	return history
+}
+
+// start lets those workers do their part of a round who are done with the last.
+// They begin at the same moment.
+func (r *run) start(round [][]op) {
+	var idle []int
+	for w := range round {
+		if !r.busy[w].Load() {
+			idle = append(idle, w)
+			r.busy[w].Store(true)
+		}
+	}
+	r.running.Add(int64(len(idle)))
+	var arrived atomic.Int64
+	for _, w := range idle {
+		r.wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					panic(fmt.Sprintf("with CONDVAR_SEED=%d: %v", r.seed, p))
+				}
+			}()
+			arrived.Add(1)
+			for arrived.Load() < int64(len(idle)) {
+				runtime.Gosched()
+			}
+			for _, o := range round[w] {
+				r.perform(w, o)
+			}
+			r.busy[w].Store(false)
+			r.stop()
+		})
+	}
+}
+
+// stop says that a worker is done or is about to wait.
+func (r *run) stop() {
+	if r.running.Add(-1) == 0 {
+		select {
+		case r.quiet <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settle waits until every worker is done or is in a call that can wait. On a
+// fake clock it waits until they are at rest, records how many wait, and lets
+// some time pass.
+func (r *run) settle(pause time.Duration) {
+	if !r.fake {
+		for r.running.Load() > 0 {
+			<-r.quiet
+		}
+		return
+	}
+	synctest.Wait()
+	waiting := 0
+	for w := range r.busy {
+		if r.busy[w].Load() {
+			waiting++
+		}
+	}
+	start := r.clock.Add(1)
+	time.Sleep(pause)
+	r.record(r.workers, start, op{kind: rest, n: int64(pause)}, waiting)
+}
+
+// perform does o for a client and records it.
+func (r *run) perform(client int, o op) {
+	if o.yield {
+		runtime.Gosched()
+	}
+	var ctx context.Context
+	if o.kind == begin {
+		ctx = r.ctxs[o.call]
+		if o.yield {
+			ctx = yieldingContext{ctx}
+		}
+		r.stop()
+		defer r.running.Add(1)
+	}
+	start := r.clock.Add(1)
+	var out any
+	if o.kind == cancel {
+		r.cancels[o.call]()
+	} else {
+		out = r.do(ctx, o)
+	}
+	r.record(client, start, o, out)
+}
+
+// record ends an operation that began at start.
+func (r *run) record(client int, start int64, o op, out any) {
+	ops := halves(client, start, r.clock.Add(1), o, out)
+	if o.kind == begin && r.begun != nil {
+		ops[0].Return = r.begun[o.call]
+	}
+	r.history[client] = append(r.history[client], ops...)
+}
+
+// halves returns the record of an operation. Each client has two rows in a
+// picture, one for second halves.
+func halves(client int, from, to int64, o op, out any) []porcupine.Operation {
+	first := porcupine.Operation{ClientId: 2 * client, Input: o, Call: from, Output: out, Return: to}
+	second := first
+	second.ClientId++
+	switch o.kind {
+	case begin:
+		o.kind = outcome
+	case set:
+		o.kind = released
+	default:
+		return []porcupine.Operation{first}
+	}
+	second.Input = o
+	return []porcupine.Operation{first, second}
+}
+
+// findEnded tells operations which contexts they may have seen end, where that
+// matters as they look at several contexts, one after the other, or at their own
+// before they do the rest. These are the contexts that were canceled meanwhile,
+// of the call itself or of others that failed for it.
+func findEnded(history []porcupine.Operation) {
+	var failed callSet
+	for _, p := range history {
+		if o := p.Input.(op); o.kind == begin && p.Output == canceled {
+			failed |= 1 << o.call
+		}
+	}
+	for _, c := range history {
+		call := c.Input.(op).call
+		if c.Input.(op).kind != cancel {
+			continue
+		}
+		for i, p := range history {
+			o := p.Input.(op)
+			own := o.kind == begin && o.call == call
+			if p.Call < c.Return && c.Call < p.Return && (own || o.kind != begin && failed.has(call)) {
+				o.ended |= 1 << call
+				history[i].Input = o
+			}
+		}
+	}
+}
+
+// A yieldingContext lets others run after a look at it, and so in the middle of
+// the call that looked.
+type yieldingContext struct{ context.Context }
+
+func (c yieldingContext) Err() error {
+	err := c.Context.Err()
+	runtime.Gosched()
+	return err
+}

@@ -1,0 +1,286 @@
+package linear
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"example.com/condvar"
+)
+
+func TestCapacityResourceIsLinearizable(t *testing.T) {
+	verify(t, 2000, newResourceScene)
+}
+
+func newResourceScene(seed uint64, fake bool) scene {
+	random := rand.New(rand.NewPCG(seed, 1))
+	// With the last two units some capacities, or all, are too large for the fast
+	// paths, and those in line want more than an int64 can count.
+	unit := []int64{1, 1, 1, 1, 1 << 30, math.MaxInt64 / 4}[random.IntN(6)]
+	m := resourceModel{capacity: unit * random.Int64N(4), fifo: random.IntN(2) == 0}
+	operation := func(choices []choice) op {
+		o := op{kind: choose(random, choices)}
+		switch o.kind {
+		case begin, tryAcquire, release:
+			o.n = unit * []int64{0, 1, 1, 1, 1, 1, 2, 2, 2, 3}[random.IntN(10)]
+		case resize:
+			o.n = unit * random.Int64N(5)
+		}
+		return o
+	}
+	s := newScript(random, func() op {
+		return operation([]choice{{16, release}, {6, resize}, {6, tryAcquire}, {10, stats}, {1, closing}})
+	}, func() op {
+		return operation([]choice{{10, begin}, {5, release}, {2, tryAcquire}, {3, stats}})
+	})
+	s.last = []op{{kind: closing}}
+
+	var options []condvar.Option
+	if m.fifo {
+		options = append(options, condvar.FIFO())
+	}
+	r := condvar.NewCapacityResource(m.capacity, options...)
+	do := func(ctx context.Context, o op) any {
+		switch o.kind {
+		case begin:
+			return fateOf(r.AcquireN(ctx, o.n))
+		case tryAcquire:
+			return r.TryAcquireN(o.n)
+		case release:
+			return tryRelease(r, o.n)
+		case resize:
+			r.Resize(o.n)
+		case closing:
+			_ = r.Close()
+		case stats:
+			s := r.Stats()
+			if !fake { // the model does not know the time
+				s.OldestWait, s.WaitDuration = 0, 0
+			}
+			return s
+		}
+		return nil
+	}
+	return scene{s, seed, do, m.porcupine, new(atomic.Int64), nil}
+}
+
+// fateOf returns how a call that returned err has ended.
+func fateOf(err error) fate {
+	switch err {
+	case nil:
+		return success
+	case context.Canceled:
+		return canceled
+	case condvar.ErrClosed:
+		return closed
+	case condvar.ErrTooLarge:
+		return tooLarge
+	}
+	return fate(err.Error())
+}
+
+// tryRelease releases n permits and reports whether it could.
+func tryRelease(r *condvar.CapacityResource, n int64) (ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p != "condvar: released more than held" {
+				panic(p)
+			}
+			ok = false
+		}
+	}()
+	r.ReleaseN(n)
+	return true
+}
+
+// A resourceModel is a CapacityResource, one call at a time.
+type resourceModel struct {
+	capacity int64
+	fifo     bool
+	loose    bool // the head of the line may have lost patience at any time
+}
+
+// A resourceState is what a CapacityResource is to those who use it.
+type resourceState struct {
+	line
+	stats    condvar.Stats // but for what follows from the line
+	starving bool
+}
+
+// porcupine returns the model in the form that porcupine wants. patient says
+// that heads of the line lose patience only as the model's own time passes.
+func (m resourceModel) porcupine(patient bool) porcupine.NondeterministicModel {
+	m.loose = !patient && !m.fifo
+	return porcupine.NondeterministicModel{
+		Init:              func() []any { return []any{resourceState{stats: condvar.Stats{Capacity: m.capacity}}} },
+		Step:              func(s, in, out any) []any { return m.step(s.(resourceState), in.(op), out) },
+		DescribeOperation: describe,
+		DescribeState: func(state any) string {
+			s := state.(resourceState)
+			return fmt.Sprintf("%d of %d in use, closed %v, starving %v, %v", s.stats.InUse, s.stats.Capacity,
+				s.stats.Closed, s.starving, &s.line)
+		},
+	}
+}
+
+// step returns the states in which s can be after an operation that returned out.
+func (m resourceModel) step(s resourceState, o op, out any) []any {
+	ok := true
+	switch o.kind {
+	case begin:
+		return m.begin(s, o, out.(fate))
+	case outcome:
+		ok = m.endAcquire(&s, o, out.(fate))
+	case cancel:
+		s.cancel(o)
+	case tryAcquire:
+		enters := !s.stats.Closed && m.enters(&s, o.n)
+		ok = out == enters || enters && m.mayBeKeptOut(&s, o.n)
+		if out == true {
+			s.stats.InUse += o.n
+		}
+	case release:
+		ok = out == (o.n <= s.stats.InUse)
+		if out == true {
+			s.stats.InUse -= o.n
+			if o.n > 0 {
+				m.losePatience(&s)
+			}
+		}
+	case resize:
+		grown := o.n > s.stats.Capacity
+		s.stats.Capacity = o.n
+		s.turnAway(o, tooLarge, s.tooLarge)
+		if grown {
+			m.losePatience(&s)
+		}
+	case closing:
+		s.stats.Closed = true
+		s.turnAway(o, closed, func(int64) bool { return true })
+	case stats:
+		ok = out == s.snapshot()
+	case rest:
+		ok = s.rest(o, out.(int)) && (s.waiting == 0 || !s.fits(s.waiters[0].n))
+	}
+	return only(s, ok)
+}
+
+// begin is the first half of AcquireN, which in the end was got.
+func (m resourceModel) begin(s resourceState, o op, got fate) (states []any) {
+	decided := func(f fate) []any {
+		s.fate[o.call] = f
+		return only(s, f == got)
+	}
+	switch {
+	case s.ended.has(o.call):
+		return decided(canceled)
+	case s.stats.Closed:
+		return decided(closed)
+	case s.tooLarge(o.n):
+		return decided(tooLarge)
+	}
+	if !m.enters(&s, o.n) || m.mayBeKeptOut(&s, o.n) {
+		joined := s
+		joined.join(o)
+		states = append(states, joined)
+	}
+	if m.enters(&s, o.n) {
+		if got == success && o.ended.has(o.call) { // it may take its permits later, and not look at its context again
+			late := s
+			late.fate[o.call] = looked
+			states = append(states, late)
+		}
+		s.stats.InUse += o.n
+		states = append(states, decided(success)...)
+	}
+	return states
+}
+
+// endAcquire is its second half. It reports whether it can be got.
+func (m resourceModel) endAcquire(s *resourceState, o op, got fate) bool {
+	switch f := s.fate[o.call]; {
+	case f == waits && got == success:
+		if s.waiters[0].call != o.call || !s.fits(o.n) || s.ended.has(o.call) {
+			return false
+		}
+		s.remove(o.call, success)
+		s.stats.InUse += o.n
+	case f == waits && got == canceled && s.ended.has(o.call):
+		s.remove(o.call, canceled)
+	case f == looked && !s.stats.Closed && m.enters(s, o.n):
+		s.fate[o.call] = success
+		s.stats.InUse += o.n
+	}
+	return s.end(o, got)
+}
+
+// enters reports whether a newcomer gets n permits of an open resource.
+func (m resourceModel) enters(s *resourceState, n int64) bool {
+	return n == 0 || s.fits(n) && (s.waiting == 0 || !m.fifo && !s.starving)
+}
+
+// mayBeKeptOut reports whether a newcomer who would get n permits may have to do
+// without, as the head of the line may have lost patience.
+func (m resourceModel) mayBeKeptOut(s *resourceState, n int64) bool {
+	return m.loose && n > 0 && s.waiting > 0
+}
+
+// losePatience is what permits that come in do to a head that has waited long.
+func (m resourceModel) losePatience(s *resourceState) {
+	s.starving = s.starving || !m.fifo && s.impatient()
+}
+
+func (s *resourceState) fits(n int64) bool { return n <= s.stats.Capacity-s.stats.InUse }
+
+func (s *resourceState) tooLarge(n int64) bool {
+	return n > s.stats.Capacity && s.stats.Capacity > 0
+}
+
+func (s *resourceState) impatient() bool {
+	return s.waiting > 0 && s.now-s.waiters[0].since >= time.Millisecond
+}
+
+// turnAway turns those in line away with f for whose n condition holds, unless
+// their contexts have ended.
+func (s *resourceState) turnAway(o op, f fate, condition func(n int64) bool) {
+	waiters := s.waiters
+	for _, w := range waiters[:s.waiting] {
+		switch {
+		case !condition(w.n):
+		case (s.ended | o.ended).has(w.call):
+			s.remove(w.call, canceled)
+		default:
+			s.remove(w.call, f)
+		}
+	}
+}
+
+// remove takes a call that waits out of the line, with its fate.
+func (s *resourceState) remove(call int, f fate) {
+	w := s.leave(call, f)
+	s.stats.WaitCount++
+	s.stats.WaitDuration += s.now - w.since
+	if f == canceled {
+		s.stats.Canceled++
+	}
+	s.starving = s.starving && s.impatient()
+}
+
+// snapshot returns what Stats must return.
+func (s *resourceState) snapshot() condvar.Stats {
+	stats := s.stats
+	stats.Waiting = int64(s.waiting)
+	for _, w := range s.waiters[:s.waiting] {
+		stats.WaitingN += min(w.n, math.MaxInt64-stats.WaitingN)
+	}
+	if s.waiting > 0 {
+		stats.OldestWait = s.now - s.waiters[0].since
+	}
+	return stats
+}
