@@ -37,6 +37,10 @@ type relay struct {
 	over  atomic.Bool  // whoever gets a notification keeps it
 	kept  atomic.Int64 // how many have been kept
 	ended atomic.Bool  // the notification is not one of the relay: go
+
+	// How many Listeners have begun to pass one on, and how many have done so.
+	// In between they are in line, and have one.
+	begun, passed atomic.Int64
 }
 
 func (l *condLoad) relay(w *worker) {
@@ -51,11 +55,13 @@ func (l *condLoad) relay(w *worker) {
 	w.start(visitors, r.visit)()
 	r.over.Store(true)
 	// As a notified waiter leaves the line with the call that notifies it, no
-	// notification is under way when all who have kept none are in line.
+	// notification is under way when all who have kept none are in line, and no
+	// Listener was passing one on meanwhile.
 	var kept int64
 	await(func() bool {
+		passed := r.passed.Load()
 		kept = r.kept.Load()
-		return r.cond.Waiters() == int(carriers-kept) && r.kept.Load() == kept
+		return r.cond.Waiters() == int(carriers-kept) && r.kept.Load() == kept && r.begun.Load() == passed
 	})
 	if kept != notifications {
 		w.failf("%d notifications became %d", notifications, kept)
@@ -127,8 +133,10 @@ func (r *relay) carryByListener(w *worker) {
 		if r.finished() {
 			return
 		}
+		r.begun.Add(1)
 		l = r.cond.Listen()
 		r.pass(w)
+		r.passed.Add(1)
 	}
 }
 
