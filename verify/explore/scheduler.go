@@ -335,6 +335,7 @@ func (r *Run) Settle() {
 func (r *Run) Go(name string, f func()) {
 	t := &thread{run: r, name: name, resume: make(chan struct{})}
 	r.threads = append(r.threads, t)
+	synctest.Wait() // for those whom the set-up may have woken
 	r.alone = t
 	go func() {
 		id := goroutineID()
