@@ -1,0 +1,203 @@
+#!/usr/bin/env bash
+# Has spin try every interleaving of the models in this folder: those of the
+# algorithms as they are must keep the properties that each model lists, and
+# each broken variant must break the property that stands beside its name.
+#
+#   verify/models/run.sh                        the short form
+#   CONDVAR_VERIFY=long verify/models/run.sh    larger instances, too
+#
+# JOBS=n runs n at a time, instead of one for each processor. The exit status is
+# 0 if everything was as expected, 1 if not, and 3 if spin or gcc is missing and
+# cannot be installed.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+for tool in spin gcc; do
+	if ! command -v "$tool" >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		{ apt-get update -qq && apt-get install -y -qq spin gcc libc6-dev; } >/dev/null 2>&1 || true
+	fi
+	if ! command -v "$tool" >/dev/null; then
+		echo "the models cannot be checked: $tool is missing (Debian: apt-get install spin gcc libc6-dev)" >&2
+		exit 3
+	fi
+done
+
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+jobs=${JOBS:-$(nproc)}
+count=0
+
+# check MODEL NAME EXPECTED FLAG...: runs a model, in its own folder, and prints
+# a row of the table.
+check() {
+	local model=$1 name=$2 expected=$3 work=$dir/$count result states start elapsed
+	local build=(-w -DSAFETY) search=(-m1000000)
+	shift 3
+	if [[ " $* " == *" -DLIVE "* ]]; then # liveness, under weak fairness; assertions are for the others
+		build=(-w -DNOREDUCE)
+		search=(-m1000000 -a -f -A)
+	fi
+	if [[ " $* " == *" -DLARGE "* ]]; then # for the others, optimizing takes longer than it saves
+		build+=(-O2 -DCOLLAPSE)
+	fi
+	mkdir "$work"
+	cp "$model.pml" "$work"
+	cd "$work"
+	start=${EPOCHREALTIME/[.,]/}
+	if spin -a "$@" "$model.pml" >log 2>&1 && gcc "${build[@]}" -DMEMLIM=3500 -o pan pan.c >>log 2>&1; then
+		./pan -w22 "${search[@]}" >>log 2>&1 || true
+	fi
+	result=$(outcome <log)
+	elapsed=$(((${EPOCHREALTIME/[.,]/} - start) / 100000))
+	states=$(sed -nE 's/^ *([0-9]+) states, stored.*/\1/p' log)
+	printf '%-9s %-34s %-18s %-18s %10s %6d.%d\n' "$model" "$name" "$expected" "$result" "${states:--}" \
+		$((elapsed / 10)) $((elapsed % 10))
+	if [ "$result" = "$expected" ]; then
+		touch "$work.ok"
+	else
+		explain "$model" "$name" "$@" >"$work.wrong"
+	fi
+	rm -rf "$work"
+}
+
+# outcome reads what pan printed, and tells which property is broken.
+outcome() {
+	local log
+	log=$(cat)
+	if [[ $log =~ assertion\ violated\ [\(]*([A-Z][A-Za-z]+) ]]; then
+		echo "${BASH_REMATCH[1]}"
+	elif [[ $log =~ (invalid end state|acceptance cycle)\ \(at ]]; then
+		echo "${BASH_REMATCH[1]}"
+	elif [[ $log == *"errors: 0"* && $log != *"Search not completed"* && $log != *"search depth too small"* ]]; then
+		echo holds
+	else
+		echo "not completed"
+	fi
+}
+
+# explain prints the steps to what pan found, or why there is no result. build
+# and search are those of check.
+explain() {
+	local model=$1 name=$2
+	shift 2
+	echo
+	echo "$model, $name:"
+	echo "  spin -a $* $model.pml && gcc ${build[*]} -o pan pan.c && ./pan ${search[*]}; spin -t -p -g $* $model.pml"
+	if [ -f "$model.pml.trail" ]; then
+		spin -t -p -g "$@" "$model.pml"
+	else
+		tail -n 20 log
+	fi
+}
+
+# start runs check in the background, when there is room for it.
+start() {
+	while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
+		wait -n
+	done
+	count=$((count + 1))
+	check "$@" &
+}
+
+# holds MODEL NAME FLAG...: an instance of the algorithm as it is.
+holds() { start "$1" "$2" holds "${@:3}"; }
+
+# fails MODEL PROPERTY VARIANT FLAG...: a broken variant.
+fails() { start "$1" "$3" "$2" "-D$3" "${@:4}"; }
+
+printf '%-9s %-34s %-18s %-18s %10s %8s\n' model variant expected result states seconds
+
+holds nobody "Cond.idle" -DIDLE
+fails nobody LostWakeup STORE_AFTER_UNLOCK -DIDLE
+fails nobody LostWakeup LOOK_FIRST -DIDLE
+fails nobody LostWakeup STORE_OUTSIDE_MU -DIDLE
+holds nobody "Event.set" -DEVENT
+fails nobody LostWakeup NO_SECOND_LOOK -DEVENT
+fails nobody LostWakeup STORE_LAST -DEVENT
+fails nobody LostPulse LOOKS_AGAIN -DEVENT
+fails nobody Agree STORE_OUTSIDE_MU -DEVENT
+holds nobody "the flag in the word" -DWORD
+holds nobody "the same, 2 permits" -DWORD -DCAPACITY=2
+holds nobody "the flag apart, join, then check" -DWORD -DSEPARATE
+fails nobody LostWakeup CHECK_THEN_JOIN -DWORD -DSEPARATE
+fails nobody LostWakeup LOOK_THEN_ADD -DWORD -DSEPARATE
+fails nobody LostWakeup NO_MUTEX -DWORD -DSEPARATE
+
+holds cond "3 WaitFor" -DOPS=1 -DNC=1
+holds cond "3 WaitFor, NotifyN, NotifyAll" -DNP=1 -DOPS=12 -DNC=1
+holds cond "2 WaitFor, twice" -DNW=2 -DNC=1 -DROUNDS=2 -DOPS=1
+holds cond "2 WaitFor that may panic" -DNW=2 -DNC=1 -DPANICS -DOPS=1
+holds cond "2 Wait, twice" -DNW=2 -DNC=1 -DKINDS=2 -DROUNDS=2 -DOPS=1
+holds cond "2 WaitFor, Wait or Listen" -DNW=2 -DNC=1 -DKINDS=7 -DOPS=1
+holds cond "2 of any kind, Notify, NotifyAll" -DNW=2 -DNP=1 -DKINDS=15 -DOPS=9
+fails cond LostWakeup DROP_TOKEN -DNW=2 -DKINDS=2
+fails cond LostWakeup PREFER_CONTEXT -DNW=2 -DKINDS=1
+fails cond LostWakeup JOIN_LATE -DNW=2 -DNC=0
+fails cond Overlooked IDLE_LATE -DNW=2 -DNC=0
+fails cond Spurious NO_MUTEX -DNW=2 -DNC=0
+fails cond Books IDLE_STAYS -DNW=2 -DNC=0
+fails cond Overlooked LOOKS_LATE -DNW=2
+fails cond NotAtOnce ALL_IN_PARTS -DNW=2 -DNC=0 -DKINDS=2 -DROUNDS=2 -DOPS=8
+fails cond LostWakeup NO_PASS -DNW=2 -DNC=0 -DPANICS
+fails cond LostWakeup STOP_NO_PASS -DNW=2 -DKINDS=4
+fails cond LostWakeup LAZY_LISTENER -DNW=2 -DKINDS=4
+fails cond Dead NO_ENDED_CHECK -DNW=2
+fails cond OutOfOrder LOSE_PLACE -DNC=0
+fails cond OutOfOrder STALE_FIRST -DNC=0
+fails cond Recycled RECYCLE_EARLY -DNW=2
+fails cond LostWakeup LEFT_BEHIND -DNW=2 -DKINDS=9
+
+holds resource "2 contexts end" -DNC=2
+holds resource "a context ends, Stats" -DSTATS
+holds resource "2 contexts end, TryAcquire" -DNC=2 -DTRY
+holds resource "FIFO, 2 contexts end, TryAcquire" -DFIFO -DNC=2 -DTRY
+holds resource "without fast paths" -DHUGE -DNC=2
+holds resource "2 callers, twice" -DNA=2 -DROUNDS=2 -DN0=2
+holds resource "Close and Drain" -DCLOSE -DDRAIN -DNA=2 -DN0=2
+holds resource "2 Resizes" -DNR=2 -DNA=2 -DN0=2
+fails resource LostWakeup NO_WAKE_AFTER_CANCEL
+fails resource LostWakeup NO_BATON -DNC=0
+fails resource LostWakeup NO_WAKE_ON_GROWTH -DNR=1 -DNC=0
+fails resource LostWakeup NO_WAKE_ON_RELEASE_OF_MANY -DNC=0
+fails resource LostWakeup PARKS_LATE -DNC=0
+fails resource LostWakeup RELEASE_IGNORES_LINE -DNC=0
+fails resource LostWakeup SHRINK_FORGETS -DNR=1 -DNC=0
+fails resource LostWakeup NO_WORD_TO_DRAIN -DCLOSE -DDRAIN -DNC=0
+fails resource LostWakeup CLOSE_FORGETS -DCLOSE -DNC=0
+fails resource AfterClose CLOSE_LEAVES_WORD -DCLOSE -DNC=0
+fails resource Flags LINE_FLAG_STAYS -DNC=0
+fails resource Flags STARVING_STAYS
+fails resource Overtaken HEAD_LOOKS -DNC=0
+fails resource Overtaken BARGING -DNC=0
+fails resource Overtaken BARGING -DNC=0 -DFIFO
+fails resource OverAdmitted CHECK_THEN_TAKE -DNC=0 -DN0=2 -DN1=2
+fails resource Books SHRUNK_IS_FULL -DNR=1 -DNC=0
+fails resource OutOfOrder NOT_ONLY_THE_HEAD -DNC=0 -DROUNDS=2
+fails resource AfterEnd NO_LOOK_AT_CONTEXT
+fails resource AfterEnd PREFERS_ROOM
+
+holds resource "live, bounded overtaking" -DLIVE -DNC=0
+holds resource "live, FIFO" -DLIVE -DNC=0 -DFIFO
+fails resource "acceptance cycle" BARGING -DLIVE -DNC=0
+fails resource "acceptance cycle" HEAD_LOOKS -DLIVE -DNC=0
+
+if [ "${CONDVAR_VERIFY:-}" = long ]; then
+	holds cond "3 WaitFor, any notifier" -DLARGE -DNC=1 -DOPS=15
+	holds cond "3 WaitFor, Wait or Listen" -DLARGE -DNC=1 -DNP=1 -DKINDS=7 -DOPS=9
+	holds cond "2 of any kind, any notifier" -DLARGE -DNW=2 -DNC=1 -DPANICS -DKINDS=15 -DOPS=15
+	holds cond "2 of any kind, twice" -DLARGE -DNW=2 -DNC=1 -DKINDS=7 -DROUNDS=2 -DOPS=9
+	holds resource "cancel, Resize" -DLARGE -DNR=1
+	holds resource "cancel, Resize, Close, Drain" -DLARGE -DNR=1 -DCLOSE -DDRAIN
+	holds resource "the same, FIFO" -DLARGE -DNR=1 -DCLOSE -DDRAIN -DFIFO
+	holds resource "cancel, twice" -DLARGE -DROUNDS=2
+	holds resource "live, the small requests" -DLIVE -DNC=0 -DSERVED=0
+fi
+wait
+
+good=$(find "$dir" -name '*.ok' | wc -l)
+if [ "$good" != "$count" ]; then
+	find "$dir" -name '*.wrong' -exec cat {} +
+	echo "$((count - good)) of $count are not as expected"
+	exit 1
+fi
+echo "all $count are as expected, in $SECONDS s"

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A laboratory builds mutants and runs tests against them.
+type laboratory struct {
+	root, verify string // where the modules are
+	scratch      string // a folder for what is built
+}
+
+// suite is the method that every mutant has: the tests of the root package.
+const suite = "suite"
+
+// A method is a way to find bugs.
+type method struct {
+	env  []string // for building and running
+	dir  string   // of its package
+	tags string
+	args []string // with which to run it
+	test bool     // it is a package of tests, not a program
+
+	// Tests that take longer end themselves, and say where they are. What has
+	// not ended a little later is killed.
+	timeout time.Duration
+}
+
+// method returns the method of a word of the line Methods: a name, or for tests
+// also NAME=PATTERN, with the pattern of the tests to run, or for explore of the
+// scenes.
+func (l *laboratory) method(word string) (method, error) {
+	name, pattern, chosen := strings.Cut(word, "=")
+	how := method{dir: filepath.Join(l.verify, name), test: true, timeout: 5 * time.Minute}
+	switch name {
+	case suite:
+		how.dir, how.timeout = l.root, time.Minute
+	case "386":
+		how.dir, how.timeout = l.root, time.Minute
+		how.env = []string{"GOARCH=386"}
+	case "explore":
+		how.tags = "condvar_explore"
+		if chosen {
+			pattern = "^TestScenes$/^" + pattern + "$"
+		}
+	case "linear", "props", "matrix":
+	case "soak", "leaks":
+		how.dir, how.test = filepath.Join(l.verify, "soak"), false
+		how.args = []string{"-duration", "5s"}
+		if name == "leaks" {
+			how.env = []string{"GOEXPERIMENT=goroutineleakprofile"}
+		}
+	default:
+		return method{}, fmt.Errorf("there is no method %q", name)
+	}
+	switch {
+	case how.test:
+		how.args = []string{"-test.v=test2json", "-test.failfast", fmt.Sprint("-test.timeout=", how.timeout)}
+		if chosen {
+			how.args = append(how.args, "-test.run="+pattern)
+		}
+	case chosen:
+		return method{}, fmt.Errorf("%s has no tests to choose from", name)
+	}
+	return how, nil
+}
+
+// An experiment is a method that has been built, as a rule with a mutant.
+type experiment struct {
+	method
+	scratch string // a folder of its own
+	binary  string
+}
+
+// build builds a method with m, or with the code as it is if m is nil. What
+// does not compile is not killed, but an error.
+func (l *laboratory) build(ctx context.Context, m *mutant, word string) (*experiment, error) {
+	how, err := l.method(word)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(l.scratch, "")
+	if err != nil {
+		return nil, err
+	}
+	e := &experiment{how, dir, filepath.Join(dir, "binary")}
+	args := []string{"build"}
+	if e.test {
+		args = []string{"test", "-c", "-vet=off"}
+	}
+	args = append(args, "-o", e.binary, "-tags", e.tags)
+	if m != nil {
+		overlay, err := l.writeOverlay(m, dir)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := e.command(ctx, "go", append(args, ".")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("it does not build: %w\n%s", err, out)
+	}
+	return e, nil
+}
+
+// writeOverlay writes the files that m changes to dir, and what tells the go
+// command to use them. It returns the name of the latter.
+func (l *laboratory) writeOverlay(m *mutant, dir string) (string, error) {
+	files, err := m.apply(l.root)
+	if err != nil {
+		return "", err
+	}
+	replace := make(map[string]string)
+	for name, text := range files {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[filepath.Join(l.root, name)] = file
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, text, 0o600)
+}
+
+// command returns a command that runs where the package of the method is.
+func (e *experiment) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = e.dir
+	cmd.Env = append(os.Environ(), e.env...)
+	cmd.WaitDelay = time.Second // for the children of one that was killed
+	return cmd
+}
+
+// run runs the given tests, or all if there are none given.
+func (e *experiment) run(ctx context.Context, tests []string) (outcome, error) {
+	limited, cancel := context.WithTimeout(ctx, e.timeout+e.timeout/2)
+	defer cancel()
+	args := slices.Clone(e.args)
+	if len(tests) > 0 {
+		args = append(args, "-test.run=^("+strings.Join(tests, "|")+")$")
+	}
+	out, failure := e.command(limited, e.binary, args...).CombinedOutput()
+	if ctx.Err() != nil {
+		return outcome{}, ctx.Err()
+	}
+	if exit := new(exec.ExitError); failure != nil && !errors.As(failure, &exit) {
+		return outcome{}, failure
+	}
+	got := outcome{passed: failure == nil, output: string(out)}
+	if !got.passed {
+		got.killer = failure.Error()
+	}
+	if e.test && !got.passed {
+		convert := e.command(ctx, "go", "tool", "test2json")
+		convert.Stdin = bytes.NewReader(out)
+		events, err := convert.Output()
+		if err != nil {
+			return outcome{}, err
+		}
+		got.killer = killer(events)
+	}
+	if limited.Err() != nil || strings.Contains(got.output, "panic: test timed out after") {
+		got.killer += " (hang)"
+	}
+	return got, nil
+}
+
+// An outcome is what a run has come to.
+type outcome struct {
+	passed bool
+	killer string // what failed
+	output string
+}
+
+// killer returns the first test that failed, or else the one during which the
+// process ended. The events are those of go tool test2json.
+func killer(events []byte) string {
+	running := "after the last test"
+	for line := range bytes.Lines(events) {
+		var event struct{ Action, Test string }
+		if json.Unmarshal(line, &event) != nil || event.Test == "" || strings.Contains(event.Test, "/") {
+			continue
+		}
+		switch event.Action {
+		case "run":
+			running = event.Test
+		case "fail":
+			return event.Test
+		case "pass", "skip":
+			running = "after " + event.Test
+		}
+	}
+	return running
+}

@@ -1,0 +1,226 @@
+// Mutants puts bugs into package condvar, one at a time, and checks that its
+// tests find them. A bug is a patch in the folder patches, which is applied with
+// an overlay, so that the tree never changes. It is run in the folder above:
+//
+//	go run ./mutants            the whole suite of the root package, until a test fails
+//	go run ./mutants -quick     only the tests that a patch names, each of which must fail
+//	go run ./mutants -methods   the methods of this module that a patch names
+//	go run ./mutants -list      what there is
+//
+// Names of mutants may follow, and then it is only about these. It fails if a
+// mutant survives, if one does not compile, if a patch does not apply in exactly
+// one place, and if the code as it is fails the same tests.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+func main() {
+	quick := flag.Bool("quick", false, "run only the tests that a patch names")
+	methods := flag.Bool("methods", false, "run the methods that a patch names, and not the suite")
+	list := flag.Bool("list", false, "print the mutants, and run nothing")
+	jobs := flag.Int("j", runtime.NumCPU(), "how many mutants to try at a time")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, *quick, *methods, *list, *jobs, flag.Args())
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, quick, methods, list bool, jobs int, names []string) error {
+	verify, err := moduleDir(ctx)
+	if err != nil {
+		return err
+	}
+	mutants, err := readMutants(filepath.Join(verify, "mutants", "patches"), names)
+	if err != nil {
+		return err
+	}
+	if list {
+		for _, m := range mutants {
+			fmt.Printf("%s (%s)\n\t%s\n", m.name, m.bugs(), strings.ReplaceAll(m.prose, "\n", "\n\t"))
+		}
+		return nil
+	}
+	root := filepath.Dir(verify)
+	if err := check(mutants, root, quick); err != nil {
+		return err
+	}
+	scratch, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(scratch) }()
+	lab := &laboratory{root: root, verify: verify, scratch: scratch}
+	begin := time.Now()
+	trials := trialsOf(mutants, quick, methods)
+	if err := lab.tryOriginal(ctx, trials); err != nil {
+		return err
+	}
+	if survivors := lab.tryAll(ctx, trials, max(1, jobs)); survivors > 0 {
+		return fmt.Errorf("%d of %d not killed", survivors, len(trials))
+	}
+	fmt.Printf("all %d killed in %.0f s\n", len(trials), time.Since(begin).Seconds())
+	return nil
+}
+
+// check looks for what is wrong with the mutants before any test runs.
+func check(mutants []*mutant, root string, quick bool) error {
+	tests, err := testsOf(root)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, m := range mutants {
+		if _, err := m.apply(root); err != nil {
+			errs = append(errs, err)
+		}
+		if quick && !m.killersKnown() {
+			errs = append(errs, fmt.Errorf("%s: nobody knows yet which test kills it", m.name))
+		}
+		for _, test := range m.killers() {
+			if !slices.Contains(tests, test) {
+				errs = append(errs, fmt.Errorf("%s: there is no test %s", m.name, test))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A trial is something that has to find a mutant.
+type trial struct {
+	mutant *mutant
+	method string
+	tests  []string // all these must fail; if there are none, any
+}
+
+func trialsOf(mutants []*mutant, quick, methods bool) []trial {
+	var trials []trial
+	for _, m := range mutants {
+		switch {
+		case methods:
+			for _, method := range m.methods {
+				trials = append(trials, trial{mutant: m, method: method})
+			}
+		case m.leftToMethods():
+		case quick:
+			trials = append(trials, trial{m, suite, m.killers()})
+		default:
+			trials = append(trials, trial{mutant: m, method: suite})
+		}
+	}
+	return trials
+}
+
+// tryOriginal checks that the code as it is passes whatever has to fail with a
+// mutant: what fails anyway has found nothing.
+func (l *laboratory) tryOriginal(ctx context.Context, trials []trial) error {
+	var methods []string
+	tests := make(map[string][]string)
+	for _, t := range trials {
+		if !slices.Contains(methods, t.method) {
+			methods = append(methods, t.method)
+		}
+		tests[t.method] = append(tests[t.method], t.tests...)
+	}
+	for _, method := range methods {
+		begin := time.Now()
+		e, err := l.build(ctx, nil, method)
+		if err != nil {
+			return err
+		}
+		got, err := e.run(ctx, tests[method])
+		if err != nil {
+			return err
+		}
+		if !got.passed {
+			return fmt.Errorf("the code as it is fails %s:\n%s", method, got.output)
+		}
+		fmt.Printf("%s: the code as it is passes in %.1f s\n", method, time.Since(begin).Seconds())
+	}
+	return nil
+}
+
+// tryAll tries them all, prints a table, and returns how many survived.
+func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) int {
+	verdicts := make([]chan string, len(trials))
+	for i := range trials {
+		verdicts[i] = make(chan string, 1)
+	}
+	survivors := 0
+	var mu sync.Mutex
+	go func() {
+		free := make(chan struct{}, jobs)
+		for i, t := range trials {
+			free <- struct{}{}
+			go func() {
+				begin := time.Now()
+				verdict, err := l.try(ctx, t)
+				if err != nil {
+					verdict = "NOT KILLED: " + err.Error()
+					mu.Lock()
+					survivors++
+					mu.Unlock()
+				}
+				<-free
+				verdicts[i] <- fmt.Sprintf("%s  %5.1f  %s", t.columns(), time.Since(begin).Seconds(), verdict)
+			}()
+		}
+	}()
+	fmt.Printf("%s  %5s  %s\n", columns("mutant", "bugs", "found by"), "s", "killed by")
+	for _, verdict := range verdicts {
+		fmt.Println(<-verdict)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return survivors
+}
+
+func (t trial) columns() string { return columns(t.mutant.name, t.mutant.bugs(), t.method) }
+
+func columns(name, bugs, method string) string {
+	return fmt.Sprintf("%-42s  %-10s  %-8s", name, bugs, method)
+}
+
+// try returns what has killed the mutant of t, or an error if nothing did.
+func (l *laboratory) try(ctx context.Context, t trial) (string, error) {
+	e, err := l.build(ctx, t.mutant, t.method)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(e.scratch) }()
+	if len(t.tests) == 0 {
+		got, err := e.run(ctx, nil)
+		if err == nil && got.passed {
+			err = errors.New("it survived")
+		}
+		return got.killer, err
+	}
+	var killers []string
+	for _, test := range t.tests { // each in a process of its own, as one may crash it
+		got, err := e.run(ctx, []string{test})
+		if err != nil {
+			return "", err
+		}
+		if got.passed || !strings.HasPrefix(got.killer, test) {
+			return "", fmt.Errorf("%s passes", test)
+		}
+		killers = append(killers, got.killer)
+	}
+	return strings.Join(killers, ", "), nil
+}

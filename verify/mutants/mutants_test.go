@@ -1,0 +1,142 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const head = "What it is.\nBugs: C1\nKilled-by: TestA\n\n"
+
+func TestParseReadsWhatAPatchFileSays(t *testing.T) {
+	m, err := parse("bug", `Two
+lines.
+Bugs: C1, C2
+Killed-by: TestA, TestB
+Methods: linear explore=Scene
+
+--- a/a.go
++++ b/a.go
+@@
+ one
+-two
++three
+@@
+
+-four
+--- a/b.go
++++ b/b.go
+@@
+-five
++six
+`)
+	require.NoError(t, err)
+	require.Equal(t, &mutant{
+		name: "bug", prose: "Two\nlines.", rows: []string{"C1", "C2"},
+		killedBy: []string{"TestA", "TestB"}, methods: []string{"linear", "explore=Scene"},
+		hunks: []hunk{
+			{"a.go", []string{"one", "two"}, []string{"one", "three"}},
+			{"a.go", []string{"", "four"}, []string{""}},
+			{"b.go", []string{"five"}, []string{"six"}},
+		},
+	}, m)
+}
+
+func TestParseFindsWhatIsWrongWithAPatchFile(t *testing.T) {
+	const diff = "--- a/a.go\n+++ b/a.go\n@@\n-one\n"
+	for text, want := range map[string]string{
+		head:                                            "no line ---",
+		"Bugs: C1\nKilled-by: A\n" + diff:               "does not say",
+		"It.\nKilled-by: A\n" + diff:                    "no line Bugs",
+		"It.\nBugs: C1\n" + diff:                        "no line Killed-by",
+		"It.\nBugs: C1\nKilled-by: none\n" + diff:       "nothing is to kill it",
+		head + "--- a/../a.go\n+++ b/../a.go\n@@\n":     "not of the package",
+		head + "--- a/a_test.go\n+++ b/a_test.go\n@@\n": "not of the package",
+		head + "--- a/a.go\n+++ b/b.go\n@@\n":           "no +++ b/a.go",
+		head + "--- a/a.go\n+++ b/a.go\n-one\n":         "no +++ b/a.go",
+		head + diff + "*two\n":                          "not a line of a hunk",
+	} {
+		_, err := parse("bug", text)
+		require.ErrorContains(t, err, want, text)
+	}
+}
+
+func TestApplyReplacesLinesThatAreThereOnce(t *testing.T) {
+	const text = "one\ntwo\none\nthree\n"
+	for _, test := range []struct {
+		old, new  []string
+		want, err string
+	}{
+		{old: []string{"two"}, new: []string{"2", "ii"}, want: "one\n2\nii\none\nthree\n"},
+		{old: []string{"one", "three"}, new: []string{"one"}, want: "one\ntwo\none\n"},
+		{old: []string{"one"}, new: []string{"1"}, err: "applies at lines 1 and 3"},
+		{old: []string{"four"}, new: []string{"4"}, err: "does not apply"},
+		{old: []string{"tw"}, new: []string{"2"}, err: "does not apply"},
+		{old: []string{"two"}, new: []string{"two"}, err: "changes nothing"},
+		{old: nil, new: []string{"zero"}, err: "applies at lines"},
+	} {
+		got, err := hunk{"a.go", test.old, test.new}.apply(text)
+		if test.err == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, test.err)
+		}
+		require.Equal(t, test.want, got)
+	}
+}
+
+func TestTheKillerIsTheFirstThatFailedOrTheLastThatRan(t *testing.T) {
+	const (
+		run = `{"Action":"run","Test":"TestA"}
+{"Action":"pass","Test":"TestA"}
+{"Action":"run","Test":"TestB"}
+{"Action":"run","Test":"TestB/sub"}
+`
+		fail = `{"Action":"fail","Test":"TestB/sub"}
+{"Action":"fail","Test":"TestB"}
+{"Action":"fail"}
+`
+	)
+	require.Equal(t, "TestB", killer([]byte(run+fail)))
+	require.Equal(t, "TestB", killer([]byte(run+`{"Action":"fail"}`)))
+	require.Equal(t, "after TestB", killer([]byte(run+`{"Action":"pass","Test":"TestB"}`)))
+}
+
+// inexpressible says of each bug that no mutant puts back why none does.
+var inexpressible = map[string]string{
+	"C9": "no cancellation is broadcast, for each waiter selects on its own context",
+}
+
+// The patches apply to the package as it is, name tests that exist, and between
+// them put back every bug of docs/bugs.md that can be.
+func TestPatches(t *testing.T) {
+	root := filepath.Join("..", "..")
+	mutants, err := readMutants("patches", nil)
+	require.NoError(t, err)
+	require.NotEmpty(t, mutants)
+	require.NoError(t, check(mutants, root, false))
+
+	table, err := os.ReadFile(filepath.Join(root, "docs", "bugs.md"))
+	require.NoError(t, err)
+	known := map[string]bool{none: true}
+	for _, match := range regexp.MustCompile(`(?m)^\| ([CER]\d+) \|`).FindAllSubmatch(table, -1) {
+		known[string(match[1])] = true
+	}
+	back := map[string]bool{none: true}
+	for _, m := range mutants {
+		for _, row := range m.rows {
+			require.True(t, known[row], "%s: no bug %s", m.name, row)
+			back[row] = true
+		}
+		for _, word := range m.methods {
+			_, err := new(laboratory).method(word)
+			require.NoError(t, err, m.name)
+		}
+	}
+	for row := range known {
+		require.NotEqual(t, back[row], inexpressible[row] != "", "bug %s", row)
+	}
+}
