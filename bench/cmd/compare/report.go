@@ -1,0 +1,221 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"example.com/condvar/bench/load"
+)
+
+// A figure is something measured of somebody.
+type figure struct{ workload, impl, unit string }
+
+// A bar is what we expect of ourselves: that a figure is at most so many times
+// another one, or, if there is no other, at most so much.
+type bar struct {
+	line   string
+	ours   figure
+	rival  figure
+	most   float64
+	enough float64 // a figure that is clearly good enough, whatever the rival's is
+}
+
+// bars returns all bars.
+func bars() []bar {
+	var all []bar
+	against := func(line, workload, impl, rival string, most float64) {
+		all = append(all, bar{
+			line: line, ours: figure{workload, impl, perOp}, rival: figure{workload, rival, perOp}, most: most,
+		})
+	}
+	allocate := func(workload, impl string) {
+		all = append(all, bar{line: "allocations", ours: figure{workload, impl, allocs}})
+	}
+
+	against("idle notify", "IdleNotify", load.Ours, "sync", 1.3)
+	against("idle notify", "IdleNotifyAll", load.Ours, "sync", 1.3)
+	against("ping-pong, background", "PingPong/ctx=none", load.Ours, "sync", 1.5)
+	against("ping-pong, cancellable", "PingPong/ctx=cancel", load.Ours, "channels", 1.4)
+	for _, waiters := range []string{"32", "1000"} {
+		against("broadcast", "Broadcast/waiters="+waiters+"/ctx=none", load.Ours, "sync", 1.7)
+		against("broadcast, cancellable", "Broadcast/waiters="+waiters+"/ctx=cancel", load.Ours, "sync", 2.5)
+	}
+	for _, name := range []string{"CancelWait", "NotifyAll"} {
+		all = append(all, bar{
+			line:  "100,000 against 1,000",
+			ours:  figure{name + "/waiters=100000", load.Ours, load.PerWaiter},
+			rival: figure{name + "/waiters=1000", load.Ours, load.PerWaiter},
+			most:  2,
+		})
+	}
+	against("uncontended", "Uncontended", load.Ours, "xsync", 0.6)
+	against("uncontended", "Uncontended", load.Ours, "channel", 0.25)
+	for _, capacity := range []string{"1", "4", "8"} {
+		fifo := 1.1
+		if capacity == "1" {
+			fifo = 0.9
+		}
+		for _, goroutines := range []string{"16", "128"} {
+			name := "Contended/capacity=" + capacity + "/goroutines=" + goroutines
+			against("contended", name, load.Ours, "xsync", 0.1)
+			against("contended, FIFO", name, load.OursFIFO, "xsync", fifo)
+			allocate(name, load.Ours)
+			allocate(name, load.OursFIFO)
+		}
+	}
+	for _, goroutines := range []string{"16", "128"} {
+		name := "HoldBlocking/hold=100µs/capacity=4/goroutines=" + goroutines
+		against("hold 100 µs, blocking", name, load.Ours, "xsync", 1.05)
+		all = append(all, bar{
+			line: "hold 100 µs, blocking",
+			ours: figure{name, load.Ours, load.P99}, rival: figure{name, "xsync", load.P99},
+			most: 2, enough: 5e6,
+		})
+	}
+	against("hand-off", "HandOff/capacity=1", load.Ours, "xsync", 0.9)
+	against("hand-off", "HandOff/capacity=2", load.Ours, "xsync", 0.9)
+	all = append(all, bar{
+		line: "big against small",
+		ours: figure{"BigAgainstSmall/loopers=16", load.Ours, load.MaxWait}, most: 10e6,
+	})
+	for _, name := range []string{
+		"IdleNotify", "IdleNotifyAll", "PingPong/ctx=none", "PingPong/ctx=cancel", "Uncontended",
+		"Broadcast/waiters=32/ctx=none", "Broadcast/waiters=32/ctx=cancel",
+		"Broadcast/waiters=1000/ctx=none", "Broadcast/waiters=1000/ctx=cancel",
+	} {
+		allocate(name, load.Ours)
+	}
+	return all
+}
+
+// verdict says whether b is cleared, and by what; not ok if nothing was measured.
+// A ratio is the median of those of the rounds, a figure without a rival is the
+// worst of all rounds.
+func (b bar) verdict(s samples, cpus int) (text string, cleared, ok bool) {
+	ours := s.values(subject{b.ours.workload, b.ours.impl, cpus}, b.ours.unit)
+	if b.rival.workload == "" {
+		if len(ours) == 0 {
+			return "", false, false
+		}
+		worst := slices.Max(ours)
+		return human(worst, b.ours.unit) + "\tat most " + human(b.most, b.ours.unit), worst <= b.most, true
+	}
+	r := ratios(ours, s.values(subject{b.rival.workload, b.rival.impl, cpus}, b.rival.unit))
+	if len(r) == 0 {
+		return "", false, false
+	}
+	text = fmt.Sprintf("%s\tat most %g", spread(r), b.most)
+	if b.enough > 0 {
+		text += " or " + human(b.enough, b.ours.unit)
+	}
+	return text, quantile(r, 0.5) <= b.most || quantile(ours, 0.5) <= b.enough, true
+}
+
+// writeBars writes the bars of what was measured.
+func writeBars(w io.Writer, s samples, cpus int) {
+	fmt.Fprintf(w, "The bars. Ratios are ours to the rival's, the median of the rounds [and the quartiles], with GOMAXPROCS=%d.\n\n", cpus)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	missed, n := 0, 0
+	for _, b := range bars() {
+		text, cleared, ok := b.verdict(s, cpus)
+		if !ok {
+			continue
+		}
+		n++
+		word := "ok"
+		if !cleared {
+			word = "MISSED"
+			missed++
+		}
+		what := b.ours.impl + ", " + b.ours.unit
+		switch {
+		case b.rival.workload == b.ours.workload:
+			what += ", against " + b.rival.impl
+		case b.rival.workload != "":
+			what += ", against " + b.rival.workload
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", b.line, b.ours.workload, what, text, word)
+	}
+	_ = table.Flush() // to memory
+	fmt.Fprintf(w, "\n%d of %d bars missed\n\n", missed, n)
+}
+
+// writeRatios writes all medians, and the ratios of ours to everybody's.
+func writeRatios(w io.Writer, s samples, workloads []load.Workload, cpus []int) {
+	for _, c := range cpus {
+		for _, wl := range workloads {
+			values := func(impl, unit string) []float64 { return s.values(subject{wl.Name, impl, c}, unit) }
+			if len(values(load.Ours, perOp)) == 0 {
+				continue
+			}
+			fmt.Fprintf(w, "%s, GOMAXPROCS=%d\n", wl.Name, c)
+			table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+			heads := []string{"  impl", "condvar/it", "fifo/it"}
+			for _, u := range units() {
+				if len(values(load.Ours, u)) > 0 {
+					heads = append(heads, u)
+				}
+			}
+			fmt.Fprintln(table, strings.Join(heads, "\t"))
+			for _, subj := range wl.Subjects {
+				its := values(subj.Impl, perOp)
+				row := []string{
+					"  " + subj.Impl,
+					spread(ratios(values(load.Ours, perOp), its)), spread(ratios(values(load.OursFIFO, perOp), its)),
+				}
+				for _, u := range heads[3:] {
+					row = append(row, human(quantile(values(subj.Impl, u), 0.5), u))
+				}
+				fmt.Fprintln(table, strings.Join(row, "\t"))
+			}
+			_ = table.Flush()
+			fmt.Fprintln(w)
+		}
+	}
+}
+
+// ratios returns a/b of every round.
+func ratios(a, b []float64) []float64 {
+	r := make([]float64, min(len(a), len(b)))
+	for i := range r {
+		r[i] = a[i] / b[i]
+	}
+	return r
+}
+
+// spread formats the median and the quartiles.
+func spread(r []float64) string {
+	if len(r) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.3g [%.3g %.3g]", quantile(r, 0.5), quantile(r, 0.25), quantile(r, 0.75))
+}
+
+// quantile interpolates between the values that are next to it.
+func quantile(values []float64, q float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	at := q * float64(len(sorted)-1)
+	low, rest := math.Modf(at)
+	i := int(low)
+	if rest == 0 {
+		return sorted[i]
+	}
+	return sorted[i] + rest*(sorted[i+1]-sorted[i])
+}
+
+// human formats a figure with its unit, if that is a time.
+func human(v float64, unit string) string {
+	if !strings.Contains(unit, "ns") {
+		return fmt.Sprintf("%.4g", v)
+	}
+	units := []string{"ns", "µs", "ms", "s"}
+	i := 0
+	for ; v >= 999.5 && i < len(units)-1; i++ {
+		v /= 1000
+	}
+	return fmt.Sprintf("%.3g %s", v, units[i])
+}

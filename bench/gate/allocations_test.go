@@ -1,0 +1,121 @@
+// Package gate has the promises about speed that can be checked exactly: what is
+// allocated, and how many operations a call takes (in builds with the tag
+// condvar_explore). It measures no time, so the machine does not matter.
+package gate
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+)
+
+// Nothing here allocates in the steady state. What the runtime allocates
+// meanwhile does not count: testing.AllocsPerRun rounds down.
+func TestAllocations(t *testing.T) {
+	const runs = 1000
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for name, ctx := range map[string]context.Context{"none": context.Background(), "cancel": ctx} {
+		t.Run("PingPong/ctx="+name, func(t *testing.T) {
+			var mu sync.Mutex
+			ping, pong, turn := condvar.NewCond(&mu), condvar.NewCond(&mu), 0
+			play := func(mine, rounds int, own, other *condvar.Cond) {
+				mu.Lock()
+				defer mu.Unlock()
+				for range rounds {
+					for turn != mine {
+						_ = own.Wait(ctx)
+					}
+					turn = 1 - mine
+					other.Notify()
+				}
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() { play(1, 1+runs, pong, ping) }) // AllocsPerRun has one more
+			require.Zero(t, testing.AllocsPerRun(runs, func() { play(0, 1, ping, pong) }))
+			wg.Wait()
+		})
+
+		t.Run("Broadcast/ctx="+name, func(t *testing.T) {
+			const waiters = 32
+			var mu sync.Mutex
+			c, arrived, generation := condvar.NewCond(&mu), 0, 0
+			play := func(rounds int) {
+				mu.Lock()
+				defer mu.Unlock()
+				for range rounds {
+					arrived++
+					if arrived == waiters+1 {
+						arrived = 0
+						generation++
+						c.NotifyAll()
+						continue
+					}
+					for g := generation; g == generation; {
+						_ = c.Wait(ctx)
+					}
+				}
+			}
+			var wg sync.WaitGroup
+			for range waiters {
+				wg.Go(func() { play(1 + runs) })
+			}
+			require.Zero(t, testing.AllocsPerRun(runs, func() { play(1) }))
+			wg.Wait()
+		})
+	}
+
+	t.Run("Event", func(t *testing.T) {
+		var e condvar.Event
+		asked := make(chan struct{})
+		defer close(asked)
+		go func() {
+			for range asked {
+				for e.Waiters() == 0 {
+					runtime.Gosched()
+				}
+				e.Set()
+				e.Clear()
+			}
+		}()
+		require.Zero(t, testing.AllocsPerRun(runs, func() {
+			asked <- struct{}{}
+			_ = e.Wait(ctx)
+		}))
+	})
+
+	for name, opts := range map[string][]condvar.Option{"default": nil, "FIFO": {condvar.FIFO()}} {
+		t.Run("Uncontended/"+name, func(t *testing.T) {
+			r := condvar.NewCapacityResource(1, opts...)
+			require.Zero(t, testing.AllocsPerRun(runs, func() {
+				_ = r.Acquire(ctx)
+				r.Release()
+			}))
+		})
+
+		t.Run("Contended/"+name, func(t *testing.T) {
+			r := condvar.NewCapacityResource(1, opts...)
+			asked := make(chan struct{})
+			defer close(asked)
+			require.True(t, r.TryAcquire())
+			go func() {
+				for range asked {
+					for r.Stats().Waiting == 0 {
+						runtime.Gosched()
+					}
+					r.Release()
+				}
+			}()
+			require.Zero(t, testing.AllocsPerRun(runs, func() {
+				asked <- struct{}{}
+				_ = r.Acquire(ctx)
+			}))
+			require.EqualValues(t, 1+runs, r.Stats().WaitCount, "each of them waited")
+		})
+	}
+}

@@ -1,0 +1,283 @@
+//go:build condvar_explore
+
+package gate
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+)
+
+// Operations are what a call costs, whatever the machine. A lock is one of a
+// mutex, and the unlock with it; a store is any atomic operation that writes.
+type operations struct {
+	locks, loads, stores, sends int
+	// holding is how many mutexes were held when the first token was sent: who
+	// is woken runs into them. It is so on purpose in Listen and in Set.
+	holding int
+}
+
+// A counter is an Explorer that counts, and changes nothing.
+type counter struct {
+	mu    sync.Mutex
+	count operations
+	held  int
+}
+
+func (c *counter) Step(op condvar.Op, _ any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch op {
+	case condvar.OpLock:
+		c.count.locks++
+		c.held++
+	case condvar.OpLoad:
+		c.count.loads++
+	case condvar.OpStore:
+		c.count.stores++
+	case condvar.OpSend:
+		// Up to the first one, nobody runs but the one who sends.
+		if c.count.sends == 0 {
+			c.count.holding = c.held
+		}
+		c.count.sends++
+	}
+}
+
+func (c *counter) Unlocked(any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held--
+}
+
+func (c *counter) Select(token, done <-chan struct{}) (_, _ <-chan struct{}) { return token, done }
+
+func (c *counter) Recycling() bool { return true }
+
+// TestOperations has the exact cost of what matters, as a table, so that nobody
+// changes it unawares.
+func TestOperations(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		// prepare makes a scene, and returns what to count. It is run once
+		// before it is counted, for the steady state.
+		prepare func(ctx context.Context) func()
+		want    operations
+	}{
+		{
+			"Notify, nobody waits",
+			func(context.Context) func() {
+				c := condvar.NewCond(new(sync.Mutex))
+				return func() { c.Notify() }
+			},
+			operations{loads: 1},
+		},
+		{
+			"NotifyAll, nobody waits",
+			func(context.Context) func() {
+				c := condvar.NewCond(new(sync.Mutex))
+				return func() { c.NotifyAll() }
+			},
+			operations{loads: 1},
+		},
+		{
+			"Wait with a context that cannot end, Notify",
+			func(context.Context) func() {
+				c := condvar.NewCond(new(sync.Mutex))
+				return func() {
+					gather(1, waitOn(context.Background(), c))
+					c.Notify()
+				}
+			},
+			operations{locks: 3, loads: 1, stores: 2, sends: 1},
+		},
+		{
+			"Wait, Notify",
+			func(ctx context.Context) func() {
+				c := condvar.NewCond(new(sync.Mutex))
+				return func() {
+					gather(1, waitOn(ctx, c))
+					c.Notify()
+				}
+			},
+			operations{locks: 3, loads: 2, stores: 2, sends: 1},
+		},
+		{
+			"three Waits, NotifyAll",
+			func(ctx context.Context) func() {
+				c := condvar.NewCond(new(sync.Mutex))
+				return func() {
+					gather(3, waitOn(ctx, c))
+					c.NotifyAll()
+				}
+			},
+			operations{locks: 7, loads: 4, stores: 2, sends: 3},
+		},
+		{
+			"Wait, canceled",
+			func(context.Context) func() {
+				c := condvar.NewCond(new(sync.Mutex))
+				return func() {
+					ctx, cancel := context.WithCancel(context.Background())
+					gather(1, waitOn(ctx, c))
+					cancel()
+				}
+			},
+			operations{locks: 3, stores: 2},
+		},
+		{
+			"WaitFor, one Notify in vain, one not",
+			func(ctx context.Context) func() {
+				c, looks := condvar.NewCond(new(sync.Mutex)), 0
+				return func() {
+					gather(1, func() {
+						c.L.Lock()
+						defer c.L.Unlock()
+						_ = c.WaitFor(ctx, func() bool { looks++; return looks%3 == 0 })
+					})
+					c.Notify()
+					synctest.Wait()
+					c.Notify()
+				}
+			},
+			operations{locks: 5, loads: 5, stores: 4, sends: 2},
+		},
+		{
+			"Listen, Notify, Stop",
+			func(context.Context) func() {
+				c := condvar.NewCond(new(sync.Mutex))
+				return func() {
+					l := c.Listen()
+					c.Notify()
+					<-l.C
+					l.Stop()
+				}
+			},
+			operations{locks: 3, loads: 2, stores: 2, sends: 1, holding: 1},
+		},
+		{
+			"Event.Wait, set",
+			func(ctx context.Context) func() {
+				var e condvar.Event
+				e.Set()
+				return func() { _ = e.Wait(ctx) }
+			},
+			operations{loads: 1},
+		},
+		{
+			"Event.Wait, Set, Clear",
+			func(ctx context.Context) func() {
+				var e condvar.Event
+				return func() {
+					gather(1, func() { _ = e.Wait(ctx) })
+					e.Set()
+					e.Clear()
+				}
+			},
+			operations{locks: 7, loads: 5, stores: 4, sends: 1, holding: 1},
+		},
+		{
+			"Acquire, Release",
+			func(ctx context.Context) func() {
+				r := condvar.NewCapacityResource(1)
+				return func() {
+					_ = r.Acquire(ctx)
+					r.Release()
+				}
+			},
+			operations{loads: 2, stores: 2},
+		},
+		{
+			"TryAcquireN, ReleaseN",
+			func(context.Context) func() {
+				r := condvar.NewCapacityResource(3, condvar.FIFO())
+				return func() {
+					r.TryAcquireN(3)
+					r.ReleaseN(3)
+				}
+			},
+			operations{loads: 2, stores: 2},
+		},
+		{
+			"one Acquire that waits",
+			func(ctx context.Context) func() { return handOver(ctx, 1) },
+			operations{locks: 6, loads: 8, stores: 10, sends: 1},
+		},
+		{
+			"three Acquires that wait",
+			func(ctx context.Context) func() { return handOver(ctx, 3) },
+			operations{locks: 18, loads: 20, stores: 26, sends: 3},
+		},
+		{
+			"three Acquires that wait, FIFO",
+			func(ctx context.Context) func() { return handOver(ctx, 3, condvar.FIFO()) },
+			operations{locks: 18, loads: 20, stores: 26, sends: 3},
+		},
+		{
+			"Acquire, canceled",
+			func(context.Context) func() {
+				r := condvar.NewCapacityResource(1)
+				r.TryAcquire()
+				return func() {
+					ctx, cancel := context.WithCancel(context.Background())
+					gather(1, func() { _ = r.Acquire(ctx) })
+					cancel()
+				}
+			},
+			operations{locks: 5, loads: 4, stores: 6},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var c counter
+				condvar.Explore = &c
+				defer func() { condvar.Explore = nil }()
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				run := test.prepare(ctx)
+				run()
+				synctest.Wait()
+				c.count = operations{}
+				run()
+				synctest.Wait()
+				require.Equal(t, test.want, c.count)
+			})
+		})
+	}
+}
+
+// handOver returns what takes the one permit, has waiters wait for it, and
+// releases it; each of them passes it on when all others are parked.
+func handOver(ctx context.Context, waiters int, opts ...condvar.Option) func() {
+	r := condvar.NewCapacityResource(1, opts...)
+	return func() {
+		r.TryAcquire()
+		gather(waiters, func() { _ = r.Acquire(ctx) })
+		for range waiters + 1 {
+			r.Release()
+			synctest.Wait()
+		}
+	}
+}
+
+func waitOn(ctx context.Context, c *condvar.Cond) func() {
+	return func() {
+		c.L.Lock()
+		defer c.L.Unlock()
+		_ = c.Wait(ctx)
+	}
+}
+
+// gather starts goroutines, one after the other, and returns when all of them
+// are parked.
+func gather(n int, wait func()) {
+	for range n {
+		go wait()
+		synctest.Wait()
+	}
+}

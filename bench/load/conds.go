@@ -1,0 +1,220 @@
+package load
+
+import (
+	"context"
+	"sync"
+
+	"github.com/creachadair/msync/trigger"
+
+	"example.com/condvar"
+)
+
+// A cond is a condition variable. Its Wait returns when it is notified, or ctx
+// ends.
+type cond interface {
+	Wait(ctx context.Context)
+	Signal()
+	Broadcast()
+}
+
+type newCond func(l sync.Locker) cond
+
+func ours(l sync.Locker) cond      { return ourCond{condvar.NewCond(l)} }
+func standard(l sync.Locker) cond  { return standardCond{sync.NewCond(l)} }
+func afterFunc(l sync.Locker) cond { return afterFuncCond{sync.NewCond(l)} }
+func msync(l sync.Locker) cond     { return &triggerCond{l: l} }
+
+type ourCond struct{ *condvar.Cond }
+
+func (c ourCond) Wait(ctx context.Context) { _ = c.Cond.Wait(ctx) }
+func (c ourCond) Signal()                  { c.Notify() }
+func (c ourCond) Broadcast()               { c.NotifyAll() }
+
+// A standardCond knows nothing of contexts.
+type standardCond struct{ *sync.Cond }
+
+func (c standardCond) Wait(context.Context) { c.Cond.Wait() }
+
+// An afterFuncCond is the way to wait for a context that the documentation of
+// context.AfterFunc shows.
+type afterFuncCond struct{ *sync.Cond }
+
+func (c afterFuncCond) Wait(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		c.L.Lock()
+		defer c.L.Unlock()
+		c.Broadcast()
+	})
+	defer stop()
+	c.Cond.Wait()
+}
+
+// A triggerCond is the condition variable of github.com/creachadair/msync,
+// which is a channel that is closed: it can wake all, not one, and all who wait
+// share the channel, so its broadcast is as cheap as one that obeys contexts
+// can be.
+type triggerCond struct {
+	trigger.Cond
+	l sync.Locker
+}
+
+func (c *triggerCond) Wait(ctx context.Context) {
+	ready := c.Ready()
+	c.l.Unlock()
+	defer c.l.Lock()
+	select {
+	case <-ready:
+	case <-ctx.Done():
+	}
+}
+
+func (c *triggerCond) Broadcast() { c.Signal() }
+
+// newContext returns a context that can end, or one that cannot.
+func newContext(cancelable bool) (context.Context, context.CancelFunc) {
+	if cancelable {
+		return context.WithCancel(context.Background())
+	}
+	return context.Background(), func() {}
+}
+
+// idle notifies when nobody waits.
+func idle(notify func(c cond), build newCond) Body {
+	return func(t Timer, n int) Extra {
+		c := build(&sync.Mutex{})
+		c.Signal() // the first call on a Cond is another thing
+		t.StartTimer()
+		for range n {
+			notify(c)
+		}
+		t.StopTimer()
+		return nil
+	}
+}
+
+// pingPong has two goroutines take turns, each waiting on a cond of its own
+// and with a context of its own. An operation is a turn of both.
+func pingPong(cancelable bool, build newCond) Body {
+	return func(t Timer, n int) Extra {
+		var mu sync.Mutex
+		ping, pong, turn := build(&mu), build(&mu), 0
+		play := func(mine int, own, other cond) {
+			ctx, cancel := newContext(cancelable)
+			defer cancel()
+			mu.Lock()
+			defer mu.Unlock()
+			for range n {
+				for turn != mine {
+					own.Wait(ctx)
+				}
+				turn = 1 - mine
+				other.Signal()
+			}
+		}
+		wg := gather(1, func() { play(1, pong, ping) })
+		t.StartTimer()
+		play(0, ping, pong)
+		wg.Wait()
+		t.StopTimer()
+		return nil
+	}
+}
+
+// pingPongChannels is the floor: pingPong with nothing but channels.
+func pingPongChannels(cancelable bool) Body {
+	return func(t Timer, n int) Extra {
+		ping, pong := make(chan struct{}, 1), make(chan struct{}, 1)
+		play := func(own <-chan struct{}, other chan<- struct{}) {
+			ctx, cancel := newContext(cancelable)
+			defer cancel()
+			if !cancelable {
+				for range n {
+					<-own
+					other <- struct{}{}
+				}
+				return
+			}
+			for range n {
+				select {
+				case <-own:
+				case <-ctx.Done():
+				}
+				other <- struct{}{}
+			}
+		}
+		wg := gather(1, func() { play(pong, ping) })
+		t.StartTimer()
+		ping <- struct{}{}
+		play(ping, pong)
+		wg.Wait()
+		t.StopTimer()
+		return nil
+	}
+}
+
+// broadcast has the last of a crowd to arrive wake all others, n times, as
+// BenchmarkCond32 of package sync does.
+func broadcast(waiters int, cancelable bool, build newCond) Body {
+	return func(t Timer, n int) Extra {
+		var mu sync.Mutex
+		c, arrived, generation := build(&mu), 0, 0
+		play := func() {
+			ctx, cancel := newContext(cancelable)
+			defer cancel()
+			for range n {
+				mu.Lock()
+				arrived++
+				if arrived == waiters+1 {
+					arrived = 0
+					generation++
+					c.Broadcast()
+				} else {
+					for g := generation; g == generation; {
+						c.Wait(ctx)
+					}
+				}
+				mu.Unlock()
+			}
+		}
+		wg := gather(waiters, play)
+		t.StartTimer()
+		play()
+		wg.Wait()
+		t.StopTimer()
+		return nil
+	}
+}
+
+// waitOn returns a waitFunc that waits once for c, whose lock is mu.
+func waitOn(mu *sync.Mutex, c cond) waitFunc {
+	return func(ctx context.Context) {
+		mu.Lock()
+		defer mu.Unlock()
+		c.Wait(ctx)
+	}
+}
+
+// onCond makes a workload of canceled or storm for conds.
+func onCond(f func(Timer, int, int, waitFunc) Extra, waiters int, build newCond) Body {
+	return func(t Timer, n int) Extra {
+		var mu sync.Mutex
+		return f(t, n, waiters, waitOn(&mu, build(&mu)))
+	}
+}
+
+// notifyAll wakes a crowd in line. An operation is a crowd.
+func notifyAll(waiters int, build newCond) Body {
+	return func(t Timer, n int) Extra {
+		var mu sync.Mutex
+		c := build(&mu)
+		wait := waitOn(&mu, c)
+		for range n {
+			wg := gather(waiters, func() { wait(context.Background()) })
+			t.StartTimer()
+			c.Broadcast()
+			wg.Wait()
+			t.StopTimer()
+		}
+		return perWaiter(t, n, waiters)
+	}
+}

@@ -1,0 +1,62 @@
+package load
+
+import "time"
+
+// A pause is what a goroutine does between two calls: CPU work, or waiting for
+// something outside.
+type pause struct{ cpu, blocked time.Duration }
+
+// A pauser makes the pauses of one goroutine.
+type pauser struct {
+	spins float64 // per nanosecond
+	state uint32
+	alarm *alarm
+}
+
+// newPauser returns a pauser. Only one with an alarm can block.
+func newPauser(spins float64, blocks bool) *pauser {
+	p := &pauser{spins: spins}
+	if blocks {
+		p.alarm = newAlarm()
+	}
+	return p
+}
+
+func (p *pauser) close() {
+	if p.alarm != nil {
+		p.alarm.close()
+	}
+}
+
+func (p *pauser) pause(d pause) {
+	if d.blocked > 0 {
+		p.alarm.wait(d.blocked)
+	}
+	if d.cpu > 0 {
+		p.spin(int(p.spins * float64(d.cpu)))
+	}
+}
+
+// spin is CPU work, measured by its amount and not by the clock: a goroutine
+// that loses its processor meanwhile has the rest still to do.
+func (p *pauser) spin(n int) {
+	x := p.state | 1
+	for range n {
+		x ^= x << 13
+		x ^= x >> 17
+		x ^= x << 5
+	}
+	p.state = x // lest the compiler leave it all out
+}
+
+// calibrate returns how many spins take a nanosecond, if nobody disturbs.
+func calibrate() float64 {
+	const n = 100_000
+	best, p := time.Hour, &pauser{}
+	for range 30 {
+		start := time.Now()
+		p.spin(n)
+		best = min(best, time.Since(start))
+	}
+	return n / float64(best)
+}

@@ -1,0 +1,102 @@
+// Package load has the workloads that this package and its rivals are measured
+// with. Each has one body, which all implementations run; go test -bench and
+// cmd/compare run the same.
+package load
+
+import (
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"time"
+)
+
+// A Workload is something to measure, and who is measured.
+type Workload struct {
+	Name     string    // as benchmarks are called, such as "PingPong/ctx=none"
+	Subjects []Subject // ours first, then the one it is compared with, then others
+
+	// Goroutines is how many it starts.
+	Goroutines int
+	// Slice is how long a measurement should take at least, if not as long as
+	// all others.
+	Slice time.Duration
+}
+
+// A Subject is an implementation that runs a workload.
+type Subject struct {
+	Impl string
+	Run  Body
+}
+
+// A Body does n operations, with the timer running while they take place, and
+// returns what it measured besides time and allocations.
+type Body func(t Timer, n int) Extra
+
+// A Timer is the part of testing.B that a Body sees. It stands at the call and
+// at the return.
+type Timer interface {
+	StartTimer()
+	StopTimer()
+	Elapsed() time.Duration
+}
+
+// Extra is a measurement by its unit, as testing.B.ReportMetric has them.
+type Extra map[string]float64
+
+// The units of Extra.
+const (
+	PerWaiter = "ns/waiter"
+	Memory    = "B/waiter"
+	P50       = "p50-wait-ns"
+	P99       = "p99-wait-ns"
+	P999      = "p99.9-wait-ns"
+	MaxWait   = "max-wait-ns"
+)
+
+// perWaiter is what a workload returns in which n operations are n crowds.
+func perWaiter(t Timer, n, waiters int) Extra {
+	return Extra{PerWaiter: float64(t.Elapsed()) / float64(n) / float64(waiters)}
+}
+
+// percentiles sorts waits, and sums them up.
+func percentiles(waits []time.Duration) Extra {
+	slices.Sort(waits)
+	at := func(q float64) float64 { return float64(waits[int(q*float64(len(waits)-1))]) }
+	return Extra{P50: at(0.5), P99: at(0.99), P999: at(0.999), MaxWait: at(1)}
+}
+
+// settle returns when all goroutines but the caller's are parked, however the
+// implementation parks them, so that the clock starts with everybody in line.
+// The runtime's figures are approximate while things change, so they have to be
+// right several times.
+func settle() {
+	figures := []metrics.Sample{
+		{Name: "/sched/goroutines/runnable:goroutines"},
+		{Name: "/sched/goroutines/not-in-go:goroutines"},
+		{Name: "/sched/goroutines/running:goroutines"},
+	}
+	for quiet := 0; quiet < 5; quiet++ {
+		runtime.Gosched()
+		metrics.Read(figures)
+		if figures[0].Value.Uint64() > 0 || figures[1].Value.Uint64() > 0 || figures[2].Value.Uint64() > 1 {
+			quiet = -1
+		}
+	}
+}
+
+// memory returns how many bytes of heap and stacks are in use.
+func memory() float64 {
+	runtime.GC()
+	figures := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/stacks:bytes"},
+	}
+	metrics.Read(figures)
+	return float64(figures[0].Value.Uint64()) + float64(figures[1].Value.Uint64())
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,144 @@
+package load
+
+import (
+	"fmt"
+	"time"
+
+	"example.com/condvar"
+)
+
+// The names of our own implementations.
+const (
+	Ours     = "condvar"
+	OursFIFO = "condvar-fifo"
+)
+
+// Workloads returns all of them. It takes a moment to find out how fast the
+// machine is.
+//
+// The rivals are sync.Cond, alone and with context.AfterFunc; x/sync/semaphore;
+// channels; and three packages that are maintained, need nothing heavy, and do a
+// part of the job: the condition variable of github.com/creachadair/msync, the
+// semaphore of github.com/cockroachdb/crlib, which has weights and contexts and
+// can be resized, and github.com/jackc/puddle, a pool of resources. Of others,
+// that of tailscale.com/syncs is a buffered channel, which is here already.
+func Workloads() []Workload {
+	var all []Workload
+	add := func(goroutines int, slice time.Duration, name string, subjects ...Subject) {
+		all = append(all, Workload{name, subjects, goroutines, slice})
+	}
+
+	signal, notify := cond.Signal, cond.Broadcast
+	add(1, 0, "IdleNotify", Subject{Ours, idle(signal, ours)}, Subject{"sync", idle(signal, standard)})
+	add(1, 0, "IdleNotifyAll", Subject{Ours, idle(notify, ours)}, Subject{"sync", idle(notify, standard)})
+
+	add(2, 0, "PingPong/ctx=none",
+		Subject{Ours, pingPong(false, ours)},
+		Subject{"sync", pingPong(false, standard)},
+		Subject{"channels", pingPongChannels(false)},
+		Subject{"msync", pingPong(false, msync)})
+	add(2, 0, "PingPong/ctx=cancel",
+		Subject{Ours, pingPong(true, ours)},
+		Subject{"channels", pingPongChannels(true)},
+		Subject{"afterfunc", pingPong(true, afterFunc)},
+		Subject{"msync", pingPong(true, msync)})
+
+	for _, waiters := range []int{32, 1000} {
+		// sync.Cond has no contexts, and is what it would cost without.
+		for _, ctx := range []string{"none", "cancel"} {
+			cancelable := ctx == "cancel"
+			subjects := []Subject{
+				{Ours, broadcast(waiters, cancelable, ours)},
+				{"sync", broadcast(waiters, false, standard)},
+				{"msync", broadcast(waiters, cancelable, msync)},
+			}
+			if cancelable {
+				subjects = append(subjects, Subject{"afterfunc", broadcast(waiters, true, afterFunc)})
+			}
+			add(waiters, 0, fmt.Sprintf("Broadcast/waiters=%d/ctx=%s", waiters, ctx), subjects...)
+		}
+	}
+
+	add(1, 0, "Uncontended", limiters(uncontended)...)
+	for _, capacity := range []int64{1, 4, 8} {
+		for _, goroutines := range []int{16, 128} {
+			s := scene{capacity: capacity, goroutines: goroutines, untimed: true}
+			add(goroutines, 0, fmt.Sprintf("Contended/capacity=%d/goroutines=%d", capacity, goroutines), limiters(s.run)...)
+		}
+	}
+
+	spins := calibrate()
+	for _, goroutines := range []int{1, 10, 100, 1000, 10_000} {
+		s := scene{capacity: 4, goroutines: goroutines, hold: pause{cpu: 5 * time.Microsecond}, spins: spins}
+		add(goroutines, 0, fmt.Sprintf("HoldCPU/hold=5µs/capacity=4/goroutines=%d", goroutines), limiters(s.run)...)
+	}
+	for _, goroutines := range []int{16, 128} {
+		s := scene{capacity: 4, goroutines: goroutines, hold: pause{blocked: 100 * time.Microsecond}, spins: spins}
+		add(goroutines, 300*time.Millisecond,
+			fmt.Sprintf("HoldBlocking/hold=100µs/capacity=4/goroutines=%d", goroutines), limiters(s.run)...)
+	}
+	for _, capacity := range []int64{1, 2} { // the shape of jackc/puddle issue 46
+		s := scene{
+			capacity: capacity, goroutines: 16,
+			hold: pause{blocked: time.Millisecond}, after: pause{cpu: time.Millisecond}, spins: spins,
+		}
+		add(16, 500*time.Millisecond, fmt.Sprintf("HandOff/capacity=%d", capacity), limiters(s.run)...)
+	}
+
+	mixed := scene{capacity: 8, goroutines: 32, weights: true, hold: pause{cpu: 5 * time.Microsecond}, spins: spins}
+	add(32, 0, "MixedWeights/hold=5µs/capacity=8/goroutines=32", weighted(mixed.run)...)
+	add(17, 0, "BigAgainstSmall/loopers=16", weighted(func(build newLimiter) Body {
+		return bigAgainstSmall(16, 100*time.Microsecond, build)
+	})...)
+
+	for _, waiters := range []int{1000, 100_000} {
+		suffix := fmt.Sprintf("/waiters=%d", waiters)
+		for _, end := range []struct {
+			name string
+			body func(Timer, int, int, waitFunc) Extra
+		}{{"Cancel", canceled}, {"CancelStorm", storm}} {
+			add(waiters, 0, end.name+"Wait"+suffix,
+				Subject{Ours, onCond(end.body, waiters, ours)},
+				Subject{"msync", onCond(end.body, waiters, msync)})
+			add(waiters, 0, end.name+"Acquire"+suffix, withoutPool(func(build newLimiter) Body {
+				return onLimiter(end.body, waiters, build)
+			})...)
+		}
+		add(waiters, 0, "NotifyAll"+suffix,
+			Subject{Ours, notifyAll(waiters, ours)},
+			Subject{"sync", notifyAll(waiters, standard)},
+			Subject{"msync", notifyAll(waiters, msync)})
+	}
+	for _, waiters := range []int{100_000, 1_000_000} {
+		suffix := fmt.Sprintf("/waiters=%d", waiters)
+		add(waiters, 0, "CrowdWait"+suffix,
+			Subject{Ours, crowdOnCond(waiters, ours)},
+			Subject{"sync", crowdOnCond(waiters, standard)},
+			Subject{"channels", crowdOnChannel(waiters)},
+			Subject{"msync", crowdOnCond(waiters, msync)})
+		add(waiters, 0, "CrowdAcquire"+suffix, withoutPool(func(build newLimiter) Body {
+			return crowdOnLimiter(waiters, build)
+		})...)
+	}
+	return all
+}
+
+// weighted returns those that can give several permits at once.
+func weighted(run func(newLimiter) Body) []Subject {
+	return []Subject{
+		{Ours, run(resource())},
+		{OursFIFO, run(resource(condvar.FIFO()))},
+		{"xsync", run(xsync)},
+		{"crlib", run(crlib)},
+	}
+}
+
+// withoutPool returns those that are no more than limiters.
+func withoutPool(run func(newLimiter) Body) []Subject {
+	return append(weighted(run), Subject{"channel", run(channel)})
+}
+
+// limiters returns all.
+func limiters(run func(newLimiter) Body) []Subject {
+	return append(withoutPool(run), Subject{"puddle", run(pool)})
+}
