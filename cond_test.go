@@ -54,6 +54,41 @@ var condWaits = []struct {
 func condNever() bool  { return false }
 func condAlways() bool { return true }
 
+// When the first in line is woken, the next who is parked becomes the first, and
+// not one who is away to check its predicate.
+func TestWhoIsAwayIsPassedOverWhenTheFirstIsWoken(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		says := func(answer chan bool) func() bool { // false the first time
+			asked := false
+			return func() bool {
+				again := asked
+				asked = true
+				return again && <-answer
+			}
+		}
+		answerA, answerB := make(chan bool), make(chan bool)
+		a := condStartWaitFor(condBackground, c, says(answerA))
+		b := condStartWaitFor(condBackground, c, says(answerB))
+		w := startWait(condBackground, c)
+		require.True(t, c.Notify()) // a asks, with L held
+		synctest.Wait()
+		require.True(t, c.Notify()) // b waits for L
+		synctest.Wait()
+		answerA <- false // a parks again, at its place before b, and b asks
+		synctest.Wait()
+		require.True(t, c.Notify()) // a
+		require.Equal(t, 1, c.Waiters())
+		require.True(t, c.Notify()) // w, for b is away
+		require.Zero(t, c.Waiters())
+		answerB <- true
+		answerA <- true
+		synctest.Wait()
+		a.requireDone(t, nil)
+		b.requireDone(t, nil)
+		w.requireDone(t, nil)
+	})
+}
+
 // condBubble runs f in a bubble with a Cond whose L is a chanLock.
 func condBubble(t *testing.T, f func(t *testing.T, c *condvar.Cond, l *chanLock)) {
 	t.Helper()

@@ -123,7 +123,7 @@ done < <(git ls-files --cached --others --exclude-standard 'go.mod' '**/go.mod' 
 for os in windows/amd64 darwin/arm64 js/wasm; do
 	step "go vet for $os" env GOOS="${os%/*}" GOARCH="${os#*/}" go vet .
 done
-if [ "$(go env GOOS/GOARCH)" = linux/amd64 ]; then
+if [ "$(go env GOOS)/$(go env GOARCH)" = linux/amd64 ]; then
 	step "go test for 386" env GOARCH=386 go test -count=1 .
 else
 	skip "go test for 386" "it needs linux/amd64"

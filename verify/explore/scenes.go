@@ -557,6 +557,33 @@ func condScenes() []*Scene {
 			},
 		},
 		{
+			Name:      "CondTwoNotifiersOneWaiter",
+			Invariant: "no Notify returns false while somebody waits, unless another one wakes it",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				ctx := r.Context()
+				s.wait("waiter", ctx)
+				r.Settle()
+				overlooked := false
+				for _, name := range []string{"n1", "n2"} {
+					s.Go(name, func() {
+						woken := s.one()
+						s.Note(s)
+						s.woken += woken
+						overlooked = overlooked || woken == 0 && !ctx.Canceled()
+					})
+				}
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if s.woken == 0 && overlooked {
+						return errors.New("a Notify overlooked the waiter")
+					}
+					return s.exact()
+				}
+			},
+		},
+		{
 			Name:      "CondFirstUse",
 			Invariant: "a Cond that nobody has used before works when all use it at once",
 			Bound:     toTheEnd,

@@ -166,7 +166,7 @@ inline appendLocked(w) {
 }
 
 inline unparkLocked(w) {
-	assert(Spurious || (w != ROOT && parked[w]));
+	assert(Spurious || parked[w]);
 	parked[w] = false;
 	do
 	:: parked[first] -> break
@@ -244,7 +244,7 @@ end_parked:
 	fi
 }
 
-inline unlockL(w) { d_step { L = false; unlocked = unlocked | BIT(w) } }
+inline unlockL(w) { d_step { L = false; unlocked = (parked[w] -> unlocked | BIT(w) : unlocked) } }
 
 inline park(w) {
 	unlockL(w);
@@ -285,6 +285,7 @@ inline notify(me, limit, all) {
 		do
 		:: n < limit && waiting > 0 ->
 			d_step {
+				assert(Spurious || first != ROOT);
 				k = first;
 #ifndef NO_ENDED_CHECK
 				gone = done[k] && !eager[k]

@@ -23,7 +23,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -158,43 +157,42 @@ func (l *laboratory) tryOriginal(ctx context.Context, trials []trial) error {
 
 // tryAll tries them all, prints a table, and returns how many survived.
 func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) int {
-	verdicts := make([]chan string, len(trials))
-	for i := range trials {
-		verdicts[i] = make(chan string, 1)
+	type verdict struct {
+		killer string
+		err    error
+		took   time.Duration
 	}
-	survivors := 0
-	var mu sync.Mutex
+	verdicts := make([]chan verdict, len(trials))
+	for i := range verdicts {
+		verdicts[i] = make(chan verdict, 1)
+	}
 	go func() {
 		free := make(chan struct{}, jobs)
 		for i, t := range trials {
 			free <- struct{}{}
 			go func() {
 				begin := time.Now()
-				verdict, err := l.try(ctx, t)
-				if err != nil {
-					verdict = "NOT KILLED: " + err.Error()
-					mu.Lock()
-					survivors++
-					mu.Unlock()
-				}
+				killer, err := l.try(ctx, t)
+				verdicts[i] <- verdict{killer, err, time.Since(begin)}
 				<-free
-				verdicts[i] <- fmt.Sprintf("%s  %5.1f  %s", t.columns(), time.Since(begin).Seconds(), verdict)
 			}()
 		}
 	}()
-	fmt.Printf("%s  %5s  %s\n", columns("mutant", "bugs", "found by"), "s", "killed by")
-	for _, verdict := range verdicts {
-		fmt.Println(<-verdict)
+	const row = "%-38s  %-8s  %5s  %s\n"
+	fmt.Printf(row, "mutant", "bugs", "s", "killed by")
+	survivors := 0
+	for i, t := range trials { // in order, whichever ends first
+		v := <-verdicts[i]
+		if v.err != nil {
+			v.killer = "NOT KILLED: " + v.err.Error()
+			survivors++
+		}
+		if t.method != suite {
+			v.killer = t.method + ": " + v.killer
+		}
+		fmt.Printf(row, t.mutant.name, t.mutant.bugs(), fmt.Sprintf("%.1f", v.took.Seconds()), v.killer)
 	}
-	mu.Lock()
-	defer mu.Unlock()
 	return survivors
-}
-
-func (t trial) columns() string { return columns(t.mutant.name, t.mutant.bugs(), t.method) }
-
-func columns(name, bugs, method string) string {
-	return fmt.Sprintf("%-42s  %-10s  %-8s", name, bugs, method)
 }
 
 // try returns what has killed the mutant of t, or an error if nothing did.
