@@ -39,11 +39,15 @@ step() {
 	rm -f "$log"
 }
 
-# fails COMMAND...: succeeds if the command fails with status 1, and says so.
+# fails SAYING COMMAND...: succeeds if the command fails, and says so.
 fails() {
-	local status=0
-	"$@" || status=$?
-	[ $status -eq 1 ] || { echo "exit status $status, should be 1"; return 1; }
+	local saying=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		echo "it should have failed"
+		return 1
+	fi
+	grep -E "$saying" <<<"$out" || { echo "it should have said: $saying"; echo "$out"; return 1; }
 }
 
 # skip NAME WHY: says that a check was not run.
@@ -138,7 +142,8 @@ step "verify: mutants" go run ./mutants $mutants
 step "verify: each method finds a planted bug" go run ./mutants -methods "${planted[@]}"
 step "verify: soak" go run ./soak -duration $soak
 step "verify: soak, leak profile" env GOEXPERIMENT=goroutineleakprofile go run ./soak -duration 5s
-step "verify: the leak profile finds a leak" fails env GOEXPERIMENT=goroutineleakprofile go run ./soak -duration 2s -plant leak
+step "verify: the leak profile finds a leak" fails "leaked goroutines +1: FAILED" \
+	env GOEXPERIMENT=goroutineleakprofile go run ./soak -duration 2s -plant leak
 popd >/dev/null || exit 1
 
 echo
