@@ -5,6 +5,7 @@
 //	go run ./mutants            the whole suite of the root package, until a test fails
 //	go run ./mutants -quick     only the tests that a patch names, each of which must fail
 //	go run ./mutants -methods   the methods of this module that a patch names
+//	go run ./mutants -bugs      only those that put back a bug of docs/bugs.md
 //	go run ./mutants -list      what there is
 //
 // Names of mutants may follow, and then it is only about these. It fails if a
@@ -29,11 +30,12 @@ import (
 func main() {
 	quick := flag.Bool("quick", false, "run only the tests that a patch names")
 	methods := flag.Bool("methods", false, "run the methods that a patch names, and not the suite")
+	bugs := flag.Bool("bugs", false, "leave out those that put back no bug of docs/bugs.md")
 	list := flag.Bool("list", false, "print the mutants, and run nothing")
 	jobs := flag.Int("j", runtime.NumCPU(), "how many mutants to try at a time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *quick, *methods, *list, *jobs, flag.Args())
+	err := run(ctx, *quick, *methods, *bugs, *list, *jobs, flag.Args())
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -41,7 +43,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, quick, methods, list bool, jobs int, names []string) error {
+func run(ctx context.Context, quick, methods, bugs, list bool, jobs int, names []string) error {
 	verify, err := moduleDir(ctx)
 	if err != nil {
 		return err
@@ -49,6 +51,9 @@ func run(ctx context.Context, quick, methods, list bool, jobs int, names []strin
 	mutants, err := readMutants(filepath.Join(verify, "mutants", "patches"), names)
 	if err != nil {
 		return err
+	}
+	if bugs {
+		mutants = slices.DeleteFunc(mutants, func(m *mutant) bool { return m.bugs() == none })
 	}
 	if list {
 		for _, m := range mutants {
@@ -209,6 +214,7 @@ func (l *laboratory) try(ctx context.Context, t trial) (string, error) {
 		}
 		return got.killer, err
 	}
+	e.args = append(e.args, "-test.timeout=20s") // a single test takes a second
 	var killers []string
 	for _, test := range t.tests { // each in a process of its own, as one may crash it
 		got, err := e.run(ctx, []string{test})
