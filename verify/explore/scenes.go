@@ -1362,7 +1362,8 @@ func resourceScenes() []*Scene {
 		{
 			Name:      "ResourceStarvingHeadCanceled",
 			Invariant: "the starving flag goes with the head: a newcomer gets in",
-			Bound:     toTheEnd,
+			Bound:     1,
+			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
 				s.hold(2)
@@ -1445,7 +1446,8 @@ func resourceScenes() []*Scene {
 		{
 			Name:      "ResourcePauseRacingRelease",
 			Invariant: "a paused resource lets nobody in, however large, and the next Resize lets in who fits",
-			Bound:     toTheEnd,
+			Bound:     1,
+			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
 				s.hold(1)
