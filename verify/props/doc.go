@@ -10,4 +10,7 @@
 // done what its contract does not allow. At rest there is only one for nearly
 // all that a test can do, so that it is known for each call whether it has
 // returned, and with what, or is parked.
+//
+// An operation that makes no sense in the present state calls SkipNow of rapid's
+// T, which has rapid draw another one. No test is skipped.
 package props
