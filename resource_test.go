@@ -763,11 +763,20 @@ func TestAWaiterCancelledAfterTheReleaseHoldsThePermitOrPassesItOn(t *testing.T)
 // Rows 83, 84. Bug R5.
 func TestACancelRacingAReleaseAdmitsExactlyOne(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
-		for range 300 {
+		for i := range 300 {
 			r := resNew(t, 1, 1, opts...)
 			w1, w2 := resPark(t, r, 1), resPark(t, r, 1)
-			go w1.cancel()
-			go r.Release()
+			switch i % 3 {
+			case 0:
+				w1.cancel()
+				r.Release()
+			case 1:
+				r.Release()
+				w1.cancel()
+			case 2:
+				go w1.cancel()
+				go r.Release()
+			}
 			synctest.Wait()
 			require.True(t, w1.done.Load())
 			require.NotEqual(t, w1.err == nil, w2.done.Load(), "exactly one is in: %v", w1.err)

@@ -17,7 +17,7 @@ if [ "${CONDVAR_VERIFY:-}" = long ]; then
 fi
 # For each method of verify/ one of the mutants that it has to find: explore and
 # linear, props, matrix, soak, leaks, 386.
-planted=(acquire-checks-then-takes line-flag-only-if-full bubble-keeps-waiter
+planted=(acquire-checks-then-takes listener-token-too-late line-flag-only-if-full bubble-keeps-waiter
 	overtakers-are-forgotten helper-stays-behind int-of-32-bits)
 
 # step NAME COMMAND...: runs a check, and says how long it took. Status 3 means

@@ -18,6 +18,7 @@ import (
 type laboratory struct {
 	root, verify string // where the modules are
 	scratch      string // a folder for what is built
+	times        int    // how often each test that a patch names must fail
 }
 
 // suite is the method that every mutant has: the tests of the root package.

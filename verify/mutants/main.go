@@ -4,6 +4,7 @@
 //
 //	go run ./mutants            the whole suite of the root package, until a test fails
 //	go run ./mutants -quick     only the tests that a patch names, each of which must fail
+//	go run ./mutants -quick -times 20   the same, and each must fail as often: none by luck
 //	go run ./mutants -methods   the methods of this module that a patch names
 //	go run ./mutants -bugs      only those that put back a bug of docs/bugs.md
 //	go run ./mutants -list      what there is
@@ -32,10 +33,11 @@ func main() {
 	methods := flag.Bool("methods", false, "run the methods that a patch names, and not the suite")
 	bugs := flag.Bool("bugs", false, "leave out those that put back no bug of docs/bugs.md")
 	list := flag.Bool("list", false, "print the mutants, and run nothing")
+	times := flag.Int("times", 1, "with -quick, how often to run each test, which must fail every time")
 	jobs := flag.Int("j", runtime.NumCPU(), "how many mutants to try at a time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *quick, *methods, *bugs, *list, *jobs, flag.Args())
+	err := run(ctx, *quick, *methods, *bugs, *list, *times, *jobs, flag.Args())
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -43,7 +45,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, quick, methods, bugs, list bool, jobs int, names []string) error {
+func run(ctx context.Context, quick, methods, bugs, list bool, times, jobs int, names []string) error {
 	verify, err := moduleDir(ctx)
 	if err != nil {
 		return err
@@ -70,7 +72,7 @@ func run(ctx context.Context, quick, methods, bugs, list bool, jobs int, names [
 		return err
 	}
 	defer func() { _ = os.RemoveAll(scratch) }()
-	lab := &laboratory{root: root, verify: verify, scratch: scratch}
+	lab := &laboratory{root: root, verify: verify, scratch: scratch, times: max(1, times)}
 	begin := time.Now()
 	trials := trialsOf(mutants, quick, methods)
 	if err := lab.tryOriginal(ctx, trials); err != nil {
@@ -216,15 +218,25 @@ func (l *laboratory) try(ctx context.Context, t trial) (string, error) {
 	}
 	e.args = append(e.args, "-test.timeout=20s") // a single test takes a second
 	var killers []string
+	var errs []error
 	for _, test := range t.tests { // each in a process of its own, as one may crash it
-		got, err := e.run(ctx, []string{test})
-		if err != nil {
-			return "", err
+		var killer string
+		survived := 0
+		for range l.times {
+			got, err := e.run(ctx, []string{test})
+			switch {
+			case err != nil:
+				return "", err
+			case got.passed || !strings.HasPrefix(got.killer, test):
+				survived++
+			default:
+				killer = got.killer
+			}
 		}
-		if got.passed || !strings.HasPrefix(got.killer, test) {
-			return "", fmt.Errorf("%s passes", test)
+		if survived > 0 {
+			errs = append(errs, fmt.Errorf("%s passes %d of %d times", test, survived, l.times))
 		}
-		killers = append(killers, got.killer)
+		killers = append(killers, killer)
 	}
-	return strings.Join(killers, ", "), nil
+	return strings.Join(killers, ", "), errors.Join(errs...)
 }
