@@ -32,33 +32,33 @@ type Cond struct {
 	L sync.Locker
 
 	// mu guards what follows. It is never held across a call into L or other
-	// foreign code, nor across anything that blocks. It is taken with lock.
+	// foreign code, nor across anything that blocks.
 	mu mutex
 
 	// idle lets Notify find out without mu that nobody waits. It is
 	//	c    if c has been used and nobody is parked,
 	//	nil  if somebody is parked, or c has not been used yet,
-	// and anything else in a copy. It changes under mu. The load in notify
+	// and anything else in a copy. It changes under mu. The load in commit
 	// pairs with the store of nil when a waiter parks, which is before the
 	// waiter unlocks L: a Notify that happens after the unlock sees it.
 	idle pointer[Cond]
 	self *Cond // c once it has been used, else nil; something else in a copy
 
-	// The line, a ring around root in order of place. In it are those who are
-	// parked and those of WaitFor who are away to check their predicate, so
-	// that they keep their place. first is the first who is parked, or root.
-	root    waiter
-	first   *waiter
-	waiting int    // how many are parked
-	place   uint64 // the next place to give out
+	waiting int     // how many are parked
+	first   *waiter // the first of them, or root
+	place   uint64  // the next place to give out
 
-	// Waiters for later waits, linked by next. None has a channel that was
-	// made in a testing/synctest bubble: outside it, that would be fatal.
+	// Waiters for later waits, linked by next.
 	free  *waiter
 	nfree int
+
+	// The line, a ring around root in order of place. In it are those who are
+	// parked and those of WaitFor who are away to check their predicate, so
+	// that they keep their place.
+	root waiter
 }
 
-// maxFree bounds how many waiters a Cond keeps for later waits, 176 bytes each,
+// maxFree bounds how many waiters a Cond keeps for later waits, 240 bytes each,
 // and a CapacityResource requests: enough for a thousand callers to wait time
 // and again without allocating.
 const maxFree = 1024
@@ -72,22 +72,35 @@ const maxFree = 1024
 //
 // A notifier commits itself under mu, by making a parked waiter notified, and
 // then sends one token. A waiter that finds its context ended looks under mu
-// whether it is parked still. So the first event wins, and ch has room for
+// whether it is parked still. So the first event wins, and there is room for
 // every token. To return nil, or to park again, is to spend the notification.
 // Whoever leaves with one that is not spent passes it on; but those of
 // NotifyAll need not be, as everybody who was in line has one.
+//
+// If no context can end the wait, the token goes through sleep, which costs
+// half as much as a select and works inside testing/synctest bubbles, outside
+// and across. Otherwise it goes through ch. To use a channel outside of the
+// bubble in which it was made is fatal, and to wait for one from outside stops
+// the bubble's clock. So a bubbled ch is not kept for later waits, and in a
+// bubble a wait gets a new one. To find out costs a look at the clock, which
+// is spared if done is that of the waiter's last wait: that was outside of
+// bubbles, therefore done is not of a bubble, and to wait for it stops the
+// clock anyway.
 type waiter struct {
 	next, prev *waiter         // in the line; guarded by Cond.mu, as is parked
-	wake       *waiter         // the next one whom the same call notifies
-	ch         chan struct{}   // of size 1, for the token
-	done       <-chan struct{} // of the context
+	wake       *waiter         // the next one in the same wakeUps
+	done       <-chan struct{} // of the context; or if it is not in use, of the last one
 	place      uint64
 	parked     bool
-	notified   bool // and not spent; set with mu held, then the waiter's own
-	broadcast  bool // the notification is of NotifyAll; as notified
-	keep       bool // in the line until leave, so that it keeps its place
-	eager      bool // the token is sent with mu held, for Listener.Stop
-	reuse      bool // ch is empty and was made outside bubbles
+	notified   bool          // and not spent; set with mu held, then the waiter's own
+	broadcast  bool          // the notification is of NotifyAll; as notified
+	keep       bool          // in the line until leave, so that it keeps its place
+	eager      bool          // of Listen: the token is sent with mu held, for Stop, to ch
+	bubbled    bool          // ch was made in a bubble
+	clean      bool          // there is no token, and none can come
+	ch         chan struct{} // of size 1
+	sleep      sleeper       // its Locker is the waiter itself
+	cond       *Cond
 }
 
 // NewCond returns a new Cond with Locker l. It panics if l is nil.
@@ -133,21 +146,10 @@ func NewCond(l sync.Locker) *Cond {
 //
 // In the steady state Wait allocates nothing.
 func (c *Cond) Wait(ctx context.Context) error {
-	if ctx.Err() != nil || !c.wait(ctx.Done()) {
+	if ctx.Err() != nil || !c.wait(ctx.Done(), nil) {
 		return contextError(ctx)
 	}
 	return nil
-}
-
-// wait is Wait, but for the context's methods. It reports whether it was
-// notified.
-func (c *Cond) wait(done <-chan struct{}) bool {
-	w := c.join(done, false, !inBubble(time.Now()))
-	defer c.leave(w)
-	c.park(w)
-	ok := w.notified
-	w.notified = false // spent
-	return ok
 }
 
 // WaitFor waits until pred returns true. The caller must hold c.L, and holds
@@ -172,19 +174,41 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	if pred() {
 		return nil
 	}
-	if ctx.Err() != nil || !c.waitFor(ctx.Done(), pred, !inBubble(time.Now())) {
+	if ctx.Err() != nil || !c.wait(ctx.Done(), pred) {
 		return contextError(ctx)
 	}
 	return nil
 }
 
-// waitFor is WaitFor, but for the context's methods and the first look at
-// pred. It reports whether pred came true. See join for reuse.
-func (c *Cond) waitFor(done <-chan struct{}, pred func() bool, reuse bool) bool {
-	w := c.join(done, true, reuse)
+// wait is Wait or, if there is pred, WaitFor after its first look at pred; but
+// for the context's methods. It reports whether the wait succeeded.
+//
+// It is one function, not three, as returns are dear in a goroutine that has
+// just been woken: the processor predicts none of them.
+func (c *Cond) wait(done <-chan struct{}, pred func() bool) (ok bool) {
+	c.mu.Lock()
+	c.checkLocked()
+	w := c.joinLocked(done, pred != nil)
 	defer c.leave(w)
 	for {
-		c.park(w)
+		c.enlistLocked(w)
+		if done == nil {
+			w.sleep.Wait() // calls w.Unlock when Signal finds it, and w.Lock
+		} else {
+			w.Unlock()
+			token, done := exploreSelect(w.ch, done)
+			select {
+			case <-token:
+			case <-done:
+				c.cancel(w)
+			}
+			w.Lock()
+		}
+		if pred == nil {
+			ok = w.notified
+			w.notified = false // spent
+			return ok
+		}
 		if pred() {
 			w.notified = false // spent
 			return true
@@ -193,9 +217,7 @@ func (c *Cond) waitFor(done <-chan struct{}, pred func() bool, reuse bool) bool 
 			return false
 		}
 		w.notified = false // spent
-		c.lock()
-		c.parkLocked(w)
-		c.mu.Unlock()
+		c.mu.Lock()
 	}
 }
 
@@ -229,7 +251,8 @@ func (c *Cond) NotifyAll() int {
 // Waiters returns how many are in line. Those of [Cond.Listen] count; those
 // who were notified do not.
 func (c *Cond) Waiters() int {
-	c.lock()
+	c.mu.Lock()
+	c.checkLocked()
 	defer c.mu.Unlock()
 	return c.waiting
 }
@@ -276,8 +299,10 @@ func (c *Cond) Listen() *Listener {
 	}
 	l.ch, l.eager = make(chan struct{}, 1), true
 	l.Listener = Listener{C: l.ch, cond: c, w: &l.waiter}
-	c.lock()
+	c.mu.Lock()
+	c.checkLocked()
 	c.appendLocked(l.w)
+	c.enlistLocked(l.w)
 	c.mu.Unlock()
 	return &l.Listener
 }
@@ -293,7 +318,8 @@ func (l *Listener) Stop() bool {
 	if c == nil {
 		panic("condvar: Stop of a Listener that does not come from Listen")
 	}
-	c.lock()
+	c.mu.Lock()
+	c.checkLocked()
 	parked := w.parked
 	if parked {
 		c.unparkLocked(w)
@@ -310,45 +336,56 @@ func (l *Listener) Stop() bool {
 	return parked
 }
 
-// join puts a waiter at the end of the line. leave is its counterpart. reuse
-// says that the caller is not in a bubble.
-func (c *Cond) join(done <-chan struct{}, keep, reuse bool) *waiter {
-	c.lock()
-	defer c.mu.Unlock()
+// joinLocked puts a waiter at the end of the line. Its counterpart is leave.
+func (c *Cond) joinLocked(done <-chan struct{}, keep bool) *waiter {
 	w := c.free
-	if reuse && w != nil {
+	if w != nil {
 		c.free = w.next
 		c.nfree--
 	} else {
-		w = &waiter{ch: make(chan struct{}, 1), reuse: reuse}
+		w = &waiter{cond: c}
+		w.sleep.L = w
+	}
+	if done != nil && (w.ch == nil || done != w.done) {
+		if w.bubbled = inBubble(time.Now()); w.bubbled || w.ch == nil {
+			w.ch = make(chan struct{}, 1)
+		}
 	}
 	w.done, w.keep = done, keep
 	c.appendLocked(w)
 	return w
 }
 
-// park unlocks L, sleeps until w is notified or its context ends, and locks L.
-func (c *Cond) park(w *waiter) {
-	reuse := w.reuse
-	w.reuse = false // should L.Unlock panic, a token may lie in ch for ever
+// Unlock is what a waiter does with mu held, before it sleeps. In between,
+// should L.Unlock panic, a token may come at any time.
+func (w *waiter) Unlock() {
+	w.clean = false
+	c := w.cond
+	c.mu.Unlock()
 	c.L.Unlock()
-	token, done := exploreSelect(w.ch, w.done)
-	if done == nil { // a plain receive is cheaper than a select
-		<-token
-	} else {
-		select {
-		case <-token:
-		case <-done:
-			c.cancel(w)
-		}
+}
+
+// Lock is what a waiter does when it is awake again.
+
+func (w *waiter) Lock() {
+	w.clean = true
+	w.cond.L.Lock()
+}
+
+// send sends the token to w, which is notified and no longer in line. After
+// that w may be in line again.
+func (w *waiter) send() {
+	if w.done == nil && !w.eager {
+		w.sleep.Signal()
+		return
 	}
-	w.reuse = reuse
-	c.L.Lock()
+	exploreSend(w.ch)
+	w.ch <- struct{}{}
 }
 
 // cancel takes w out of the line, unless a notifier has committed itself.
 func (c *Cond) cancel(w *waiter) {
-	c.lock()
+	c.mu.Lock()
 	if w.parked {
 		c.unparkLocked(w)
 	}
@@ -361,7 +398,7 @@ func (c *Cond) cancel(w *waiter) {
 // leave ends the wait of w, whatever ended it, and passes its notification on
 // unless it is spent.
 func (c *Cond) leave(w *waiter) {
-	c.lock()
+	c.mu.Lock()
 	if w.parked { // L.Unlock panicked
 		c.unparkLocked(w)
 	}
@@ -369,8 +406,11 @@ func (c *Cond) leave(w *waiter) {
 		w.unlink()
 	}
 	pass := w.notified && !w.broadcast
-	if w.reuse && c.nfree < maxFree {
-		w.done, w.notified = nil, false
+	if w.clean && c.nfree < maxFree {
+		w.notified = false
+		if w.bubbled {
+			w.ch, w.done, w.bubbled = nil, nil, false
+		}
 		w.next, c.free = c.free, w
 		c.nfree++
 	}
@@ -382,73 +422,98 @@ func (c *Cond) leave(w *waiter) {
 
 // notify is the three of them. broadcast says that it is NotifyAll.
 func (c *Cond) notify(limit int, broadcast bool) int {
-	if c.idle.Load() == c {
-		return 0
-	}
-	return c.notifySlow(limit, broadcast)
+	var wake wakeUps
+	c.commit(limit, broadcast, &wake)
+	return wake.send()
 }
 
-// notifySlow commits to up to limit waiters in one critical section, which
-// makes NotifyAll atomic, and sends their tokens after it, lest the woken run
-// into mu.
-func (c *Cond) notifySlow(limit int, broadcast bool) int {
-	var wake *waiter // those to send to
-	last, n := &wake, 0
-	c.lock()
-	for n < limit && c.waiting > 0 {
+// commit notifies up to limit waiters in one critical section, which makes
+// NotifyAll atomic, and adds them to wake, which is to be sent when the caller
+// holds no lock that the woken would run into.
+func (c *Cond) commit(limit int, broadcast bool, wake *wakeUps) {
+	if c.idle.Load() == c {
+		return
+	}
+	c.commitSlow(limit, broadcast, wake)
+}
+
+func (c *Cond) commitSlow(limit int, broadcast bool, wake *wakeUps) {
+	c.mu.Lock()
+	c.checkLocked()
+	for n := 0; n < limit && c.waiting > 0; {
 		w := c.first
-		gone := ended(w.done) // the context came first: w is about to leave
-		c.unparkLocked(w)     // from here on, others may find that nobody waits
+		gone := w.done != nil && ended(w.done) // the context came first: w is about to leave
+		c.unparkLocked(w)                      // from here on, others may find that nobody waits
 		if gone {
 			continue
 		}
 		w.notified, w.broadcast = true, broadcast
 		n++
-		if w.eager {
-			exploreSend(w.ch)
-			w.ch <- struct{}{}
-		} else {
-			*last, last = w, &w.wake
-		}
+		wake.add(w)
 	}
 	c.mu.Unlock()
-	for w := wake; w != nil; {
-		next := w.wake
-		w.wake = nil
-		exploreSend(w.ch)
-		w.ch <- struct{}{} // after which w may be in line again
-		w = next
-	}
-	return n
 }
 
-// lock locks mu, prepares c at first use, and panics if c is a copy.
-func (c *Cond) lock() {
-	c.mu.Lock()
-	switch c.self {
-	case c:
-	case nil:
-		c.self = c
-		c.root = waiter{next: &c.root, prev: &c.root, parked: true, place: math.MaxUint64}
-		c.first = &c.root
-		c.idle.Store(c)
+// wakeUps are waiters who are notified and whose tokens are not sent yet.
+type wakeUps struct {
+	first, last *waiter // linked by wake
+	sent        int     // how many were
+}
+
+// add adds w, unless its token has to be sent at once.
+func (l *wakeUps) add(w *waiter) {
+	switch {
+	case w.eager:
+		w.send()
+		l.sent++
+	case l.first == nil:
+		l.first, l.last = w, w
 	default:
+		l.last.wake, l.last = w, w
+	}
+}
+
+// send sends the tokens, and returns how many were sent since the first add.
+func (l *wakeUps) send() int {
+	for w := l.first; w != nil; {
+		next := w.wake
+		w.wake = nil
+		w.send() // after which w may be in line again
+		l.sent++
+		w = next
+	}
+	return l.sent
+}
+
+// checkLocked prepares c at first use, and unlocks mu and panics if c is a copy.
+// Whoever may be the first to use it calls this.
+func (c *Cond) checkLocked() {
+	if c.self != c {
+		c.firstUse()
+	}
+}
+
+func (c *Cond) firstUse() {
+	if c.self != nil {
 		c.mu.Unlock()
 		panic("condvar: Cond is copied")
 	}
+	c.self = c
+	c.root = waiter{next: &c.root, prev: &c.root, parked: true, place: math.MaxUint64}
+	c.first = &c.root
+	c.idle.Store(c)
 }
 
-// appendLocked parks w at the end of the line.
+// appendLocked puts w at the end of the line.
 func (c *Cond) appendLocked(w *waiter) {
 	w.place = c.place
 	c.place++
 	w.prev, w.next = c.root.prev, &c.root
 	w.prev.next, w.next.prev = w, w
-	c.parkLocked(w)
 }
 
-// parkLocked parks w at the place it has in the line.
-func (c *Cond) parkLocked(w *waiter) {
+// enlistLocked makes w one who is parked, at the place it has in the line.
+func (c *Cond) enlistLocked(w *waiter) {
 	w.parked = true
 	if w.place < c.first.place {
 		c.first = w

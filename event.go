@@ -1,6 +1,9 @@
 package condvar
 
-import "context"
+import (
+	"context"
+	"math"
+)
 
 // An Event is a flag that goroutines can wait for. It is set or not; the zero
 // value is not. An Event must not be copied after first use; using a copy may
@@ -35,10 +38,12 @@ type Event struct {
 // called before they have run. Setting a set event changes nothing. Set does
 // not block.
 func (e *Event) Set() {
+	var wake wakeUps
+	defer wake.send()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.set.Store(true)
-	e.cond.NotifyAll()
+	e.cond.commit(math.MaxInt, true, &wake)
 }
 
 // Clear makes the event not set: Waits that begin after it wait. Those already
@@ -78,7 +83,7 @@ func (e *Event) wait(done <-chan struct{}) bool {
 	if e.cond.L == nil {
 		e.cond.L = &e.mu
 	}
-	return e.set.Load() || !ended(done) && e.cond.wait(done)
+	return e.set.Load() || !ended(done) && e.cond.wait(done, nil)
 }
 
 // Waiters returns how many are waiting for the event.

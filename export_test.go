@@ -21,10 +21,3 @@ func (r *CapacityResource) NotifyAllRequests() {
 		q.cond.Notify()
 	}
 }
-
-// Head returns the Cond of the first in line.
-func (r *CapacityResource) Head() *Cond {
-	r.lock()
-	defer r.putBack()
-	return &r.root.next.cond
-}

@@ -111,6 +111,33 @@ func (p *pointer[T]) Store(v *T) {
 	p.v.Store(v)
 }
 
+// A sleeper is a sync.Cond for one goroutine. As in package sync, who comes to
+// sleep is seen by Signal from before L is unlocked, and Signal is forgotten
+// if there is nobody.
+type sleeper struct {
+	L     sync.Locker
+	token chan struct{} // nil if nobody sleeps
+}
+
+func (s *sleeper) Wait() {
+	own := make(chan struct{}, 1)
+	s.token = own
+	s.L.Unlock()
+	token, _ := exploreSelect(own, nil)
+	<-token
+	s.L.Lock()
+}
+
+func (s *sleeper) Signal() {
+	token := s.token
+	if token == nil {
+		return
+	}
+	exploreSend(token)
+	s.token = nil
+	token <- struct{}{}
+}
+
 func exploreLook(ch <-chan struct{}) {
 	if ch != nil {
 		step(OpLoad, ch)

@@ -400,30 +400,37 @@ func TestLeavingTheLineOfAResourceCostsTheSameInALongOne(t *testing.T) {
 // A metrics goroutine may look at a resource whose waiters are in a bubble: to
 // wake one of them from outside would be fatal.
 func TestStatsWakesNobody(t *testing.T) {
-	r := condvar.NewCapacityResource(1)
-	require.True(t, r.TryAcquire())
-	acquired := make(chan error)
-	go func() { acquired <- r.Acquire(context.Background()) }()
-	spin(t, func() int { return int(r.Stats().Waiting) }, 1)
-	mu := r.Head().Mu()
-	mu.Lock() // where the release has to come by, to wake the head
-	var released sync.WaitGroup
-	released.Go(r.Release)
-	looked := make(chan struct{})
-	go func() {
-		defer close(looked)
-		for r.Stats().InUse > 0 {
-			runtime.Gosched()
+	r := condvar.NewCapacityResource(2)
+	look := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-look:
+				return
+			default:
+				_ = r.Stats()
+				_ = r.String()
+			}
 		}
-		_ = r.String()
-	}()
-	select {
-	case <-looked:
-	case <-time.After(10 * time.Second):
-		mu.Unlock()
-		t.Fatal("Stats is on its way to wake the head")
+	})
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			var wg sync.WaitGroup
+			for i := range 4 {
+				wg.Go(func() {
+					for range 5 {
+						if r.AcquireN(t.Context(), int64(1+i%2)) == nil {
+							runtime.Gosched()
+							r.ReleaseN(int64(1 + i%2))
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
 	}
-	mu.Unlock()
-	require.NoError(t, <-acquired)
-	released.Wait()
+	close(look)
+	looking.Wait()
+	resRequire(t, r, 0, 0)
 }

@@ -57,9 +57,10 @@ type CapacityResource struct {
 	starving bool // the head has lost patience: nobody may overtake it
 
 	// The line, a ring around root in order of arrival; root.next is the head.
-	// A head that fits is never left asleep, because every unlock after which
-	// that could be wakes it: if it is parked it gets the wake-up, if it is not
-	// it will look at the books before it parks.
+	// A head that fits is never left asleep, because every unlock sees to it: if
+	// newcomers may not overtake the head it gets its permits there and then; if
+	// they may it is woken, unless it is awake, and will look at the books
+	// before it parks.
 	root    request
 	waiting int64
 	wanted  [2]uint64 // permits that those in line want, high and low word
@@ -67,6 +68,9 @@ type CapacityResource struct {
 	nfree   int
 
 	drained Cond // signaled when a closed resource has nothing held any more
+
+	wake wakeUps   // for unlock to send; empty while mu is free
+	base time.Time // what times are counted from; constant
 
 	waitCount, canceled int64
 	waitDuration        time.Duration
@@ -89,11 +93,11 @@ const patience = time.Millisecond
 type request struct {
 	next, prev *request
 	n          int64
-	since      time.Time
+	since      time.Duration // when it joined, counted from base
 	done       <-chan struct{}
+	admitted   bool  // it has its permits
 	err        error // why it was turned away
 	cond       Cond  // for its caller alone; L is the resource's lock
-	reuse      bool  // made outside of testing/synctest bubbles
 }
 
 func (q *request) inLine() bool { return q.next != nil }
@@ -103,7 +107,7 @@ type Option func(*CapacityResource)
 
 // FIFO makes a resource strictly first in, first out: a call that comes while
 // somebody waits joins the line, and TryAcquire returns false then. That is
-// fairer, but every permit that is released while somebody waits lies idle
+// fairer, but every permit that is released while somebody waits is of no use
 // until that goroutine runs. AcquireN and TryAcquireN of 0 permits are exempt.
 func FIFO() Option {
 	return func(r *CapacityResource) { r.fifo = true }
@@ -115,7 +119,7 @@ func FIFO() Option {
 // call takes a mutex where it would need one compare-and-swap; to count in
 // larger units, such as KiB, avoids that. It panics if capacity < 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
-	r := &CapacityResource{}
+	r := &CapacityResource{base: time.Now()}
 	r.root.next, r.root.prev = &r.root, &r.root
 	r.drained.L = (*locker)(r)
 	for _, opt := range opts {
@@ -187,15 +191,12 @@ func (r *CapacityResource) acquireSlow(done <-chan struct{}, n int64) (ok bool, 
 	}
 	q := r.joinLocked(n, done)
 	defer r.leaveLocked(q)
-	q.cond.waitFor(done, func() bool {
-		return !q.inLine() || q == r.root.next && r.fitsLocked(n)
-	}, q.reuse)
-	if !q.inLine() || ended(done) { // waitFor prefers room to the context
-		return false, q.err
+	for q.inLine() && (q != r.root.next || !r.fitsLocked(n)) && q.cond.wait(done, nil) {
 	}
-	r.removeLocked(q)
-	r.held += n
-	return true, nil
+	if q.inLine() && !ended(done) { // room does not outweigh the context
+		r.admitLocked(q)
+	}
+	return q.admitted, q.err
 }
 
 // TryAcquire is [CapacityResource.TryAcquireN] with n = 1.
@@ -227,11 +228,12 @@ func (r *CapacityResource) TryAcquireN(n int64) bool {
 // Release is [CapacityResource.ReleaseN] with n = 1.
 func (r *CapacityResource) Release() { r.ReleaseN(1) }
 
-// ReleaseN puts n permits back, and wakes the head of the line if it fits; that
-// one, when it has its permits, wakes the next if it fits, too. ReleaseN never
-// waits for anything but the resource's own lock. It panics if n < 0 or if
-// fewer than n permits are held, and changes nothing then. If nobody waits it
-// is one compare-and-swap.
+// ReleaseN puts n permits back. As long as newcomers may overtake the head of the
+// line, ReleaseN wakes it if it fits; that one, when it has its permits, wakes
+// the next if it fits, too. When nobody may overtake, ReleaseN hands permits to
+// as many as fit, from the head on. It never waits for anything but the
+// resource's own lock. It panics if n < 0 or if fewer than n permits are held,
+// and changes nothing then. If nobody waits it is one compare-and-swap.
 func (r *CapacityResource) ReleaseN(n int64) {
 	mustNotBeNegative(n)
 	for {
@@ -243,6 +245,10 @@ func (r *CapacityResource) ReleaseN(n int64) {
 			return
 		}
 	}
+	var now time.Duration
+	if !r.fifo {
+		now = r.now() // which takes as long as all the rest, so not under mu
+	}
 	r.lock()
 	defer r.unlock()
 	if n > r.held {
@@ -250,10 +256,10 @@ func (r *CapacityResource) ReleaseN(n int64) {
 	}
 	r.held -= n
 	if n > 0 {
-		r.starving = r.starving || r.impatientLocked()
+		r.hurryLocked(now)
 	}
 	if r.closed && r.held == 0 {
-		r.drained.NotifyAll()
+		r.drained.commit(math.MaxInt, true, &r.wake)
 	}
 }
 
@@ -299,7 +305,7 @@ func (r *CapacityResource) Resize(capacity int64) {
 		q = next
 	}
 	if grown {
-		r.starving = r.starving || r.impatientLocked()
+		r.hurryLocked(r.now())
 	}
 }
 
@@ -335,7 +341,7 @@ func (r *CapacityResource) drain(done <-chan struct{}) bool {
 	r.lock()
 	defer r.unlock()
 	isDrained := func() bool { return r.held == 0 }
-	return isDrained() || !ended(done) && r.drained.waitFor(done, isDrained, !inBubble(time.Now()))
+	return isDrained() || !ended(done) && r.drained.wait(done, isDrained)
 }
 
 // Stats is a snapshot of a [CapacityResource], all of one moment.
@@ -356,7 +362,7 @@ type Stats struct {
 // do not wait; Stats itself takes the resource's lock for a moment.
 func (r *CapacityResource) Stats() Stats {
 	r.lock()
-	defer r.putBack() // who made room wakes the head, and that may be in a bubble
+	defer r.unlock()
 	s := Stats{
 		Capacity: r.capacity, InUse: r.held, Waiting: r.waiting, Closed: r.closed,
 		WaitCount: r.waitCount, WaitDuration: r.waitDuration, Canceled: r.canceled,
@@ -366,7 +372,7 @@ func (r *CapacityResource) Stats() Stats {
 		s.WaitingN = int64(r.wanted[1])
 	}
 	if r.waiting > 0 {
-		s.OldestWait = r.root.next.waited()
+		s.OldestWait = max(0, r.now()-r.root.next.since)
 	}
 	return s
 }
@@ -387,37 +393,35 @@ func take(w uint64, n int64) uint64 { return w - uint64(n)<<fieldBits + uint64(n
 // lock locks mu and claims the books.
 func (r *CapacityResource) lock() {
 	r.mu.Lock()
-	if w := r.word.Swap(offLimits); w&offLimits == 0 {
-		r.held = int64(w & fieldMax)
+	if r.word.Load()&offLimits == 0 {
+		r.held = int64(r.word.Swap(offLimits) & fieldMax)
 	}
 }
 
-// unlock puts the books back, unlocks mu, and wakes the head of the line if it
-// fits. That happens after unlocking, lest it run into mu. Should the head be
-// gone by then and its request in use by another call, that call looks at the
-// books and parks again. It is not in a bubble, where requests are not reused.
+// unlock sees to the line, puts the books back where the fast paths find them,
+// if newcomers may help themselves, and unlocks mu. Whom it wakes it commits
+// itself to under mu; later, that might be another call, in another bubble, to
+// which the request belongs by then. The tokens follow without mu, lest the
+// woken run into it.
 func (r *CapacityResource) unlock() {
-	if head := r.putBack(); head != nil {
-		head.cond.Notify()
+	for head := r.root.next; r.waiting > 0 && r.fitsLocked(head.n); head = r.root.next {
+		head.cond.commit(1, false, &r.wake)
+		if r.mayEnterLocked() || ended(head.done) {
+			break // it helps itself, or leaves
+		}
+		r.admitLocked(head)
 	}
-}
-
-// putBack puts the books back where the fast paths find them, if newcomers may
-// help themselves, and unlocks mu. It returns the head of the line if it fits.
-func (r *CapacityResource) putBack() (head *request) {
-	w, free := uint64(offLimits), r.capacity-r.held
-	if !r.closed && r.mayEnterLocked() && free >= 0 && r.capacity <= fieldMax {
-		w = uint64(free)<<fieldBits | uint64(r.held)
+	if free := r.capacity - r.held; !r.closed && r.mayEnterLocked() && free >= 0 && r.capacity <= fieldMax {
+		w := uint64(free)<<fieldBits | uint64(r.held)
 		if r.waiting > 0 {
 			w |= lineFlag
 		}
+		r.word.Store(w)
 	}
-	if r.waiting > 0 && r.root.next.n <= free {
-		head = r.root.next
-	}
-	r.word.Store(w)
+	wake := r.wake
+	r.wake = wakeUps{}
 	r.mu.Unlock()
-	return head
+	wake.send()
 }
 
 // locker is a CapacityResource as the Locker of its Conds.
@@ -444,29 +448,33 @@ func (r *CapacityResource) enterLocked(n int64) bool {
 	return ok
 }
 
-// impatientLocked reports whether the head has waited too long. If so when
-// permits come in, the head is starving from then on.
-func (r *CapacityResource) impatientLocked() bool {
-	return !r.fifo && r.waiting > 0 && r.root.next.waited() >= patience
+// hurryLocked is for when permits come in: a head that has waited too long is
+// starving from then on.
+func (r *CapacityResource) hurryLocked(now time.Duration) {
+	r.starving = r.starving || r.impatientLocked(now)
 }
 
-// waited returns how long q has been waiting. It is not negative, not even if
-// q waits outside of a testing/synctest bubble and it is called inside.
-func (q *request) waited() time.Duration { return max(0, time.Since(q.since)) }
+// impatientLocked reports whether the head has waited too long.
+func (r *CapacityResource) impatientLocked(now time.Duration) bool {
+	return !r.fifo && r.waiting > 0 && now-r.root.next.since >= patience
+}
+
+// now returns the time, counted from base. Between a testing/synctest bubble
+// and what is outside of it, differences mean nothing, and may be negative.
+func (r *CapacityResource) now() time.Duration { return time.Since(r.base) }
 
 // joinLocked puts a request at the end of the line. Its counterpart is
 // leaveLocked.
 func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *request {
-	now := time.Now()
-	reuse, q := !inBubble(now), r.free
-	if reuse && q != nil {
+	q := r.free
+	if q != nil {
 		r.free = q.next
 		r.nfree--
 	} else {
-		q = &request{reuse: reuse}
+		q = &request{}
 		q.cond.L = (*locker)(r)
 	}
-	q.n, q.done, q.since = n, done, now
+	q.n, q.done, q.since = n, done, r.now()
 	q.prev, q.next = r.root.prev, &r.root
 	q.prev.next, q.next.prev = q, q
 	r.waiting++
@@ -481,11 +489,18 @@ func (r *CapacityResource) leaveLocked(q *request) {
 		r.canceled++
 		r.removeLocked(q)
 	}
-	if q.reuse && r.nfree < maxFree {
-		q.done, q.err = nil, nil
+	if r.nfree < maxFree {
+		q.done, q.err, q.admitted = nil, nil, false
 		q.next, r.free = r.free, q
 		r.nfree++
 	}
+}
+
+// admitLocked gives q its permits, and takes it out of the line.
+func (r *CapacityResource) admitLocked(q *request) {
+	q.admitted = true
+	r.held += q.n
+	r.removeLocked(q)
 }
 
 // turnAwayLocked takes q out of the line with err, unless its context ended
@@ -497,7 +512,7 @@ func (r *CapacityResource) turnAwayLocked(q *request, err error) {
 		q.err = err
 	}
 	r.removeLocked(q)
-	q.cond.Notify()
+	q.cond.commit(1, false, &r.wake)
 }
 
 // removeLocked takes q out of the line and counts its wait.
@@ -507,8 +522,9 @@ func (r *CapacityResource) removeLocked(q *request) {
 	r.waiting--
 	r.addWantedLocked(-q.n)
 	r.waitCount++
-	r.waitDuration += min(q.waited(), math.MaxInt64-r.waitDuration)
-	r.starving = r.starving && r.impatientLocked() // a new head loses patience at a release only
+	now := r.now()
+	r.waitDuration += min(max(0, now-q.since), math.MaxInt64-r.waitDuration)
+	r.starving = r.starving && r.impatientLocked(now) // a new head loses patience at a release only
 }
 
 // addWantedLocked adds n, which may be negative, to what those in line want.
