@@ -111,31 +111,39 @@ func (p *pointer[T]) Store(v *T) {
 	p.v.Store(v)
 }
 
-// A sleeper is a sync.Cond for one goroutine. As in package sync, who comes to
-// sleep is seen by Signal from before L is unlocked, and Signal is forgotten
-// if there is nobody.
+// A sleeper is a sync.Cond for one goroutine, or with an Explorer, what does the
+// same: who comes to sleep is seen by Signal from before L is unlocked, and
+// Signal is forgotten if there is nobody.
 type sleeper struct {
-	L     sync.Locker
-	token chan struct{} // nil if nobody sleeps
+	sync.Cond
+	asleep bool
+	token  chan struct{}
 }
 
 func (s *sleeper) Wait() {
-	own := make(chan struct{}, 1)
-	s.token = own
+	if Explore == nil {
+		s.Cond.Wait()
+		return
+	}
+	if s.token == nil {
+		s.token = make(chan struct{}, 1)
+	}
+	s.asleep = true
 	s.L.Unlock()
-	token, _ := exploreSelect(own, nil)
+	token, _ := exploreSelect(s.token, nil)
 	<-token
 	s.L.Lock()
 }
 
 func (s *sleeper) Signal() {
-	token := s.token
-	if token == nil {
-		return
+	switch {
+	case Explore == nil:
+		s.Cond.Signal()
+	case s.asleep:
+		exploreSend(s.token)
+		s.asleep = false
+		s.token <- struct{}{}
 	}
-	exploreSend(token)
-	s.token = nil
-	token <- struct{}{}
 }
 
 func exploreLook(ch <-chan struct{}) {

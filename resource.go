@@ -404,12 +404,7 @@ func (r *CapacityResource) lock() {
 // which the request belongs by then. The tokens follow without mu, lest the
 // woken run into it.
 func (r *CapacityResource) unlock() {
-	for head := r.root.next; r.waiting > 0 && r.fitsLocked(head.n); head = r.root.next {
-		head.cond.commit(1, false, &r.wake)
-		if r.mayEnterLocked() || ended(head.done) {
-			break // it helps itself, or leaves
-		}
-		r.admitLocked(head)
+	for r.waiting > 0 && r.fitsLocked(r.root.next.n) && r.serveLocked() {
 	}
 	if free := r.capacity - r.held; !r.closed && r.mayEnterLocked() && free >= 0 && r.capacity <= fieldMax {
 		w := uint64(free)<<fieldBits | uint64(r.held)
@@ -422,6 +417,18 @@ func (r *CapacityResource) unlock() {
 	r.wake = wakeUps{}
 	r.mu.Unlock()
 	wake.send()
+}
+
+// serveLocked wakes the head of the line, which fits, and gives it its permits
+// unless it helps itself, or is about to leave. It reports whether it did.
+func (r *CapacityResource) serveLocked() bool {
+	head := r.root.next
+	head.cond.commit(1, false, &r.wake)
+	if r.mayEnterLocked() || ended(head.done) {
+		return false
+	}
+	r.admitLocked(head)
+	return true
 }
 
 // locker is a CapacityResource as the Locker of its Conds.

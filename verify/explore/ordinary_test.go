@@ -17,7 +17,7 @@ import (
 // The calls of hooks, and what stands in the source without them.
 var hookCalls = []struct{ with, without string }{
 	{"exploreBubble(inside)", "inside"},
-	{"token, done := exploreSelect(w.ch, w.done)", "var token, done <-chan struct{} = w.ch, w.done"},
+	{"token, done := exploreSelect(w.ch, done)", "var token, done <-chan struct{} = w.ch, done"},
 	{"\texploreSend(w.ch)\n", "\n"},
 	{"\texploreLook(w.ch)\n", "\n"},
 	{"\texploreLook(done)\n", "\n"},
