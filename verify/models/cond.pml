@@ -6,17 +6,24 @@
  * KINDS of wait, ROUNDS times; NP goroutines (Producer) may add data and notify
  * by one of the OPS; at most NC contexts end, anybody's, at any time (Canceler).
  *
- *   WAITFOR    WaitFor and waitFor; pred may panic, if PANICS is defined
- *   WAIT       the loop in the documentation of Wait; wait
+ *   WAITFOR    WaitFor; pred may panic, if PANICS is defined
+ *   WAIT       the loop in the documentation of Wait
  *   LISTEN     the loop in the documentation of Listen; Stop
  *   MISUSE     Wait without L, so that L.Unlock panics
- *   join, park, cancel, leave, notify, appendLocked, parkLocked, unparkLocked,
- *   unlink     the functions of these names
+ *   join, park joinLocked, and where wait sleeps
+ *   notify     commit and send
+ *   parkLocked enlistLocked
+ *   cancel, leave, appendLocked, unparkLocked, unlink
+ *              the functions of these names
+ *
+ * A token is in a channel of size 1, or as good as: a waiter that no context can
+ * end sleeps on a sync.Cond, which it has joined before it unlocks mu, so that
+ * a Signal is for it from then on, and there is one Signal for each commit.
  *
  * Granularity. A critical section of mu with at most one effect that is seen
  * without mu (the store to idle) is one step: it begins with a step that others
  * cannot disturb, and ends with one that cannot disturb others. That of
- * notifySlow has several and holds mu from step to step. Loads, stores, channel
+ * commitSlow has several and holds mu from step to step. Loads, stores, channel
  * operations and looks at a context outside mu are steps of their own. As with
  * Go's atomics and locks, memory is sequentially consistent.
  *
@@ -252,7 +259,7 @@ inline park(w) {
 	acquire(L)
 }
 
-/* notify is notify and notifySlow, called by process me. */
+/* notify is notify and commitSlow, called by process me. */
 inline notify(me, limit, all) {
 	d_step {
 		seen[me] = unlocked;

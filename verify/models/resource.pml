@@ -12,17 +12,18 @@
  *
  *   AcquireN, acquireSlow, TryAcquireN, ReleaseN, Resize, Close, Drain, lock,
  *   unlock, enterLocked, joinLocked, removeLocked, turnAwayLocked
- *               the functions of these names; putBack is part of unlock
- *   notify      Notify of a request's own Cond, of which cond.pml shows that it
+ *               the functions of these names; serveLocked is part of unlock, and
+ *               admitLocked is admit or hand
+ *   commit      that of a request's own Cond, of which cond.pml shows that it
  *               does what this one step does
- *   end_parked  park and cancel of that Cond, likewise
+ *   end_parked  wait and cancel of that Cond, likewise
  *   Clock       time: it makes the head of the line old, that is, it has waited
  *               for longer than patience, and then the next, at any moment
  *
  * Granularity. Loads and compare-and-swaps of the word are steps of their own,
  * and so are looks at a context before the lock is taken. What is done under mu
  * changes only what mu guards, until unlock stores the word; so lock is a step,
- * what follows is one or several, and unlock is one, after which the wake-up is
+ * what follows is one or several, and unlock is one, after which each wake-up is
  * another. A loop over the line, as in Resize and Close, is one step for each
  * request. As with Go's atomics and locks, memory is sequentially consistent.
  *
@@ -34,6 +35,8 @@
  *   LostWakeup   at rest, the head of the line does not fit, but would fit if all
  *                were released, or the capacity is 0; nobody is in line if it is
  *                closed, nor waits in Drain if nothing is held
+ *   Asleep       when mu is taken, a head that fits is awake, and if nobody may
+ *                overtake it, is about to leave: so who only looks wakes nobody
  *   Books        when mu is unlocked, held is what callers hold; at rest too, and
  *                free + held = capacity; there is room for every token
  *   Flags        the line flag says whether somebody is in line, starving
@@ -84,7 +87,6 @@
 #endif
 
 #define BIT(w) (1 << (w))
-#define NOBODY 255
 #define SIZE(w) (w == 0 -> N0 : (w == 1 -> N1 : N2))
 
 /* The word: 3 bits of held permits, 3 bits of free ones, and the flags. */
@@ -94,7 +96,7 @@
 #define OFF_LIMITS 128
 
 /* The names of the properties. Always 0, and no part of the state. */
-hidden byte LostWakeup, Books, Flags, OverAdmitted, Overtaken, OutOfOrder, AfterClose, AfterEnd;
+hidden byte LostWakeup, Asleep, Books, Flags, OverAdmitted, Overtaken, OutOfOrder, AfterClose, AfterEnd;
 
 byte word = OFF_LIMITS;
 bool mu;
@@ -103,7 +105,7 @@ byte held;
 bool closed, starving;
 byte line[NA], size; /* the requests in line; line[0] is the head */
 byte old;            /* how many of them, from the head on, have lost patience */
-bool inLine[NA], parked[NA], token[NA], done[NA];
+bool inLine[NA], admitted[NA], parked[NA], notified[NA], token[NA], done[NA];
 bool drainParked, drainToken; /* of Drain's waiter */
 
 /* for the properties */
@@ -116,7 +118,7 @@ bool closeReturned;
 byte lineFlag;
 #endif
 
-hidden byte i; /* scratch of single steps */
+hidden byte i, h; /* scratch of single steps */
 hidden short room;
 
 #ifdef LIVE
@@ -165,16 +167,28 @@ hidden short room;
 #define AFTER_RESIZE false
 #endif
 
-inline notify(q) {
+/* wake is a variable of the caller, the set of those to whom it will send a
+ * token; it is empty before lock and after unlock. */
+#define DRAINER BIT(NA)
+
+inline commit(q) {
 	if
 	:: parked[q] ->
 		parked[q] = false;
 		if
 		:: done[q]
-		:: else -> assert(Books || !token[q]); token[q] = true
+		:: else -> notified[q] = true; wake = wake | BIT(q)
 		fi
 	:: else
 	fi
+}
+
+inline send(q) {
+	d_step {
+		assert(Books || !token[q]);
+		token[q] = true;
+		wake = wake & ~BIT(q)
+	}
 }
 
 inline lock() {
@@ -188,11 +202,39 @@ inline lock() {
 	}
 }
 
-/* unlock; head is a variable of the caller, NOBODY before and after. */
+/* hand gives permits to the head of the line. */
+inline hand() {
+	h = line[0];
+	assert(OverAdmitted || inUse + SIZE(h) <= capacity);
+	assert(AfterClose || !closeReturned);
+	assert(AfterEnd || !done[h]);
+	assert(OutOfOrder || !before[h]);
+	held = held + SIZE(h);
+	inUse = inUse + SIZE(h);
+	admitted[h] = true;
+	removeLocked(h);
+	h = 0
+}
+
+#ifdef HANDS_TO_THE_DEAD
+#define LEAVES(q) false
+#else
+#define LEAVES(q) done[q]
+#endif
+
 inline unlock(noWake) {
 	atomic {
 		assert(Books || held == inUse);
 		assert(Flags || !starving || (size > 0 && IMPATIENT));
+		do
+		:: size > 0 && FITS(SIZE(line[0])) && !(noWake) ->
+			commit(line[0]);
+			if
+			:: MAY_OVERTAKE || LEAVES(line[0]) -> break
+			:: else -> hand()
+			fi
+		:: else -> break
+		od;
 		room = capacity - held;
 		word = OFF_LIMITS;
 		if
@@ -218,16 +260,19 @@ inline unlock(noWake) {
 			fi
 #endif
 		fi;
-		if
-		:: size > 0 && SIZE(line[0]) <= room && !(noWake) -> head = line[0]
-		:: else
-		fi;
 		mu = false
 	}
-	if
-	:: head != NOBODY -> d_step { notify(head); head = NOBODY }
-	:: else
-	fi
+	do
+	:: wake & BIT(0) -> send(0)
+	:: wake & BIT(1) -> send(1)
+#if NA > 2
+	:: wake & BIT(2) -> send(2)
+#endif
+#ifdef DRAIN
+	:: wake & DRAINER -> atomic { drainToken = true; wake = wake & ~DRAINER }
+#endif
+	:: !wake -> break
+	od
 }
 
 inline joinLocked(w) {
@@ -304,7 +349,7 @@ inline admit(w) {
 #endif
 
 proctype Caller(byte w) {
-	byte seen, result, round, head = NOBODY;
+	byte seen, result, round, wake;
 	bool try, dead;
 
 	do
@@ -386,19 +431,24 @@ proctype Caller(byte w) {
 #endif
 			skip;
 end_parked:		if
-			:: d_step { token[w] -> token[w] = false }
-			:: d_step { done[w] -> parked[w] = false; token[w] = false }
+			:: d_step { token[w] -> token[w] = false; notified[w] = false }
+			:: d_step { done[w] -> parked[w] = false }
+				if
+				:: notified[w] -> d_step { token[w] -> token[w] = false; notified[w] = false }
+				:: !notified[w]
+				fi
 			fi;
 			SECTION {
 				atomic { lock(); dead = done[w] }
 				d_step {
 					if
-					:: !inLine[w] -> result = FAILED
-#ifdef NOT_ONLY_THE_HEAD
-					:: inLine[w] && FITS(SIZE(w)) ->
+#ifdef LATE_CONTEXT_WINS
+					:: !inLine[w] && done[w] -> result = FAILED
+					:: !inLine[w] && !done[w] -> result = (admitted[w] -> GOT : FAILED)
 #else
-					:: inLine[w] && line[0] == w && FITS(SIZE(w)) ->
+					:: !inLine[w] -> result = (admitted[w] -> GOT : FAILED)
 #endif
+					:: inLine[w] && line[0] == w && FITS(SIZE(w)) ->
 						if
 #ifndef PREFERS_ROOM
 						:: done[w] -> result = FAILED
@@ -419,6 +469,10 @@ end_parked:		if
 							skip
 						fi
 					fi
+				}
+				d_step {
+					assert(Books || result == GOT || !admitted[w]);
+					admitted[w] = false
 				}
 				unlock(AFTER_CANCEL || AFTER_GRANT)
 			}
@@ -461,7 +515,7 @@ end_parked:		if
 						permitsCameIn();
 #ifndef NO_WORD_TO_DRAIN
 						if
-						:: closed && held == 0 && drainParked -> drainParked = false; drainToken = true
+						:: closed && held == 0 && drainParked -> drainParked = false; wake = wake | DRAINER
 						:: else
 						fi
 #endif
@@ -505,13 +559,13 @@ inline turnAwayLocked(n) {
 	d_step {
 		w = line[n];
 		removeLocked(w);
-		notify(w);
+		commit(w);
 		w = 0
 	}
 }
 
 proctype Resizer() {
-	byte n, k, w, head = NOBODY;
+	byte n, k, w, wake;
 	bool grown;
 
 	do
@@ -549,7 +603,7 @@ proctype Resizer() {
 }
 
 proctype Closer() {
-	byte w, head = NOBODY;
+	byte w, wake;
 
 	SECTION {
 		lock();
@@ -573,6 +627,7 @@ proctype Closer() {
 	:: held > 0 ->
 		drainParked = true;
 		unlock(false);
+		skip;
 end_parked:	d_step { drainToken -> drainToken = false }
 		lock();
 		assert(Books || held == 0)
@@ -582,15 +637,16 @@ end_parked:	d_step { drainToken -> drainToken = false }
 #endif
 }
 
-/* Reader is Stats: it wakes nobody. */
+/* Reader is Stats, which must wake nobody. */
 proctype Reader() {
-	byte head = NOBODY;
+	byte wake;
 
 	lock();
-	unlock(true)
+	assert(Asleep || size == 0 || !FITS(SIZE(line[0])) || (!parked[line[0]] && (MAY_OVERTAKE || done[line[0]])));
+	unlock(false)
 }
 
-/* AtRest runs when nobody else can. */
+/* AtRest runs when nobody else can. NO_REST leaves it out, for what else is broken. */
 proctype AtRest() {
 	timeout;
 	d_step {
@@ -645,7 +701,10 @@ init {
 
 ltl served { [] (inLine[SERVED] -> <> !inLine[SERVED]) }
 #else
-		run AtRest()
+#ifndef NO_REST
+		run AtRest();
+#endif
+		skip
 	}
 }
 #endif

@@ -157,6 +157,9 @@ holds resource "Close and Drain" -DCLOSE -DDRAIN -DNA=2 -DN0=2
 holds resource "2 Resizes" -DNR=2 -DNA=2 -DN0=2
 fails resource LostWakeup NO_WAKE_AFTER_CANCEL
 fails resource LostWakeup NO_BATON -DNC=0
+fails resource Asleep NO_WAKE_AFTER_CANCEL -DSTATS -DNO_REST
+fails resource AfterEnd HANDS_TO_THE_DEAD -DFIFO
+fails resource Books LATE_CONTEXT_WINS -DFIFO
 fails resource LostWakeup NO_WAKE_ON_GROWTH -DNR=1 -DNC=0
 fails resource LostWakeup NO_WAKE_ON_RELEASE_OF_MANY -DNC=0
 fails resource LostWakeup PARKS_LATE -DNC=0
@@ -172,7 +175,6 @@ fails resource Overtaken BARGING -DNC=0
 fails resource Overtaken BARGING -DNC=0 -DFIFO
 fails resource OverAdmitted CHECK_THEN_TAKE -DNC=0 -DN0=2 -DN1=2
 fails resource Books SHRUNK_IS_FULL -DNR=1 -DNC=0
-fails resource OutOfOrder NOT_ONLY_THE_HEAD -DNC=0 -DROUNDS=2
 fails resource AfterEnd NO_LOOK_AT_CONTEXT
 fails resource AfterEnd PREFERS_ROOM
 
