@@ -29,7 +29,18 @@ var (
 	sharedResource = condvar.NewCapacityResource(3)
 	sharedFIFO     = condvar.NewCapacityResource(3, condvar.FIFO())
 	sharedDraining = newDraining()
+
+	sharedContext = outsideContext{context.Background(), make(chan struct{})}
 )
+
+// An outsideContext could end, and has a channel that is not of a bubble. That it
+// was waited for outside does not show that the waiter is outside again.
+type outsideContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c outsideContext) Done() <-chan struct{} { return c.done }
 
 // newDraining returns a closed resource of which something stays in use.
 func newDraining() *condvar.CapacityResource {
@@ -262,10 +273,11 @@ func useCond(t *testing.T, c *condvar.Cond) {
 		}
 		crowd.add(2, func() error { return wait(background) })
 		crowd.add(2, func() error { return wait(ctx) })
+		crowd.add(2, func() error { return wait(sharedContext) })
 		crowd.add(2, func() error { return waitFor(background) })
 		crowd.add(2, func() error { return waitFor(ctx) })
-		spin(t, c.Waiters, 8)
-		require.Equal(t, 8, c.NotifyAll())
+		spin(t, c.Waiters, 10)
+		require.Equal(t, 10, c.NotifyAll())
 		spin(t, c.Waiters, 4) // WaitFor is back in line
 		c.L.Lock()
 		ready = true

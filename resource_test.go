@@ -787,6 +787,41 @@ func TestACancelRacingAReleaseAdmitsExactlyOne(t *testing.T) {
 	})
 }
 
+// Who has lost patience, and with FIFO everybody, gets permits from the hands of
+// who releases them: they are in use at once, by as many as fit, and a context
+// that ends after that is too late. Rows 108, 109.
+func TestPermitsAreHandedOverWhereNobodyMayOvertake(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 5, 5, opts...)
+		dead, two, one := resPark(t, r, 1), resPark(t, r, 2), resPark(t, r, 1)
+		tooMany, last := resPark(t, r, 3), resPark(t, r, 1)
+		time.Sleep(2 * resPatience)
+		dead.cancel()
+		synctest.Wait()
+		r.ReleaseN(4)
+		s := r.Stats() // before any of them can have run
+		require.Equal(t, []int64{4, 2, 4}, []int64{s.InUse, s.Waiting, s.WaitingN})
+		two.cancel()
+		one.cancel()
+		synctest.Wait()
+		two.requireDone(t, nil)
+		one.requireDone(t, nil)
+		tooMany.requireParked(t)
+		last.requireParked(t)
+		r.ReleaseN(2)
+		s = r.Stats()
+		require.Equal(t, []int64{5, 1, 1}, []int64{s.InUse, s.Waiting, s.WaitingN})
+		synctest.Wait()
+		tooMany.requireDone(t, nil)
+		last.cancel()
+		r.ReleaseN(5)
+		require.Zero(t, r.Stats().InUse, "nothing is handed to who is about to leave")
+		synctest.Wait()
+		last.requireDone(t, context.Canceled)
+		resRequireExact(t, r, 5)
+	})
+}
+
 // Rows 108, 109, 113.
 func TestTheOnlyWaiterCancelledBeforeTheReleaseNeverAcquires(t *testing.T) {
 	for _, settle := range []bool{false, true} {
