@@ -366,7 +366,6 @@ func (w *waiter) Unlock() {
 }
 
 // Lock is what a waiter does when it is awake again.
-
 func (w *waiter) Lock() {
 	w.clean = true
 	w.cond.L.Lock()

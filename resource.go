@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"runtime"
 	"strconv"
 	"time"
 )
@@ -70,6 +71,7 @@ type CapacityResource struct {
 	drained Cond // signaled when a closed resource has nothing held any more
 
 	wake wakeUps   // for unlock to send; empty while mu is free
+	late bool      // for unlock to return; false while mu is free
 	base time.Time // what times are counted from; constant
 
 	waitCount, canceled int64
@@ -231,9 +233,11 @@ func (r *CapacityResource) Release() { r.ReleaseN(1) }
 // ReleaseN puts n permits back. As long as newcomers may overtake the head of the
 // line, ReleaseN wakes it if it fits; that one, when it has its permits, wakes
 // the next if it fits, too. When nobody may overtake, ReleaseN hands permits to
-// as many as fit, from the head on. It never waits for anything but the
-// resource's own lock. It panics if n < 0 or if fewer than n permits are held,
-// and changes nothing then. If nobody waits it is one compare-and-swap.
+// as many as fit, from the head on; and if one of these has waited for 1 ms or
+// longer, it yields the processor once, for permits are best used by those who
+// have them. It never waits for anything but the resource's own lock. It panics
+// if n < 0 or if fewer than n permits are held, and changes nothing then. If
+// nobody waits it is one compare-and-swap.
 func (r *CapacityResource) ReleaseN(n int64) {
 	mustNotBeNegative(n)
 	for {
@@ -250,8 +254,8 @@ func (r *CapacityResource) ReleaseN(n int64) {
 		now = r.now() // which takes as long as all the rest, so not under mu
 	}
 	r.lock()
-	defer r.unlock()
 	if n > r.held {
+		r.unlock()
 		panic("condvar: released more than held")
 	}
 	r.held -= n
@@ -260,6 +264,9 @@ func (r *CapacityResource) ReleaseN(n int64) {
 	}
 	if r.closed && r.held == 0 {
 		r.drained.commit(math.MaxInt, true, &r.wake)
+	}
+	if r.unlock() {
+		runtime.Gosched()
 	}
 }
 
@@ -402,8 +409,9 @@ func (r *CapacityResource) lock() {
 // if newcomers may help themselves, and unlocks mu. Whom it wakes it commits
 // itself to under mu; later, that might be another call, in another bubble, to
 // which the request belongs by then. The tokens follow without mu, lest the
-// woken run into it.
-func (r *CapacityResource) unlock() {
+// woken run into it. It reports whether permits went to one who had lost
+// patience.
+func (r *CapacityResource) unlock() (late bool) {
 	for r.waiting > 0 && r.fitsLocked(r.root.next.n) && r.serveLocked() {
 	}
 	if free := r.capacity - r.held; !r.closed && r.mayEnterLocked() && free >= 0 && r.capacity <= fieldMax {
@@ -414,9 +422,10 @@ func (r *CapacityResource) unlock() {
 		r.word.Store(w)
 	}
 	wake := r.wake
-	r.wake = wakeUps{}
+	late, r.wake, r.late = r.late, wakeUps{}, false
 	r.mu.Unlock()
 	wake.send()
+	return late
 }
 
 // serveLocked wakes the head of the line, which fits, and gives it its permits
@@ -428,6 +437,7 @@ func (r *CapacityResource) serveLocked() bool {
 		return false
 	}
 	r.admitLocked(head)
+	r.late = r.late || r.now()-head.since >= patience
 	return true
 }
 

@@ -1247,10 +1247,10 @@ func resourceScenes() []*Scene {
 			Invariant: "with FIFO, TryAcquire gets nothing while somebody waits",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
-				s := newResourceScene(r, 1, condvar.FIFO())
-				s.hold(1)
+				s := newResourceScene(r, 2, condvar.FIFO())
+				s.hold(2)
 				ctx := r.Context()
-				s.acquire("head", ctx, 1)
+				s.acquire("head", ctx, 2) // what is released is not enough for it
 				r.Settle()
 				overtaken := s.try("try", 1, ctx)
 				s.release("release", 1)
