@@ -422,24 +422,25 @@ func (c *Cond) leave(w *waiter) {
 // notify is the three of them. broadcast says that it is NotifyAll.
 func (c *Cond) notify(limit int, broadcast bool) int {
 	var wake wakeUps
-	c.commit(limit, broadcast, &wake)
-	return wake.send()
+	n := c.commit(limit, broadcast, &wake)
+	wake.send()
+	return n
 }
 
 // commit notifies up to limit waiters in one critical section, which makes
 // NotifyAll atomic, and adds them to wake, which is to be sent when the caller
-// holds no lock that the woken would run into.
-func (c *Cond) commit(limit int, broadcast bool, wake *wakeUps) {
+// holds no lock that the woken would run into. It returns how many they are.
+func (c *Cond) commit(limit int, broadcast bool, wake *wakeUps) int {
 	if c.idle.Load() == c {
-		return
+		return 0
 	}
-	c.commitSlow(limit, broadcast, wake)
+	return c.commitSlow(limit, broadcast, wake)
 }
 
-func (c *Cond) commitSlow(limit int, broadcast bool, wake *wakeUps) {
+func (c *Cond) commitSlow(limit int, broadcast bool, wake *wakeUps) (n int) {
 	c.mu.Lock()
 	c.checkLocked()
-	for n := 0; n < limit && c.waiting > 0; {
+	for n < limit && c.waiting > 0 {
 		w := c.first
 		gone := w.done != nil && ended(w.done) // the context came first: w is about to leave
 		c.unparkLocked(w)                      // from here on, others may find that nobody waits
@@ -451,20 +452,17 @@ func (c *Cond) commitSlow(limit int, broadcast bool, wake *wakeUps) {
 		wake.add(w)
 	}
 	c.mu.Unlock()
+	return n
 }
 
 // wakeUps are waiters who are notified and whose tokens are not sent yet.
-type wakeUps struct {
-	first, last *waiter // linked by wake
-	sent        int     // how many were
-}
+type wakeUps struct{ first, last *waiter } // linked by wake
 
 // add adds w, unless its token has to be sent at once.
 func (l *wakeUps) add(w *waiter) {
 	switch {
 	case w.eager:
 		w.send()
-		l.sent++
 	case l.first == nil:
 		l.first, l.last = w, w
 	default:
@@ -472,16 +470,14 @@ func (l *wakeUps) add(w *waiter) {
 	}
 }
 
-// send sends the tokens, and returns how many were sent since the first add.
-func (l *wakeUps) send() int {
+// send sends the tokens.
+func (l *wakeUps) send() {
 	for w := l.first; w != nil; {
 		next := w.wake
 		w.wake = nil
 		w.send() // after which w may be in line again
-		l.sent++
 		w = next
 	}
-	return l.sent
 }
 
 // checkLocked prepares c at first use, and unlocks mu and panics if c is a copy.

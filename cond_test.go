@@ -1712,7 +1712,7 @@ func TestUnlockThatPanicsLeavesNoNotificationToALaterWait(t *testing.T) {
 				l := newChanLock()
 				c := condvar.NewCond(l)
 				l.Lock()
-				for range 50 {
+				for i := range 50 {
 					unlocks := 0
 					l.beforeUnlock = func() {
 						unlocks++
@@ -1721,7 +1721,7 @@ func TestUnlockThatPanicsLeavesNoNotificationToALaterWait(t *testing.T) {
 							panic("unlock")
 						}
 					}
-					require.PanicsWithValue(t, "unlock", func() { w.wait(c, condBackground) })
+					require.PanicsWithValue(t, "unlock", func() { w.wait(c, []context.Context{condBackground, t.Context()}[i%2]) })
 					l.beforeUnlock = nil
 					condRequireNotNotified(t, c, l)
 				}

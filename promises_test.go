@@ -398,39 +398,47 @@ func TestLeavingTheLineOfAResourceCostsTheSameInALongOne(t *testing.T) {
 }
 
 // A metrics goroutine may look at a resource whose waiters are in a bubble: to
-// wake one of them from outside would be fatal.
+// wake one of them from outside, or to look at its context, would be fatal.
 func TestStatsWakesNobody(t *testing.T) {
-	r := condvar.NewCapacityResource(2)
-	look := make(chan struct{})
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		for {
-			select {
-			case <-look:
-				return
-			default:
+	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
+		r := condvar.NewCapacityResource(2, opts...)
+		look, looked := make(chan struct{}), make(chan struct{})
+		go func() {
+			for range look {
 				_ = r.Stats()
 				_ = r.String()
+				looked <- struct{}{}
 			}
+			close(looked)
+		}()
+		lookFromOutside := func() {
+			look <- struct{}{}
+			<-looked
 		}
-	})
-	for range 300 {
-		synctest.Test(t, func(t *testing.T) {
-			var wg sync.WaitGroup
-			for i := range 4 {
-				wg.Go(func() {
-					for range 5 {
-						if r.AcquireN(t.Context(), int64(1+i%2)) == nil {
-							runtime.Gosched()
-							r.ReleaseN(int64(1 + i%2))
-						}
-					}
-				})
-			}
-			wg.Wait()
-		})
+		for range 100 {
+			synctest.Test(t, func(t *testing.T) {
+				require.True(t, r.TryAcquireN(2))
+				w1, w2, w3 := resPark(t, r, 2), resPark(t, r, 1), resPark(t, r, 1)
+				lookFromOutside()
+				time.Sleep(2 * resPatience)
+				lookFromOutside()
+				w1.cancel()
+				lookFromOutside() // the head may be about to leave
+				r.Release()
+				lookFromOutside() // another may have been woken, or have got a permit
+				w3.cancel()
+				r.Release()
+				lookFromOutside()
+				synctest.Wait()
+				lookFromOutside()
+				w1.requireDone(t, context.Canceled)
+				w2.requireDone(t, nil)
+				r.ReleaseN(r.Stats().InUse)
+				lookFromOutside()
+			})
+		}
+		close(look)
+		<-looked
+		resRequire(t, r, 0, 0)
 	}
-	close(look)
-	looking.Wait()
-	resRequire(t, r, 0, 0)
 }

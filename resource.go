@@ -429,11 +429,12 @@ func (r *CapacityResource) unlock() (late bool) {
 }
 
 // serveLocked wakes the head of the line, which fits, and gives it its permits
-// unless it helps itself, or is about to leave. It reports whether it did.
+// if nobody may overtake it. It reports whether it did. A head that cannot be
+// woken is awake, and helps itself or leaves; its context is none of our
+// business then, as it may be in a bubble.
 func (r *CapacityResource) serveLocked() bool {
 	head := r.root.next
-	head.cond.commit(1, false, &r.wake)
-	if r.mayEnterLocked() || ended(head.done) {
+	if head.cond.commit(1, false, &r.wake) == 0 || r.mayEnterLocked() {
 		return false
 	}
 	r.admitLocked(head)

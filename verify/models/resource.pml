@@ -35,8 +35,8 @@
  *   LostWakeup   at rest, the head of the line does not fit, but would fit if all
  *                were released, or the capacity is 0; nobody is in line if it is
  *                closed, nor waits in Drain if nothing is held
- *   Asleep       when mu is taken, a head that fits is awake, and if nobody may
- *                overtake it, is about to leave: so who only looks wakes nobody
+ *   Asleep       when mu is taken, a head that fits is awake: so who only looks
+ *                wakes nobody
  *   Books        when mu is unlocked, held is what callers hold; at rest too, and
  *                free + held = capacity; there is room for every token
  *   Flags        the line flag says whether somebody is in line, starving
@@ -119,6 +119,7 @@ byte lineFlag;
 #endif
 
 hidden byte i, h; /* scratch of single steps */
+hidden byte woken;
 hidden short room;
 
 #ifdef LIVE
@@ -216,10 +217,11 @@ inline hand() {
 	h = 0
 }
 
+/* Whether commit notifies it. */
 #ifdef HANDS_TO_THE_DEAD
-#define LEAVES(q) false
+#define WAKES(q) true
 #else
-#define LEAVES(q) done[q]
+#define WAKES(q) (parked[q] && !done[q])
 #endif
 
 inline unlock(noWake) {
@@ -228,9 +230,10 @@ inline unlock(noWake) {
 		assert(Flags || !starving || (size > 0 && IMPATIENT));
 		do
 		:: size > 0 && FITS(SIZE(line[0])) && !(noWake) ->
+			woken = WAKES(line[0]);
 			commit(line[0]);
 			if
-			:: MAY_OVERTAKE || LEAVES(line[0]) -> break
+			:: MAY_OVERTAKE || !woken -> break
 			:: else -> hand()
 			fi
 		:: else -> break
@@ -642,7 +645,7 @@ proctype Reader() {
 	byte wake;
 
 	lock();
-	assert(Asleep || size == 0 || !FITS(SIZE(line[0])) || (!parked[line[0]] && (MAY_OVERTAKE || done[line[0]])));
+	assert(Asleep || size == 0 || !FITS(SIZE(line[0])) || !parked[line[0]]);
 	unlock(false)
 }
 
