@@ -216,7 +216,7 @@ func TestOperations(t *testing.T) {
 		{
 			"three Acquires that wait, FIFO",
 			func(ctx context.Context) func() { return handOver(ctx, 3, condvar.FIFO()) },
-			operations{locks: 18, loads: 29, stores: 12, sends: 3},
+			operations{locks: 18, loads: 26, stores: 12, sends: 3},
 		},
 		{
 			"Acquire, canceled",
