@@ -789,7 +789,8 @@ func TestACancelRacingAReleaseAdmitsExactlyOne(t *testing.T) {
 
 // Who has lost patience, and with FIFO everybody, gets permits from the hands of
 // who releases them: they are in use at once, by as many as fit, and a context
-// that ends after that is too late. Rows 108, 109.
+// that ends after that is too late (which a scene of verify/explore shows better:
+// here they may have run before it ends). Rows 108, 109.
 func TestPermitsAreHandedOverWhereNobodyMayOvertake(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 5, 5, opts...)
@@ -799,7 +800,7 @@ func TestPermitsAreHandedOverWhereNobodyMayOvertake(t *testing.T) {
 		dead.cancel()
 		synctest.Wait()
 		r.ReleaseN(4)
-		s := r.Stats() // before any of them can have run
+		s := r.Stats() // the same, whether they have run or not
 		require.Equal(t, []int64{4, 2, 4}, []int64{s.InUse, s.Waiting, s.WaitingN})
 		two.cancel()
 		one.cancel()
