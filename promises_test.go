@@ -442,3 +442,29 @@ func TestStatsWakesNobody(t *testing.T) {
 		resRequire(t, r, 0, 0)
 	}
 }
+
+// With one processor, who has been handed permits after a long wait runs before
+// Release returns, unless the scheduler looks elsewhere first, as it does now
+// and then; who has waited for a shorter time does not.
+func TestReleaseYieldsToWhoHasWaitedForLong(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const rounds = 100
+	ranFirst := func(wait time.Duration) (n int) {
+		for range rounds {
+			synctest.Test(t, func(t *testing.T) {
+				r := resNew(t, 1, 1, condvar.FIFO())
+				w := resPark(t, r, 1)
+				time.Sleep(wait)
+				r.Release()
+				if w.done.Load() {
+					n++
+				}
+				synctest.Wait()
+				w.requireDone(t, nil)
+			})
+		}
+		return n
+	}
+	require.Greater(t, ranFirst(resPatience), rounds/2)
+	require.Less(t, ranFirst(resPatience-1), rounds/2)
+}
