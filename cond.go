@@ -78,14 +78,14 @@ const maxFree = 1024
 // NotifyAll need not be, as everybody who was in line has one.
 //
 // If no context can end the wait, the token goes through sleep, which costs
-// half as much as a select and works inside testing/synctest bubbles, outside
-// and across. Otherwise it goes through ch. To use a channel outside of the
+// less than a select and works inside testing/synctest bubbles, outside and
+// across. Otherwise it goes through ch. To use a channel outside of the
 // bubble in which it was made is fatal, and to wait for one from outside stops
 // the bubble's clock. So a bubbled ch is not kept for later waits, and in a
 // bubble a wait gets a new one. To find out costs a look at the clock, which
-// is spared if done is that of the waiter's last wait: that was outside of
-// bubbles, therefore done is not of a bubble, and to wait for it stops the
-// clock anyway.
+// is spared if done is that of the waiter's last wait: the first wait with it was
+// outside of bubbles, therefore done is not of a bubble, and to wait for it stops
+// the clock anyway.
 type waiter struct {
 	next, prev *waiter         // in the line; guarded by Cond.mu, as is parked
 	wake       *waiter         // the next one in the same wakeUps
