@@ -59,8 +59,8 @@ type Cond struct {
 }
 
 // maxFree bounds how many waiters a Cond keeps for later waits, 240 bytes each,
-// and a CapacityResource requests: enough for a thousand callers to wait time
-// and again without allocating.
+// and a CapacityResource requests, 300 bytes each: enough for a thousand callers
+// to wait time and again without allocating.
 const maxFree = 1024
 
 // A waiter is one call of Wait, WaitFor or Listen:
@@ -86,6 +86,9 @@ const maxFree = 1024
 // is spared if done is that of the waiter's last wait: the first wait with it was
 // outside of bubbles, therefore done is not of a bubble, and to wait for it stops
 // the clock anyway.
+//
+// The waiters of a CapacityResource are parts of its requests. What wait and
+// leave do for others, the resource does for them, its own way.
 type waiter struct {
 	next, prev *waiter         // in the line; guarded by Cond.mu, as is parked
 	wake       *waiter         // the next one in the same wakeUps
@@ -101,6 +104,7 @@ type waiter struct {
 	ch         chan struct{} // of size 1
 	sleep      sleeper       // its Locker is the waiter itself
 	cond       *Cond
+	request    *request // of which it is a part, or nil
 }
 
 // NewCond returns a new Cond with Locker l. It panics if l is nil.
@@ -346,14 +350,28 @@ func (c *Cond) joinLocked(done <-chan struct{}, keep bool) *waiter {
 		w = &waiter{cond: c}
 		w.sleep.L = w
 	}
+	w.keep = keep
+	w.prepare(done)
+	c.appendLocked(w)
+	return w
+}
+
+// prepare makes w ready for a wait with the context whose Done channel is done.
+func (w *waiter) prepare(done <-chan struct{}) {
 	if done != nil && (w.ch == nil || done != w.done) {
 		if w.bubbled = inBubble(time.Now()); w.bubbled || w.ch == nil {
 			w.ch = make(chan struct{}, 1)
 		}
 	}
-	w.done, w.keep = done, keep
-	c.appendLocked(w)
-	return w
+	w.done = done
+}
+
+// tidy makes w, which nobody uses any more, one that can be used again.
+func (w *waiter) tidy() {
+	w.notified = false
+	if w.bubbled {
+		w.ch, w.done, w.bubbled = nil, nil, false
+	}
 }
 
 // Unlock is what a waiter does with mu held, before it sleeps. In between,
@@ -406,10 +424,7 @@ func (c *Cond) leave(w *waiter) {
 	}
 	pass := w.notified && !w.broadcast
 	if w.clean && c.nfree < maxFree {
-		w.notified = false
-		if w.bubbled {
-			w.ch, w.done, w.bubbled = nil, nil, false
-		}
+		w.tidy()
 		w.next, c.free = c.free, w
 		c.nfree++
 	}
@@ -441,18 +456,25 @@ func (c *Cond) commitSlow(limit int, broadcast bool, wake *wakeUps) (n int) {
 	c.mu.Lock()
 	c.checkLocked()
 	for n < limit && c.waiting > 0 {
-		w := c.first
-		gone := w.done != nil && ended(w.done) // the context came first: w is about to leave
-		c.unparkLocked(w)                      // from here on, others may find that nobody waits
-		if gone {
-			continue
+		if c.notifyLocked(c.first, broadcast, wake) {
+			n++
 		}
-		w.notified, w.broadcast = true, broadcast
-		n++
-		wake.add(w)
 	}
 	c.mu.Unlock()
 	return n
+}
+
+// notifyLocked notifies w, who is parked, and adds it to wake, unless its
+// context came first and it is about to leave. It reports whether it did.
+func (c *Cond) notifyLocked(w *waiter, broadcast bool, wake *wakeUps) bool {
+	gone := w.done != nil && ended(w.done)
+	c.unparkLocked(w) // from here on, others may find that nobody waits
+	if gone {
+		return false
+	}
+	w.notified, w.broadcast = true, broadcast
+	wake.add(w)
+	return true
 }
 
 // wakeUps are waiters who are notified and whose tokens are not sent yet.

@@ -111,6 +111,11 @@ func (p *pointer[T]) Store(v *T) {
 	p.v.Store(v)
 }
 
+func (p *pointer[T]) CompareAndSwap(old, v *T) bool {
+	step(OpStore, p)
+	return p.v.CompareAndSwap(old, v)
+}
+
 // A sleeper is a sync.Cond for one goroutine, or with an Explorer, what does the
 // same: who comes to sleep is seen by Signal from before L is unlocked, and
 // Signal is forgotten if there is nobody.

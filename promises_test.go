@@ -199,7 +199,7 @@ func TestAStrayWakeUpLetsNobodyOvertake(t *testing.T) {
 		r := resNew(t, 4, 4, opts...)
 		big, small := resPark(t, r, 4), resPark(t, r, 1)
 		r.Release()
-		r.NotifyAllRequests()
+		r.WakeAll()
 		synctest.Wait()
 		big.requireParked(t)
 		small.requireParked(t)

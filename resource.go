@@ -39,52 +39,70 @@ var ErrTooLarge = errors.New("condvar: request exceeds the capacity")
 // In the terminology of the Go memory model, a call to Release “synchronizes
 // before” the return of any call that acquires the permits which it put back.
 type CapacityResource struct {
-	// word is what the fast paths work on. It is either
-	//	free permits, held permits, and lineFlag if somebody waits, or
-	//	offLimits: somebody holds mu, or mu must be taken (unlock says when).
-	// To acquire is to move permits from free to held in one compare-and-swap,
-	// to release is to move them back; so the check whether there are enough is
-	// part of the same atomic step as the move.
+	// word is what the fast paths work on: free permits, held permits, and how
+	// things stand with the line. To acquire is to move permits from free to
+	// held in one compare-and-swap, to release is to move them back; so the
+	// checks whether there are enough, and whether the line is to be looked
+	// after, are part of the same atomic step as the move.
 	word word
 
-	// mu guards all that follows. It is taken by lock, which claims the books
-	// from word, and released by unlock, which puts them there again. In
-	// between nothing else changes: what is done under mu is sequential code.
-	mu       mutex
-	capacity int64
-	held     int64
-	fifo     bool // constant
-	closed   bool
-	starving bool // the head has lost patience: nobody may overtake it
+	// deadline is when the head of the line loses patience, counted from base.
+	// It is only valid if word is headAwake: it is stored before word, and later
+	// heads lose patience no earlier. So a release that finds it in the future
+	// and then finds word as it was before has not missed the moment.
+	deadline word
 
-	// The line, a ring around root in order of arrival; root.next is the head.
-	// A head that fits is never left asleep, because every unlock sees to it: if
+	// line is where those who wait do so: its waiters are requests, in order of
+	// arrival, and keep their places. The first, awake or not, is the head. A
+	// head that fits is never left asleep, because every unlock sees to it: if
 	// newcomers may not overtake the head it gets its permits there and then; if
 	// they may it is woken, unless it is awake, and will look at the books
 	// before it parks.
-	root    request
-	waiting int64
+	//
+	// line.mu is mu, the lock of the resource, and guards all that follows. It is
+	// taken by lock, which claims the books from word, and released by unlock,
+	// which puts them there again. In between nothing else changes: what is done
+	// under mu is sequential code.
+	line     Cond
+	capacity int64
+	held     int64
+	closed   bool
+	starving bool // the head has lost patience: nobody may overtake it
+
+	waiting int64     // how many are in line
 	wanted  [2]uint64 // permits that those in line want, high and low word
-	free    *request  // for later waits, linked by next
-	nfree   int
+	kept    int       // how many requests there are that are used again and again
+
+	// free are requests that are not in use, a stack linked by below. One is taken
+	// with mu held only, therefore what is found on top stays there until then,
+	// or has others put on it. They are put there without mu.
+	free pointer[request]
 
 	drained Cond // signaled when a closed resource has nothing held any more
 
-	wake wakeUps   // for unlock to send; empty while mu is free
-	late bool      // for unlock to return; false while mu is free
-	base time.Time // what times are counted from; constant
+	wake    wakeUps       // for unlock to send; empty while mu is free
+	late    bool          // for unlock to return; false while mu is free
+	release time.Duration // when the release began that is going on, or 0
+
+	// These are constant.
+	base    time.Time // what times are counted from
+	fifo    bool
+	watched bool // some hook is to be told of every acquisition or release
+	hooks   []Hooks
 
 	waitCount, canceled int64
 	waitDuration        time.Duration
 }
 
-// The layout of word: flags, 31 bits of free permits, 31 bits of held ones. A
-// resource with a larger capacity does without the fast paths.
+// The layout of word: how things stand with the line, 31 bits of free permits,
+// 31 bits of held ones. A resource with a larger capacity, or with hooks that are
+// to see everything, does without the fast paths.
 const (
-	fieldBits = 31
-	fieldMax  = 1<<fieldBits - 1
-	lineFlag  = 1 << 62 // somebody waits: a release has to look at the line
-	offLimits = 1 << 63
+	fieldBits  = 31
+	fieldMax   = 1<<fieldBits - 1
+	headAwake  = 1 << 62 // who waits first is about to look at the books: a release need not wake it
+	headAsleep = 2 << 62 // a release has to look whether the head fits
+	offLimits  = 3 << 62 // somebody holds mu, or mu must be taken: unlock says when
 )
 
 // patience is how long the head of the line puts up with being overtaken.
@@ -93,13 +111,14 @@ const patience = time.Millisecond
 // A request is a call that waits in line. It is in line from joining until it
 // has its permits, is turned away, or leaves because its context ended.
 type request struct {
-	next, prev *request
-	n          int64
-	since      time.Duration // when it joined, counted from base
-	done       <-chan struct{}
-	admitted   bool  // it has its permits
-	err        error // why it was turned away
-	cond       Cond  // for its caller alone; L is the resource's lock
+	waiter
+	n        int64
+	since    time.Duration // when it joined, counted from base
+	err      error         // why it was turned away
+	admitted bool          // it has its permits
+	settled  bool          // it was admitted or turned away while it was asleep
+	kept     bool          // it is one of those that are used again
+	below    *request      // in the stack of those that are free
 }
 
 func (q *request) inLine() bool { return q.next != nil }
@@ -121,13 +140,14 @@ func FIFO() Option {
 // call takes a mutex where it would need one compare-and-swap; to count in
 // larger units, such as KiB, avoids that. It panics if capacity < 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
+	mustBeCapacity(capacity)
 	r := &CapacityResource{base: time.Now()}
-	r.root.next, r.root.prev = &r.root, &r.root
+	r.line.firstUse()
 	r.drained.L = (*locker)(r)
 	for _, opt := range opts {
 		opt(r)
 	}
-	r.Resize(capacity)
+	r.resize(capacity)
 	return r
 }
 
@@ -150,8 +170,8 @@ func (r *CapacityResource) Acquire(ctx context.Context) error { return r.Acquire
 //
 // AcquireN of 0 permits never waits, whoever else does, but it fails if ctx is
 // done or the resource is closed. AcquireN panics if n < 0. If enough is free
-// and it need not wait for others, a call is one compare-and-swap. In the
-// steady state a call allocates nothing.
+// and it need not wait for others, a call for at least one permit is one
+// compare-and-swap. In the steady state a call allocates nothing.
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	mustNotBeNegative(n)
 	for {
@@ -169,36 +189,80 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 			return nil
 		}
 	}
-	ok, err := r.acquireSlow(ctx.Done(), n)
-	if !ok && err == nil {
+	if r.hooks != nil {
+		return r.acquireWithHooks(ctx, n)
+	}
+	return r.acquireSlow(ctx, n, true)
+}
+
+// acquireSlow is AcquireN with the books in hand. If it has to wait and may not,
+// it returns errMustWait.
+func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
+	done, canceled := ctx.Done(), false
+	r.lock()
+	switch {
+	case ended(done): // while this call waited for mu
+		canceled = true
+	case r.closed:
+		err = ErrClosed
+	case r.tooLargeLocked(n):
+		err = ErrTooLarge
+	case r.enterLocked(n):
+	case !mayWait:
+		err = errMustWait
+	default:
+		return r.waitLocked(ctx, done, n)
+	}
+	r.unlock()
+	if canceled { // the methods of ctx are foreign code, and must not run under mu
 		err = contextError(ctx)
 	}
 	return err
 }
 
-// acquireSlow is AcquireN with the books in hand. It fails without an error if
-// the context ended, whose methods, being foreign code, must not run under mu.
-func (r *CapacityResource) acquireSlow(done <-chan struct{}, n int64) (ok bool, err error) {
-	r.lock()
-	defer r.unlock()
-	switch {
-	case ended(done): // while this call waited for mu
-		return false, nil
-	case r.closed:
-		return false, ErrClosed
-	case r.tooLargeLocked(n):
-		return false, ErrTooLarge
-	case r.enterLocked(n):
-		return true, nil
-	}
+// waitLocked is the rest of acquireSlow for those who have to wait. It is called
+// with the books in hand, and returns without. Who is admitted or turned away
+// while asleep has no business with the books any more; who is only woken looks
+// whether there is room, and parks again if there is none.
+func (r *CapacityResource) waitLocked(ctx context.Context, done <-chan struct{}, n int64) error {
 	q := r.joinLocked(n, done)
-	defer r.leaveLocked(q)
-	for q.inLine() && (q != r.root.next || !r.fitsLocked(n)) && q.cond.wait(done, nil) {
+	for {
+		q.notified = false
+		r.line.enlistLocked(&q.waiter)
+		if done == nil {
+			q.sleep.Wait() // calls r.unlock when Signal finds it
+		} else {
+			r.unlock()
+			token, done := exploreSelect(q.ch, done)
+			select {
+			case <-token:
+			case <-done:
+				r.line.cancel(&q.waiter)
+			}
+		}
+		if q.settled {
+			break
+		}
+		r.lock()
+		if q.inLine() && !ended(done) { // room does not outweigh the context
+			if q != r.head() || !r.fitsLocked(n) {
+				continue
+			}
+			r.admitLocked(q, r.now())
+		}
+		if q.inLine() {
+			r.canceled++
+			r.removeLocked(q, r.now())
+		}
+		r.unlock()
+		break
 	}
-	if q.inLine() && !ended(done) { // room does not outweigh the context
-		r.admitLocked(q)
+	admitted, err := q.admitted, q.err
+	r.recycle(q)
+	if !admitted && err == nil {
+		err = contextError(ctx)
 	}
-	return q.admitted, q.err
+	return err
 }
 
 // TryAcquire is [CapacityResource.TryAcquireN] with n = 1.
@@ -212,19 +276,23 @@ func (r *CapacityResource) TryAcquireN(n int64) bool {
 	mustNotBeNegative(n)
 	for {
 		w := r.word.Load()
-		if w&offLimits != 0 {
-			break
-		}
 		if !fits(w, n) {
-			return false
+			if w < offLimits && n > 0 {
+				return false
+			}
+			break
 		}
 		if r.word.CompareAndSwap(w, take(w, n)) {
 			return true
 		}
 	}
 	r.lock()
-	defer r.unlock()
-	return !r.closed && r.enterLocked(n)
+	ok := !r.closed && r.enterLocked(n)
+	r.unlock()
+	if ok && r.watched {
+		r.tellAcquired(context.Background(), n)
+	}
+	return ok
 }
 
 // Release is [CapacityResource.ReleaseN] with n = 1.
@@ -237,21 +305,37 @@ func (r *CapacityResource) Release() { r.ReleaseN(1) }
 // longer, it yields the processor once, for permits are best used by those who
 // have them. It never waits for anything but the resource's own lock. It panics
 // if n < 0 or if fewer than n permits are held, and changes nothing then. If
-// nobody waits it is one compare-and-swap.
+// nobody waits it is one compare-and-swap, if the head is awake already and
+// patient still, a look at the clock more.
 func (r *CapacityResource) ReleaseN(n int64) {
 	mustNotBeNegative(n)
 	for {
 		w := r.word.Load()
-		if w&(offLimits|lineFlag) != 0 || n > int64(w&fieldMax) {
+		if w >= headAwake || n > int64(w&fieldMax) {
 			break
 		}
 		if r.word.CompareAndSwap(w, take(w, -n)) {
 			return
 		}
 	}
-	var now time.Duration
-	if !r.fifo {
-		now = r.now() // which takes as long as all the rest, so not under mu
+	r.releaseSlow(n)
+	if r.watched {
+		r.tellReleased(n)
+	}
+}
+
+// releaseSlow is ReleaseN when there is more to do than to put back permits. If
+// the head is awake and patient, there is not.
+func (r *CapacityResource) releaseSlow(n int64) {
+	now := r.now() // which takes as long as all the rest, so not under mu
+	for {
+		w := r.word.Load()
+		if w >= headAsleep || n > int64(w&fieldMax) || uint64(now) >= r.deadline.Load() { // a negative now is in a bubble
+			break
+		}
+		if r.word.CompareAndSwap(w, take(w, -n)) {
+			return
+		}
 	}
 	r.lock()
 	if n > r.held {
@@ -259,6 +343,7 @@ func (r *CapacityResource) ReleaseN(n int64) {
 		panic("condvar: released more than held")
 	}
 	r.held -= n
+	r.release = now
 	if n > 0 {
 		r.hurryLocked(now)
 	}
@@ -297,23 +382,28 @@ func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context
 // those waiting, and panics if capacity < 0, changing nothing. After Close it
 // only changes the number that Stats and String report.
 func (r *CapacityResource) Resize(capacity int64) {
-	if capacity < 0 {
-		panic("condvar: negative capacity")
-	}
+	mustBeCapacity(capacity)
+	r.tellResized(r.resize(capacity), capacity)
+}
+
+// resize is Resize without hooks. It returns the old capacity.
+func (r *CapacityResource) resize(capacity int64) (old int64) {
 	r.lock()
 	defer r.unlock()
+	old = r.capacity
 	grown := capacity > r.capacity
 	r.capacity = capacity
-	for q := r.root.next; q != &r.root; {
-		next := q.next
-		if r.tooLargeLocked(q.n) {
-			r.turnAwayLocked(q, ErrTooLarge)
+	for w := r.line.root.next; w != &r.line.root; {
+		next := w.next
+		if r.tooLargeLocked(w.request.n) {
+			r.turnAwayLocked(w.request, ErrTooLarge)
 		}
-		q = next
+		w = next
 	}
 	if grown {
 		r.hurryLocked(r.now())
 	}
+	return old
 }
 
 // Close closes the resource: those waiting and all later calls of AcquireN fail
@@ -325,8 +415,8 @@ func (r *CapacityResource) Close() error {
 	r.lock()
 	defer r.unlock()
 	r.closed = true
-	for r.root.next != &r.root {
-		r.turnAwayLocked(r.root.next, ErrClosed)
+	for r.waiting > 0 {
+		r.turnAwayLocked(r.head(), ErrClosed)
 	}
 	return nil
 }
@@ -379,7 +469,7 @@ func (r *CapacityResource) Stats() Stats {
 		s.WaitingN = int64(r.wanted[1])
 	}
 	if r.waiting > 0 {
-		s.OldestWait = max(0, r.now()-r.root.next.since)
+		s.OldestWait = max(0, r.now()-r.head().since)
 	}
 	return s
 }
@@ -391,16 +481,17 @@ func (r *CapacityResource) String() string {
 		" in use, " + strconv.FormatInt(s.Waiting, 10) + " waiting"
 }
 
-// fits reports whether w says that n permits are free for anybody.
-func fits(w uint64, n int64) bool { return w&offLimits == 0 && n <= int64(w>>fieldBits&fieldMax) }
+// fits reports whether w says that n permits, which is more than 0, are free for
+// anybody. That is never so if w is offLimits.
+func fits(w uint64, n int64) bool { return uint64(n-1) < w>>fieldBits&fieldMax }
 
 // take returns w with n permits moved from free to held.
 func take(w uint64, n int64) uint64 { return w - uint64(n)<<fieldBits + uint64(n) }
 
 // lock locks mu and claims the books.
 func (r *CapacityResource) lock() {
-	r.mu.Lock()
-	if r.word.Load()&offLimits == 0 {
+	r.line.mu.Lock()
+	if r.word.Load() < offLimits {
 		r.held = int64(r.word.Swap(offLimits) & fieldMax)
 	}
 }
@@ -412,18 +503,18 @@ func (r *CapacityResource) lock() {
 // woken run into it. It reports whether permits went to one who had lost
 // patience.
 func (r *CapacityResource) unlock() (late bool) {
-	for r.waiting > 0 && r.fitsLocked(r.root.next.n) && r.serveLocked() {
+	for r.waiting > 0 && r.fitsLocked(r.head().n) && r.serveLocked() {
 	}
-	if free := r.capacity - r.held; !r.closed && r.mayEnterLocked() && free >= 0 && r.capacity <= fieldMax {
+	if free := r.capacity - r.held; !r.watched && !r.closed && r.mayEnterLocked() && free >= 0 && r.capacity <= fieldMax {
 		w := uint64(free)<<fieldBits | uint64(r.held)
 		if r.waiting > 0 {
-			w |= lineFlag
+			w |= r.headLocked()
 		}
 		r.word.Store(w)
 	}
 	wake := r.wake
-	late, r.wake, r.late = r.late, wakeUps{}, false
-	r.mu.Unlock()
+	late, r.wake, r.late, r.release = r.late, wakeUps{}, false, 0
+	r.line.mu.Unlock()
 	wake.send()
 	return late
 }
@@ -433,20 +524,46 @@ func (r *CapacityResource) unlock() (late bool) {
 // woken is awake, and helps itself or leaves; its context is none of our
 // business then, as it may be in a bubble.
 func (r *CapacityResource) serveLocked() bool {
-	head := r.root.next
-	if head.cond.commit(1, false, &r.wake) == 0 || r.mayEnterLocked() {
+	head := r.head()
+	if !head.parked || !r.line.notifyLocked(&head.waiter, false, &r.wake) || r.mayEnterLocked() {
 		return false
 	}
-	r.admitLocked(head)
-	r.late = r.late || r.now()-head.since >= patience
+	if r.release == 0 {
+		r.release = r.now()
+	}
+	r.late = r.late || r.release-head.since >= patience
+	head.settled = true
+	r.admitLocked(head, r.release)
 	return true
 }
+
+// headLocked returns what the word says of the head of the line.
+func (r *CapacityResource) headLocked() uint64 {
+	head := r.head()
+	if head.parked {
+		return headAsleep
+	}
+	if d := uint64(max(0, head.since+patience)); d != r.deadline.Load() {
+		r.deadline.Store(d)
+	}
+	return headAwake
+}
+
+// head returns the head of the line, if anybody waits.
+func (r *CapacityResource) head() *request { return r.line.root.next.request }
 
 // locker is a CapacityResource as the Locker of its Conds.
 type locker CapacityResource
 
 func (l *locker) Lock()   { (*CapacityResource)(l).lock() }
 func (l *locker) Unlock() { (*CapacityResource)(l).unlock() }
+
+// bed is a CapacityResource as the Locker of its sleeping requests: it is
+// unlocked as they fall asleep, but not locked as they awake.
+type bed CapacityResource
+
+func (b *bed) Lock()   {}
+func (b *bed) Unlock() { (*CapacityResource)(b).unlock() }
 
 // mayEnterLocked reports whether newcomers need not join the line.
 func (r *CapacityResource) mayEnterLocked() bool {
@@ -474,51 +591,56 @@ func (r *CapacityResource) hurryLocked(now time.Duration) {
 
 // impatientLocked reports whether the head has waited too long.
 func (r *CapacityResource) impatientLocked(now time.Duration) bool {
-	return !r.fifo && r.waiting > 0 && now-r.root.next.since >= patience
+	return !r.fifo && r.waiting > 0 && now-r.head().since >= patience
 }
 
 // now returns the time, counted from base. Between a testing/synctest bubble
 // and what is outside of it, differences mean nothing, and may be negative.
 func (r *CapacityResource) now() time.Duration { return time.Since(r.base) }
 
-// joinLocked puts a request at the end of the line. Its counterpart is
-// leaveLocked.
+// joinLocked puts a request at the end of the line.
 func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *request {
-	q := r.free
-	if q != nil {
-		r.free = q.next
-		r.nfree--
-	} else {
-		q = &request{}
-		q.cond.L = (*locker)(r)
+	r.line.checkLocked()
+	q := r.free.Load()
+	for q != nil && !r.free.CompareAndSwap(q, q.below) { // nobody else takes q, so it is there still
+		q = r.free.Load()
 	}
-	q.n, q.done, q.since = n, done, r.now()
-	q.prev, q.next = r.root.prev, &r.root
-	q.prev.next, q.next.prev = q, q
+	if q == nil {
+		q = &request{kept: r.kept < maxFree}
+		q.request, q.cond, q.keep = q, &r.line, true
+		q.sleep.L = (*bed)(r)
+		if q.kept {
+			r.kept++
+		}
+	}
+	q.prepare(done)
+	q.n, q.since = n, r.now()
+	r.line.appendLocked(&q.waiter)
 	r.waiting++
 	r.addWantedLocked(n)
 	return q
 }
 
-// leaveLocked ends the call that waited as q. If q is in line still, its context
-// has ended, or something panicked.
-func (r *CapacityResource) leaveLocked(q *request) {
-	if q.inLine() {
-		r.canceled++
-		r.removeLocked(q)
+// recycle puts q, which nobody uses any more, where later calls find it.
+func (r *CapacityResource) recycle(q *request) {
+	if !q.kept {
+		return
 	}
-	if r.nfree < maxFree {
-		q.done, q.err, q.admitted = nil, nil, false
-		q.next, r.free = r.free, q
-		r.nfree++
+	q.tidy()
+	q.err, q.admitted, q.settled = nil, false, false
+	for {
+		q.below = r.free.Load()
+		if r.free.CompareAndSwap(q.below, q) {
+			return
+		}
 	}
 }
 
 // admitLocked gives q its permits, and takes it out of the line.
-func (r *CapacityResource) admitLocked(q *request) {
+func (r *CapacityResource) admitLocked(q *request, now time.Duration) {
 	q.admitted = true
 	r.held += q.n
-	r.removeLocked(q)
+	r.removeLocked(q, now)
 }
 
 // turnAwayLocked takes q out of the line with err, unless its context ended
@@ -529,18 +651,18 @@ func (r *CapacityResource) turnAwayLocked(q *request, err error) {
 	} else {
 		q.err = err
 	}
-	r.removeLocked(q)
-	q.cond.commit(1, false, &r.wake)
+	if q.parked && r.line.notifyLocked(&q.waiter, false, &r.wake) {
+		q.settled = true
+	}
+	r.removeLocked(q, r.now())
 }
 
 // removeLocked takes q out of the line and counts its wait.
-func (r *CapacityResource) removeLocked(q *request) {
-	q.prev.next, q.next.prev = q.next, q.prev
-	q.next, q.prev = nil, nil
+func (r *CapacityResource) removeLocked(q *request, now time.Duration) {
+	q.unlink()
 	r.waiting--
 	r.addWantedLocked(-q.n)
 	r.waitCount++
-	now := r.now()
 	r.waitDuration += min(max(0, now-q.since), math.MaxInt64-r.waitDuration)
 	r.starving = r.starving && r.impatientLocked(now) // a new head loses patience at a release only
 }
@@ -555,5 +677,11 @@ func (r *CapacityResource) addWantedLocked(n int64) {
 func mustNotBeNegative(n int64) {
 	if n < 0 {
 		panic("condvar: negative number of permits")
+	}
+}
+
+func mustBeCapacity(capacity int64) {
+	if capacity < 0 {
+		panic("condvar: negative capacity")
 	}
 }

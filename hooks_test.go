@@ -1,0 +1,305 @@
+package condvar_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+)
+
+type hookKey struct{}
+
+// hookLog is a list of what hooks were told.
+type hookLog struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// hooks returns hooks that write to the log. Those of the same call see the
+// context that WaitStart returned.
+func (l *hookLog) hooks() *condvar.Hooks {
+	told := func(format string, args ...any) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lines = append(l.lines, fmt.Sprintf(format, args...))
+	}
+	return &condvar.Hooks{
+		WaitStart: func(ctx context.Context, n int64) context.Context {
+			told("WaitStart %v %d", ctx.Value(hookKey{}), n)
+			return context.WithValue(ctx, hookKey{}, "started")
+		},
+		WaitDone: func(ctx context.Context, n int64, waited time.Duration, err error) {
+			told("WaitDone %v %d %v %v", ctx.Value(hookKey{}), n, waited, err)
+		},
+		Acquired: func(ctx context.Context, n int64) { told("Acquired %v %d", ctx.Value(hookKey{}), n) },
+		Released: func(n int64) { told("Released %d", n) },
+		Resized:  func(from, to int64) { told("Resized %d %d", from, to) },
+	}
+}
+
+// take returns what has been logged since the last call.
+func (l *hookLog) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := l.lines
+	l.lines = nil
+	return lines
+}
+
+func TestHooksAreToldOfEverything(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		var log hookLog
+		r := condvar.NewCapacityResource(4, append(opts, condvar.WithHooks(log.hooks()))...)
+		require.Empty(t, log.take(), "of the construction, too")
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), hookKey{}, "call"))
+		defer cancel()
+
+		require.NoError(t, r.AcquireN(ctx, 3))
+		require.True(t, r.TryAcquire())
+		require.False(t, r.TryAcquire())
+		require.Equal(t, []string{"Acquired call 3", "Acquired <nil> 1"}, log.take())
+
+		waiting := startAcquire(ctx, r, 2)
+		require.Equal(t, []string{"WaitStart call 2"}, log.take())
+		time.Sleep(time.Minute)
+		r.ReleaseN(3)
+		synctest.Wait()
+		waiting.requireDone(t, nil)
+		require.ElementsMatch(t, []string{"Released 3", "WaitDone started 2 1m0s <nil>", "Acquired started 2"}, log.take())
+
+		waiting = startAcquire(ctx, r, 4)
+		time.Sleep(time.Second)
+		cancel()
+		synctest.Wait()
+		waiting.requireDone(t, context.Canceled)
+		require.Equal(t, []string{"WaitStart call 4", "WaitDone started 4 1s context canceled"}, log.take())
+
+		waiting = startAcquire(t.Context(), r, 4)
+		r.Resize(3)
+		synctest.Wait()
+		waiting.requireDone(t, condvar.ErrTooLarge)
+		require.ElementsMatch(t, []string{"WaitStart <nil> 4", "Resized 4 3", "WaitDone started 4 0s " + condvar.ErrTooLarge.Error()}, log.take())
+
+		r.ReleaseN(2)
+		require.NoError(t, r.DoN(t.Context(), 2, func(context.Context) error { return nil }))
+		require.Equal(t, []string{"Released 2", "Acquired <nil> 2", "Released 2"}, log.take())
+
+		require.Panics(t, func() { r.ReleaseN(2) })
+		require.Error(t, r.Acquire(ctx))
+		require.Error(t, r.AcquireN(t.Context(), 100))
+		require.NoError(t, r.Close())
+		require.Error(t, r.Acquire(t.Context()))
+		require.False(t, r.TryAcquire())
+		require.Empty(t, log.take(), "what fails at once is not told")
+	})
+}
+
+func TestHooksOfWaitsLeaveTheFastPathsAlone(t *testing.T) {
+	nothing := &condvar.Hooks{
+		WaitStart: func(context.Context, int64) context.Context { panic("must not wait") },
+		WaitDone:  func(context.Context, int64, time.Duration, error) { panic("must not wait") },
+		Resized:   func(int64, int64) {},
+	}
+	r := condvar.NewCapacityResource(1, condvar.WithHooks(nothing))
+	r.Mu().Lock() // which fast paths do not take
+	defer r.Mu().Unlock()
+	require.NoError(t, r.Acquire(t.Context()))
+	r.Release()
+	require.True(t, r.TryAcquire())
+	r.Release()
+}
+
+func TestSeveralHooksAreCalledInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log hookLog
+		first, second := log.hooks(), log.hooks()
+		first.Acquired = nil
+		first.WaitStart = func(context.Context, int64) context.Context { return nil } // leaves the context as it is
+		r := condvar.NewCapacityResource(0, condvar.WithHooks(first), condvar.WithHooks(nil),
+			condvar.WithHooks(second), condvar.WithHooks(&condvar.Hooks{}))
+		second.Resized = nil // is not seen any more
+		waiting := startAcquire(context.WithValue(t.Context(), hookKey{}, "call"), r, 1)
+		r.Resize(1)
+		synctest.Wait()
+		waiting.requireDone(t, nil)
+		require.ElementsMatch(t, []string{
+			"WaitStart call 1", "Resized 0 1", "Resized 0 1",
+			"WaitDone started 1 0s <nil>", "WaitDone started 1 0s <nil>", "Acquired started 1",
+		}, log.take())
+	})
+}
+
+func TestHooksMayUseTheResourceAndRunOnTheGoroutineOfTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r *condvar.CapacityResource
+		calls := 0
+		goroutine := func() string {
+			buf := make([]byte, 64)
+			return string(buf[:runtime.Stack(buf, false)])[:20]
+		}
+		caller := ""
+		use := func() {
+			calls++
+			require.Equal(t, caller, goroutine())
+			r.Stats()
+			if r.AcquireN(t.Context(), 0) == nil && calls < 100 {
+				r.ReleaseN(0)
+			}
+		}
+		deep := 0
+		once := func() { // lest the hooks tell of what they do themselves
+			if deep++; deep == 1 {
+				use()
+			}
+			deep--
+		}
+		r = condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
+			WaitStart: func(context.Context, int64) context.Context { once(); return nil },
+			WaitDone:  func(context.Context, int64, time.Duration, error) { once() },
+			Acquired:  func(context.Context, int64) { once() },
+			Released:  func(int64) { once() },
+			Resized:   func(int64, int64) { once() },
+		}))
+		caller = goroutine()
+		r.Resize(2)
+		require.NoError(t, r.AcquireN(t.Context(), 2))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, r.Acquire(ctx), context.DeadlineExceeded)
+		r.ReleaseN(2)
+		require.Equal(t, 5, calls)
+	})
+}
+
+func TestRoomThatComesDuringWaitStartIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r *condvar.CapacityResource
+		var log hookLog
+		hooks := log.hooks()
+		hooks.WaitStart = func(context.Context, int64) context.Context {
+			r.Release()
+			return nil
+		}
+		hooks.Released = nil
+		r = condvar.NewCapacityResource(1, condvar.WithHooks(hooks))
+		require.NoError(t, r.Acquire(t.Context()))
+		require.NoError(t, r.Acquire(t.Context()))
+		require.Equal(t, []string{"Acquired <nil> 1", "WaitDone <nil> 1 0s <nil>", "Acquired <nil> 1"}, log.take())
+		require.Zero(t, r.Stats().WaitCount)
+	})
+}
+
+func TestASlowHookHoldsUpNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		slow := true
+		r := condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
+			WaitStart: func(context.Context, int64) context.Context {
+				if slow {
+					slow = false
+					<-hold
+				}
+				return nil
+			},
+		}))
+		require.True(t, r.TryAcquire())
+		first, second := startAcquire(t.Context(), r, 1), startAcquire(t.Context(), r, 1)
+		require.Equal(t, int64(1), r.Stats().Waiting, "the first is not in line yet")
+		r.Release()
+		synctest.Wait()
+		second.requireDone(t, nil)
+		close(hold)
+		synctest.Wait()
+		first.requireParked(t)
+		r.Release()
+		synctest.Wait()
+		first.requireDone(t, nil)
+	})
+}
+
+func TestAHookThatPanicsLeavesTheBooksExact(t *testing.T) {
+	for how, fail := range map[string]func(){"panic": func() { panic("hook") }, "Goexit": runtime.Goexit} {
+		for name, hooks := range map[string]*condvar.Hooks{
+			"WaitStart": {WaitStart: func(context.Context, int64) context.Context { fail(); return nil }},
+			"WaitDone":  {WaitDone: func(context.Context, int64, time.Duration, error) { fail() }},
+			"Acquired":  {Acquired: func(context.Context, int64) { fail() }},
+			"Released":  {Released: func(int64) { fail() }},
+			"Resized":   {Resized: func(int64, int64) { fail() }},
+		} {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+					hooksFail(t, name, condvar.NewCapacityResource(3, append(opts, condvar.WithHooks(hooks))...))
+				})
+			})
+		}
+	}
+}
+
+// hooksFail does everything that calls hooks with r, whose hook of the given
+// name never returns.
+func hooksFail(t *testing.T, name string, r *condvar.CapacityResource) {
+	ctx := t.Context()
+	// run runs f, which the hook may end, and tells whether f has returned.
+	run := func(f func()) *bool {
+		returned := new(bool)
+		go func() {
+			defer func() {
+				if p := recover(); p != nil && p != "hook" {
+					panic(p)
+				}
+			}()
+			f()
+			*returned = true
+		}()
+		synctest.Wait()
+		return returned
+	}
+
+	acquired := name != "Acquired"
+	require.Equal(t, acquired, *run(func() { r.AcquireN(ctx, 2) }))
+	require.Equal(t, acquired, *run(func() { r.TryAcquire() }))
+	if !acquired {
+		resRequire(t, r, 0, 0)
+		return
+	}
+	resRequire(t, r, 3, 0)
+
+	require.Equal(t, name != "Resized", *run(func() { r.Resize(4) }))
+	require.Equal(t, int64(4), r.Stats().Capacity)
+
+	canceled, cancel := context.WithCancel(ctx)
+	waited := name != "WaitStart" && name != "WaitDone"
+	leaves := run(func() { r.AcquireN(canceled, 2) })
+	cancel()
+	stays := run(func() { r.AcquireN(ctx, 2) })
+	require.Equal(t, waited, *leaves)
+	require.Equal(t, name != "Released", *run(func() { r.ReleaseN(3) }))
+	require.Equal(t, waited, *stays)
+	if waited {
+		resRequire(t, r, 2, 0)
+		run(func() { r.ReleaseN(2) })
+	}
+	resRequire(t, r, 0, 0)
+}
+
+func TestHooksAllocateNothing(t *testing.T) {
+	calls := 0
+	r := condvar.NewCapacityResource(2, condvar.WithHooks(&condvar.Hooks{
+		Acquired: func(context.Context, int64) { calls++ },
+		Released: func(int64) { calls++ },
+	}))
+	ctx := t.Context()
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		if r.Acquire(ctx) == nil && r.TryAcquire() {
+			r.ReleaseN(2)
+		}
+	}))
+	require.Equal(t, 3*101, calls)
+}
