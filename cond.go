@@ -59,7 +59,7 @@ type Cond struct {
 }
 
 // maxFree bounds how many waiters a Cond keeps for later waits, 240 bytes each,
-// and a CapacityResource requests, 300 bytes each: enough for a thousand callers
+// and a CapacityResource requests, 270 bytes each: enough for a thousand callers
 // to wait time and again without allocating.
 const maxFree = 1024
 
