@@ -59,7 +59,7 @@ type Cond struct {
 }
 
 // maxFree bounds how many waiters a Cond keeps for later waits, 240 bytes each,
-// and a CapacityResource requests, 270 bytes each: enough for a thousand callers
+// and a CapacityResource requests, 290 bytes each: enough for a thousand callers
 // to wait time and again without allocating.
 const maxFree = 1024
 
@@ -102,7 +102,7 @@ type waiter struct {
 	bubbled    bool          // ch was made in a bubble
 	clean      bool          // there is no token, and none can come
 	ch         chan struct{} // of size 1
-	sleep      sleeper       // its Locker is the waiter itself
+	sleep      sleeper       // its Locker is the waiter itself; that of a request, a bed
 	cond       *Cond
 	request    *request // of which it is a part, or nil
 }

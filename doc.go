@@ -44,6 +44,13 @@
 // of the line, for throughput, until the first release that comes after the
 // head of the line has waited 1 ms; with [FIFO] it never does.
 //
+// # Watching
+//
+// [CapacityResource.Stats] is a snapshot, and costs nothing to those who do not
+// wait; [WithHooks] tells of each wait, acquisition and release. The package
+// condvardebug has a live page, a profile of who holds permits, and regions for
+// go tool trace; the modules promcondvar and otelcondvar have metrics.
+//
 // # Memory model
 //
 // A call to [Cond.Notify] synchronizes before the return of the Wait or WaitFor,
@@ -71,7 +78,8 @@
 //
 // No wait starts a goroutine or a timer. To notify when nobody waits is one
 // atomic load; to acquire or release when nobody waits is one compare-and-swap,
-// if the capacity is below 2^31.
+// if the capacity is below 2^31 and there are no hooks for every acquisition or
+// release.
 //
 // Acquire, Release, Notify, Set, and calls that succeed without waiting, allocate
 // nothing. A wait allocates only if more goroutines wait than ever did on that

@@ -433,6 +433,28 @@ func ExampleCapacityResource_Stats() {
 	// waits: 0, given up: 0
 }
 
+// Hooks tell of what Stats only counts: here, of each wait that was too long.
+// Each of them may be set alone; those of waits cost nothing until one waits.
+func ExampleWithHooks() {
+	slots := condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
+		WaitDone: func(_ context.Context, n int64, waited time.Duration, err error) {
+			if waited >= time.Millisecond {
+				fmt.Printf("waited too long for %d: %v\n", n, err)
+			}
+		},
+	}))
+	slots.TryAcquire()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Millisecond)
+	defer cancel()
+	err := slots.Acquire(ctx) // in vain
+	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+
+	// Output:
+	// waited too long for 1: context deadline exceeded
+	// true
+}
+
 // ErrBroken is the error of those whose Barrier was reset or is broken.
 var ErrBroken = errors.New("barrier is broken")
 

@@ -8,6 +8,16 @@ func (r *CapacityResource) Mu() *mutex { return &r.line.mu }
 // Cond returns the line of those who wait for e.
 func (e *Event) Cond() *Cond { return &e.cond }
 
+// WakeHeadLater commits a wake-up to the head of the line of r, as a release
+// does, and returns what sends it.
+func (r *CapacityResource) WakeHeadLater() (send func()) {
+	var wake wakeUps
+	r.lock()
+	r.line.notifyLocked(&r.head().waiter, false, &wake)
+	r.unlock()
+	return wake.send
+}
+
 // WakeAll wakes everybody who waits for permits, for nothing.
 func (r *CapacityResource) WakeAll() {
 	r.lock()

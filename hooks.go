@@ -13,33 +13,36 @@ import (
 // this package is held. So it may be slow, which makes that call slow and no
 // other, and it may use the resource. If it panics, the panic goes on to the
 // caller, and the books are exact: permits that were taken by a call which
-// ends so are put back.
+// ends so are put back. But hooks are not told of that, and those that would have
+// been called after it, for the same call, are not.
 //
-// Without hooks a resource is as fast as if there were none. WaitStart,
-// WaitDone and Resized cost nothing to calls that do not wait. With Acquired or
-// Released every call takes a mutex where it would need one compare-and-swap.
+// WaitStart, WaitDone and Resized cost nothing to calls that do not wait. With
+// Acquired or Released every call takes a mutex where it would need one
+// compare-and-swap.
 type Hooks struct {
 	// WaitStart is called when there is no room for n permits, before the call
 	// joins the line: those who come meanwhile are ahead of it, and if there is
 	// room by then, it need not wait after all. The context is that of the
 	// call. What WaitStart returns, if it is not nil, is handed to the later
-	// hooks of the same call in its place.
+	// hooks of the same call in its place; the wait obeys that of the call.
 	WaitStart func(ctx context.Context, n int64) context.Context
 
-	// WaitDone is called after each WaitStart, with how long the wait took and
-	// what AcquireN is about to return: nil if the permits were acquired.
+	// WaitDone is called after each WaitStart, with how long the wait took, from
+	// the return of WaitStart on, and what AcquireN is about to return: nil if the
+	// permits were acquired.
 	WaitDone func(ctx context.Context, n int64, waited time.Duration, err error)
 
 	// Acquired is called when n permits have been taken, at once or after a
-	// wait. The context of TryAcquireN is [context.Background].
+	// wait; n may be 0. The context of TryAcquireN is [context.Background].
 	Acquired func(ctx context.Context, n int64)
 
-	// Released is called when n permits have been put back. At that time
+	// Released is called when n permits, or 0, have been put back. At that time
 	// somebody else may have acquired them already.
 	Released func(n int64)
 
 	// Resized is called when Resize has set the capacity, with the capacity
-	// before and after.
+	// before and after, which may be the same. Of two calls of Resize at once, the
+	// later one may be told first.
 	Resized func(from, to int64)
 }
 
@@ -47,11 +50,13 @@ type Hooks struct {
 // in the order of the options; changes that are made to hooks later are not
 // seen. WithHooks of nil is no option at all.
 func WithHooks(hooks *Hooks) Option {
+	if hooks == nil {
+		return func(*CapacityResource) {}
+	}
+	h := *hooks
 	return func(r *CapacityResource) {
-		if hooks != nil {
-			r.hooks = append(r.hooks, *hooks)
-			r.watched = r.watched || hooks.Acquired != nil || hooks.Released != nil
-		}
+		r.hooks = append(r.hooks, h)
+		r.watched = r.watched || h.Acquired != nil || h.Released != nil
 	}
 }
 
@@ -61,7 +66,7 @@ var errMustWait = errors.New("condvar: must wait")
 // acquireWithHooks is AcquireN after its first look at ctx.
 func (r *CapacityResource) acquireWithHooks(ctx context.Context, n int64) error {
 	err := r.acquireSlow(ctx, n, false)
-	if errors.Is(err, errMustWait) {
+	if err == errMustWait { //nolint:errorlint // it is ours; the causes of contexts are not to be asked
 		caller := ctx
 		r.tell(0, func(h *Hooks) {
 			if h.WaitStart != nil {

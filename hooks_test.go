@@ -122,9 +122,11 @@ func TestSeveralHooksAreCalledInOrder(t *testing.T) {
 		first, second := log.hooks(), log.hooks()
 		first.Acquired = nil
 		first.WaitStart = func(context.Context, int64) context.Context { return nil } // leaves the context as it is
-		r := condvar.NewCapacityResource(0, condvar.WithHooks(first), condvar.WithHooks(nil),
-			condvar.WithHooks(second), condvar.WithHooks(&condvar.Hooks{}))
+		opts := []condvar.Option{
+			condvar.WithHooks(first), condvar.WithHooks(nil), condvar.WithHooks(second), condvar.WithHooks(&condvar.Hooks{}),
+		}
 		second.Resized = nil // is not seen any more
+		r := condvar.NewCapacityResource(0, opts...)
 		waiting := startAcquire(context.WithValue(t.Context(), hookKey{}, "call"), r, 1)
 		r.Resize(1)
 		synctest.Wait()
@@ -194,6 +196,64 @@ func TestRoomThatComesDuringWaitStartIsTaken(t *testing.T) {
 		require.Equal(t, []string{"Acquired <nil> 1", "WaitDone <nil> 1 0s <nil>", "Acquired <nil> 1"}, log.take())
 		require.Zero(t, r.Stats().WaitCount)
 	})
+}
+
+func TestTheWaitObeysTheContextOfTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type result struct {
+			done   bool
+			waited time.Duration
+		}
+		var told result
+		r := condvar.NewCapacityResource(0, condvar.WithHooks(&condvar.Hooks{
+			WaitStart: func(context.Context, int64) context.Context {
+				time.Sleep(time.Hour) // is no part of the wait
+				return resDead()
+			},
+			WaitDone: func(ctx context.Context, _ int64, waited time.Duration, _ error) {
+				told = result{ctx.Err() != nil, waited}
+			},
+		}))
+		waiting := startAcquire(t.Context(), r, 1)
+		time.Sleep(time.Hour + time.Minute)
+		waiting.requireParked(t)
+		r.Resize(1)
+		synctest.Wait()
+		waiting.requireDone(t, nil)
+		require.Equal(t, result{true, time.Minute}, told)
+	})
+}
+
+// A fooled is an error that says that it is every other.
+type fooled struct{}
+
+func (fooled) Error() string { return "fooled" }
+func (fooled) Is(error) bool { return true }
+
+func TestTheCauseOfAContextIsNotAskedWhetherToWait(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	r := condvar.NewCapacityResource(0, condvar.WithHooks(&condvar.Hooks{
+		WaitStart: func(context.Context, int64) context.Context { panic("need not wait") },
+	}))
+	require.Error(t, r.Acquire(&lateContext{ctx, func() { cancel(fooled{}) }}))
+}
+
+func TestHooksOfNothingAreToldToo(t *testing.T) {
+	var log hookLog
+	hooks := log.hooks()
+	hooks.Acquired = func(ctx context.Context, n int64) {
+		require.Zero(t, n)
+		log.hooks().Released(n + 100)
+		if ctx != t.Context() {
+			require.Equal(t, context.Background(), ctx)
+		}
+	}
+	r := condvar.NewCapacityResource(1, condvar.WithHooks(hooks))
+	require.NoError(t, r.AcquireN(t.Context(), 0))
+	require.True(t, r.TryAcquireN(0))
+	r.ReleaseN(0)
+	r.Resize(1)
+	require.Equal(t, []string{"Released 100", "Released 100", "Released 0", "Resized 1 1"}, log.take())
 }
 
 func TestASlowHookHoldsUpNobodyElse(t *testing.T) {

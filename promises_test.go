@@ -3,6 +3,7 @@ package condvar_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -467,4 +468,91 @@ func TestReleaseYieldsToWhoHasWaitedForLong(t *testing.T) {
 	}
 	require.Greater(t, ranFirst(resPatience), rounds/2)
 	require.Less(t, ranFirst(resPatience-1), rounds/2)
+}
+
+func TestAReleaseTakesNoLockWhileTheHeadIsAwakeAndPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 3, 3)
+		head := resPark(t, r, 3)
+		r.Release()
+		r.Release() // the head does not fit yet, and sleeps
+		send := r.WakeHeadLater()
+		r.Mu().Lock()
+		var released atomic.Bool
+		go func() {
+			r.Release()
+			released.Store(true)
+		}()
+		for i := 0; i < 1e6 && !released.Load(); i++ { // in a bubble, no time passes while it waits for a mutex
+			runtime.Gosched()
+		}
+		ok := released.Load()
+		r.Mu().Unlock()
+		require.True(t, ok, "Release wants the lock")
+		resRequire(t, r, 0, 1)
+		require.True(t, r.TryAcquire(), "newcomers may still overtake")
+		send()
+		synctest.Wait()
+		head.requireParked(t)
+		time.Sleep(time.Millisecond)
+		send = r.WakeHeadLater()
+		r.Release() // from here on nobody may overtake
+		require.False(t, r.TryAcquire())
+		send()
+		synctest.Wait()
+		head.requireDone(t, nil)
+		r.ReleaseN(3)
+	})
+}
+
+// A release reads the clock before it has the lock. It must not judge by that
+// whether a head has lost patience in the meantime, at another release.
+func TestAReleaseThatWasHeldUpEndsNoOvertakingBan(t *testing.T) {
+	spin := func(since time.Time, d time.Duration) {
+		for time.Since(since) < d { // the clock itself is what matters
+		}
+	}
+	for range 20 {
+		r := condvar.NewCapacityResource(3)
+		require.True(t, r.TryAcquireN(3))
+		var wg sync.WaitGroup
+		acquire := func(waiting int64) {
+			wg.Go(func() { require.NoError(t, r.AcquireN(context.Background(), 2)) })
+			for r.Stats().Waiting < waiting {
+				runtime.Gosched()
+			}
+		}
+		begin := time.Now()
+		acquire(1)
+		spin(begin, 700*time.Microsecond)
+		acquire(2)
+		joined := time.Now()
+		spin(begin, 1100*time.Microsecond)
+		r.Mu().Lock()
+		late := make(chan struct{})
+		wg.Go(func() {
+			close(late)
+			r.ReleaseN(2) // looks at the clock when the first has lost patience and the second has not
+		})
+		<-late
+		spin(joined, 1500*time.Microsecond)
+		r.Mu().Unlock()
+		r.Release() // now the second has lost it, too
+		for s := r.Stats(); s.InUse != 2 || s.Waiting != 1; s = r.Stats() {
+			runtime.Gosched()
+		}
+		require.False(t, r.TryAcquire())
+		r.ReleaseN(2)
+		wg.Wait()
+		r.ReleaseN(2)
+	}
+}
+
+func TestWaitingOnACopyOfAResourcePanics(t *testing.T) {
+	r := condvar.NewCapacityResource(0)
+	c := reflect.New(reflect.TypeOf(r).Elem())
+	c.Elem().Set(reflect.ValueOf(r).Elem()) // a copy that go vet does not see
+	require.PanicsWithValue(t, "condvar: Cond is copied", func() {
+		c.Interface().(*condvar.CapacityResource).Acquire(t.Context())
+	})
 }

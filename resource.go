@@ -24,7 +24,7 @@ var ErrTooLarge = errors.New("condvar: request exceeds the capacity")
 // puts them back. Permits have no owner: any goroutine may release them.
 //
 // [NewCapacityResource] makes one; the zero value is not usable. It must not
-// be copied.
+// be copied; waiting on a copy panics.
 //
 // Those who wait are served first in, first out, whatever number of permits
 // they want: a large request at the head of the line is not overtaken by
@@ -301,9 +301,9 @@ func (r *CapacityResource) Release() { r.ReleaseN(1) }
 // ReleaseN puts n permits back. As long as newcomers may overtake the head of the
 // line, ReleaseN wakes it if it fits; that one, when it has its permits, wakes
 // the next if it fits, too. When nobody may overtake, ReleaseN hands permits to
-// as many as fit, from the head on; and if one of these has waited for 1 ms or
-// longer, it yields the processor once, for permits are best used by those who
-// have them. It never waits for anything but the resource's own lock. It panics
+// as many as fit, from the head on; and if one of these had waited for 1 ms or
+// longer when ReleaseN was called, it yields the processor once, for permits are
+// best used by those who have them. It never waits for anything but the resource's own lock. It panics
 // if n < 0 or if fewer than n permits are held, and changes nothing then. If
 // nobody waits it is one compare-and-swap, if the head is awake already and
 // patient still, a look at the clock more.
@@ -664,7 +664,9 @@ func (r *CapacityResource) removeLocked(q *request, now time.Duration) {
 	r.addWantedLocked(-q.n)
 	r.waitCount++
 	r.waitDuration += min(max(0, now-q.since), math.MaxInt64-r.waitDuration)
-	r.starving = r.starving && r.impatientLocked(now) // a new head loses patience at a release only
+	// A new head loses patience at a release only. now may be from before the
+	// lock: before a release by which the new head has lost it.
+	r.starving = r.starving && (r.impatientLocked(now) || r.impatientLocked(r.now()))
 }
 
 // addWantedLocked adds n, which may be negative, to what those in line want.

@@ -1156,8 +1156,8 @@ func TestAcquireWorksAfterAllWhoStarvedAreCancelled(t *testing.T) {
 		a, b := resPark(t, r, 2), resPark(t, r, 1)
 		time.Sleep(time.Second)
 		r.Release()
+		b.cancel() // first, lest there be room for it when a has left
 		a.cancel()
-		b.cancel()
 		synctest.Wait()
 		a.requireDone(t, context.Canceled)
 		b.requireDone(t, context.Canceled)
