@@ -1,0 +1,379 @@
+package promcondvar_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+	"example.com/condvar/promcondvar"
+)
+
+// newRegistry returns a registry of the collector that checks everything.
+func newRegistry(t *testing.T, c *promcondvar.Collector) *prometheus.Registry {
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(c))
+	return registry
+}
+
+// scrape returns what a scrape of the registry says, without the comments.
+func scrape(registry *prometheus.Registry) string {
+	recorder := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}).
+		ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	var samples strings.Builder
+	for line := range strings.Lines(recorder.Body.String()) {
+		if !strings.HasPrefix(line, "#") {
+			samples.WriteString(line)
+		}
+	}
+	return samples.String()
+}
+
+// gather returns the values of all gauges and counters of the resource.
+func gather(t *testing.T, g prometheus.Gatherer, resource string) map[string]float64 {
+	families, err := g.Gather()
+	require.NoError(t, err)
+	values := make(map[string]float64)
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetType() == dto.MetricType_HISTOGRAM || m.GetLabel()[0].GetValue() != resource {
+				continue
+			}
+			values[family.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue() // one of them is nil
+		}
+	}
+	return values
+}
+
+func TestAScrapeReportsEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		collector := promcondvar.New(promcondvar.Opts{Buckets: []float64{1, 100}})
+		registry := newRegistry(t, collector)
+		db := condvar.NewCapacityResource(5, condvar.WithHooks(collector.Hooks("db")))
+		collector.Track("db", db)
+		disk := condvar.NewCapacityResource(7) // without hooks
+		collector.Track("disk", disk)
+		require.NoError(t, disk.Close())
+
+		require.NoError(t, db.AcquireN(t.Context(), 5))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		require.ErrorIs(t, db.AcquireN(ctx, 4), context.DeadlineExceeded)
+		var calls sync.WaitGroup
+		for range 2 {
+			calls.Go(func() { _ = db.AcquireN(t.Context(), 2) })
+			time.Sleep(500 * time.Millisecond)
+		}
+		require.Equal(t, `condvar_resource_canceled_waits_total{resource="db"} 1
+condvar_resource_canceled_waits_total{resource="disk"} 0
+condvar_resource_capacity_permits{resource="db"} 5
+condvar_resource_capacity_permits{resource="disk"} 7
+condvar_resource_closed{resource="db"} 0
+condvar_resource_closed{resource="disk"} 1
+condvar_resource_in_use_permits{resource="db"} 5
+condvar_resource_in_use_permits{resource="disk"} 0
+condvar_resource_oldest_wait_seconds{resource="db"} 1
+condvar_resource_oldest_wait_seconds{resource="disk"} 0
+condvar_resource_wait_duration_seconds_total{resource="db"} 10
+condvar_resource_wait_duration_seconds_total{resource="disk"} 0
+condvar_resource_wait_seconds_bucket{resource="db",result="acquired",le="1"} 0
+condvar_resource_wait_seconds_bucket{resource="db",result="acquired",le="100"} 0
+condvar_resource_wait_seconds_bucket{resource="db",result="acquired",le="+Inf"} 0
+condvar_resource_wait_seconds_sum{resource="db",result="acquired"} 0
+condvar_resource_wait_seconds_count{resource="db",result="acquired"} 0
+condvar_resource_wait_seconds_bucket{resource="db",result="canceled",le="1"} 0
+condvar_resource_wait_seconds_bucket{resource="db",result="canceled",le="100"} 1
+condvar_resource_wait_seconds_bucket{resource="db",result="canceled",le="+Inf"} 1
+condvar_resource_wait_seconds_sum{resource="db",result="canceled"} 10
+condvar_resource_wait_seconds_count{resource="db",result="canceled"} 1
+condvar_resource_waiting_calls{resource="db"} 2
+condvar_resource_waiting_calls{resource="disk"} 0
+condvar_resource_waiting_permits{resource="db"} 4
+condvar_resource_waiting_permits{resource="disk"} 0
+condvar_resource_waits_total{resource="db"} 1
+condvar_resource_waits_total{resource="disk"} 0
+`, scrape(registry))
+
+		db.ReleaseN(5)
+		calls.Wait()
+		samples := scrape(registry)
+		require.Contains(t, samples, `condvar_resource_in_use_permits{resource="db"} 4`)
+		require.Contains(t, samples, `condvar_resource_waits_total{resource="db"} 3`)
+		require.Contains(t, samples, `condvar_resource_canceled_waits_total{resource="db"} 1`)
+		require.Contains(t, samples, `condvar_resource_wait_seconds_bucket{resource="db",result="acquired",le="1"} 2`)
+		require.Contains(t, samples, `condvar_resource_wait_seconds_sum{resource="db",result="acquired"} 1.5`)
+		runtime.KeepAlive(disk)
+		runtime.KeepAlive(db)
+	})
+}
+
+// An ownContext ends with an error of its own when done is closed.
+type ownContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c ownContext) Done() <-chan struct{} { return c.done }
+
+func (c ownContext) Err() error {
+	select {
+	case <-c.done:
+		return errors.New("an error of its own")
+	default:
+		return nil
+	}
+}
+
+func TestTheHistogramTellsHowAWaitEnded(t *testing.T) {
+	for _, result := range []string{"acquired", "canceled", "closed", "too_large", "other"} {
+		t.Run(result, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				collector := promcondvar.New(promcondvar.Opts{})
+				registry := newRegistry(t, collector)
+				r := condvar.NewCapacityResource(2, condvar.WithHooks(collector.Hooks("db")))
+				require.NoError(t, r.Acquire(t.Context()))
+
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				own := ownContext{ctx, make(chan struct{})}
+				if result == "other" {
+					ctx = own
+				}
+				var call sync.WaitGroup
+				call.Go(func() { _ = r.AcquireN(ctx, 2) })
+				time.Sleep(time.Second)
+				switch result {
+				case "acquired":
+					r.Release()
+				case "canceled":
+					cancel(condvar.ErrClosed)
+				case "closed":
+					require.NoError(t, r.Close())
+				case "too_large":
+					r.Resize(1)
+				case "other":
+					close(own.done)
+				}
+				call.Wait()
+				require.Contains(t, scrape(registry), `condvar_resource_wait_seconds_sum{resource="db",result="`+result+`"} 1`+"\n")
+			})
+		})
+	}
+}
+
+func TestTrackReplacesTheResourceOfThatName(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{})
+	registry := newRegistry(t, collector)
+	first, second := condvar.NewCapacityResource(1), condvar.NewCapacityResource(2)
+	collector.Track("db", first)
+	collector.Track("db", second)
+	require.EqualValues(t, 2, gather(t, registry, "db")["condvar_resource_capacity_permits"])
+	collector.Track("db", first)
+	require.EqualValues(t, 1, gather(t, registry, "db")["condvar_resource_capacity_permits"])
+	runtime.KeepAlive(second)
+	runtime.KeepAlive(first)
+}
+
+func TestUntrackForgetsTheName(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{})
+	registry := newRegistry(t, collector)
+	r := condvar.NewCapacityResource(1, condvar.WithHooks(collector.Hooks("db")))
+	collector.Track("db", r)
+	collector.Track("disk", r)
+	collector.Untrack("db")
+	collector.Untrack("none")
+	samples := scrape(registry)
+	require.NotContains(t, samples, `"db"`)
+	require.Contains(t, samples, `condvar_resource_capacity_permits{resource="disk"} 1`)
+	runtime.KeepAlive(r)
+}
+
+func TestACollectorDoesNotKeepResourcesAlive(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{})
+	registry := newRegistry(t, collector)
+	kept := condvar.NewCapacityResource(1, condvar.WithHooks(collector.Hooks("kept")))
+	dropped := condvar.NewCapacityResource(1, condvar.WithHooks(collector.Hooks("dropped")))
+	collector.Track("kept", kept)
+	collector.Track("dropped", dropped)
+	require.NotEmpty(t, gather(t, registry, "dropped"))
+	runtime.KeepAlive(dropped)
+
+	runtime.GC()
+	require.Empty(t, gather(t, registry, "dropped"))
+	require.Equal(t, 1, collector.Tracked())
+	require.NotEmpty(t, gather(t, registry, "kept"))
+	runtime.KeepAlive(kept)
+}
+
+func TestAScrapeIsOfOneMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		collector := promcondvar.New(promcondvar.Opts{})
+		registry := newRegistry(t, collector)
+		r := condvar.NewCapacityResource(1)
+		collector.Track("db", r)
+		before := gather(t, registry, "db")
+
+		metrics := make(chan prometheus.Metric)
+		go func() {
+			collector.Collect(metrics)
+			close(metrics)
+		}()
+		synctest.Wait() // until Collect is about to send the first
+		require.NoError(t, r.Acquire(t.Context()))
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, r.Acquire(short), context.DeadlineExceeded)
+		r.Resize(2)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go r.AcquireN(ctx, 2)
+		time.Sleep(time.Second)
+
+		var values, same []float64
+		for m := range metrics {
+			var out dto.Metric
+			require.NoError(t, m.Write(&out))
+			values = append(values, out.GetGauge().GetValue()+out.GetCounter().GetValue())
+		}
+		for _, v := range before {
+			same = append(same, v)
+		}
+		require.ElementsMatch(t, same, values)
+		for name, v := range gather(t, registry, "db") {
+			require.True(t, v != before[name] || name == "condvar_resource_closed", "%s did not change", name)
+		}
+		runtime.KeepAlive(r)
+	})
+}
+
+func TestAllMethodsAtTheSameTime(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{})
+	registry := newRegistry(t, collector)
+	var others sync.WaitGroup
+	for range 4 {
+		others.Go(func() {
+			for range 100 {
+				r := condvar.NewCapacityResource(0, condvar.WithHooks(collector.Hooks("db")))
+				collector.Track("db", r)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Microsecond)
+				_ = r.Acquire(ctx)
+				cancel()
+				if _, err := registry.Gather(); err != nil {
+					t.Error(err)
+				}
+				collector.Untrack("db")
+			}
+		})
+	}
+	others.Wait()
+	require.Empty(t, scrape(registry))
+}
+
+// lively returns a registry in which every metric has a sample.
+func lively(t *testing.T, opts promcondvar.Opts) *prometheus.Registry {
+	collector := promcondvar.New(opts)
+	registry := newRegistry(t, collector)
+	r := condvar.NewCapacityResource(1, condvar.WithHooks(collector.Hooks("db")))
+	collector.Track("db", r)
+	t.Cleanup(func() { runtime.KeepAlive(r) })
+	return registry
+}
+
+func TestNamesAreAsPrometheusWantsThem(t *testing.T) {
+	problems, err := testutil.GatherAndLint(lively(t, promcondvar.Opts{}))
+	require.NoError(t, err)
+	require.Empty(t, problems)
+}
+
+// OpenMetrics takes _total off the names of counters. What remains must not be
+// the name of something else.
+func TestOpenMetricsHasEachNameOnce(t *testing.T) {
+	registry := lively(t, promcondvar.Opts{})
+	server := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	defer server.Close()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+	require.NoError(t, err)
+	request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	response, err := server.Client().Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Contains(t, response.Header.Get("Content-Type"), "application/openmetrics-text")
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+
+	types := make(map[string]string)
+	for line := range strings.Lines(string(body)) {
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			name, kind, _ := strings.Cut(strings.TrimSpace(rest), " ")
+			require.NotContains(t, types, name)
+			types[name] = kind
+		}
+	}
+	require.Equal(t, map[string]string{
+		"condvar_resource_canceled_waits":        "counter",
+		"condvar_resource_capacity_permits":      "gauge",
+		"condvar_resource_closed":                "gauge",
+		"condvar_resource_in_use_permits":        "gauge",
+		"condvar_resource_oldest_wait_seconds":   "gauge",
+		"condvar_resource_wait_duration_seconds": "counter",
+		"condvar_resource_wait_seconds":          "histogram",
+		"condvar_resource_waiting_calls":         "gauge",
+		"condvar_resource_waiting_permits":       "gauge",
+		"condvar_resource_waits":                 "counter",
+	}, types)
+}
+
+func TestOptions(t *testing.T) {
+	registry := lively(t, promcondvar.Opts{
+		Namespace:                   "shop",
+		ConstLabels:                 prometheus.Labels{"region": "north"},
+		Buckets:                     []float64{5},
+		NativeHistogramBucketFactor: 1.1,
+	})
+	samples := scrape(registry)
+	require.Contains(t, samples, `shop_resource_capacity_permits{region="north",resource="db"} 1`)
+	require.Contains(t, samples, `shop_resource_wait_seconds_bucket{region="north",resource="db",result="acquired",le="5"} 0`)
+	require.NotContains(t, samples, "condvar_")
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	native := 0
+	for _, family := range families {
+		if family.GetType() == dto.MetricType_HISTOGRAM {
+			native++
+			require.NotNil(t, family.GetMetric()[0].GetHistogram().Schema)
+		}
+	}
+	require.Equal(t, 1, native)
+}
+
+func TestMisuseIsReported(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{})
+	r := condvar.NewCapacityResource(1)
+	require.PanicsWithValue(t, "promcondvar: nil resource", func() { collector.Track("db", nil) })
+	require.PanicsWithValue(t, "promcondvar: name is not valid UTF-8", func() { collector.Track("\xff", r) })
+	require.PanicsWithValue(t, "promcondvar: name is not valid UTF-8", func() { collector.Hooks("\xff") })
+
+	registry := newRegistry(t, collector)
+	require.Error(t, registry.Register(promcondvar.New(promcondvar.Opts{})), "the same names again")
+	require.NoError(t, registry.Register(promcondvar.New(promcondvar.Opts{Namespace: "other"})))
+	for _, label := range []string{"resource", "result", "not valid \xff"} {
+		c := promcondvar.New(promcondvar.Opts{ConstLabels: prometheus.Labels{label: "x"}})
+		require.Error(t, prometheus.NewRegistry().Register(c), label)
+	}
+	require.Panics(t, func() { promcondvar.New(promcondvar.Opts{Buckets: []float64{2, 1}}).Hooks("db") })
+}
