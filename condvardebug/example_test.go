@@ -1,0 +1,61 @@
+package condvardebug_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"example.com/condvar"
+	"example.com/condvar/condvardebug"
+)
+
+// A service makes its Debugger available on a listener that is not public.
+func Example() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	debugger := &condvardebug.Debugger{}
+	debugger.SetHolderProfileFraction(1)
+	db := condvar.NewCapacityResource(2, condvar.WithHooks(debugger.Hooks("db")))
+	debugger.Track("db", db)
+	go debugger.Run(ctx)
+	mux := http.NewServeMux()
+	mux.Handle("/debug/condvar", debugger)
+
+	// At three in the morning.
+	if err := db.AcquireN(ctx, 2); err != nil {
+		fmt.Println(err)
+	}
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/condvar?format=text", nil))
+	for line := range strings.Lines(w.Body.String()) {
+		if strings.HasPrefix(line, `"db"`) {
+			fmt.Println(strings.Join(strings.Fields(line)[:4], " "))
+			break
+		}
+	}
+	db.ReleaseN(2)
+	// Output: "db" full 2 2
+}
+
+// Waits that take long are logged, with where in the code they were.
+func ExampleDebugger_OnSlowWait() {
+	var debugger condvardebug.Debugger
+	debugger.OnSlowWait(time.Millisecond, func(w condvardebug.SlowWait) {
+		function, _, _ := strings.Cut(w.Stack, "\n")
+		fmt.Println(w.Resource, w.N, w.Err, "in", function[strings.LastIndex(function, ".")+1:])
+		// With slog: slog.WarnContext(w.Ctx, "slow wait", "wait", w)
+	})
+	db := condvar.NewCapacityResource(1, condvar.WithHooks(debugger.Hooks("db")))
+
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Millisecond)
+	defer cancel()
+	fmt.Println(db.Acquire(ctx))
+	fmt.Println(db.AcquireN(ctx, 1))
+	// Output:
+	// <nil>
+	// db 1 context deadline exceeded in ExampleDebugger_OnSlowWait
+	// context deadline exceeded
+}
