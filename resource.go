@@ -46,10 +46,10 @@ type CapacityResource struct {
 	// after, are part of the same atomic step as the move.
 	word word
 
-	// deadline is when the head of the line loses patience, counted from base.
-	// It is only valid if word is headAwake: it is stored before word, and later
-	// heads lose patience no earlier. So a release that finds it in the future
-	// and then finds word as it was before has not missed the moment.
+	// deadline is when the head of the line loses patience, counted from base, if
+	// word is headAwake. Later heads lose patience no earlier; so one that is out
+	// of date only makes a release take mu in vain, and a release that finds it in
+	// the future, and then word as it was before, has not missed the moment.
 	deadline word
 
 	// line is where those who wait do so: its waiters are requests, in order of

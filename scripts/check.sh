@@ -71,6 +71,8 @@ root_dependencies() {
 	[ "$have" = "$want" ] || { echo "go.mod requires $have, should be $want"; return 1; }
 	heavy=$(go list -deps . | grep -xE 'fmt|net|net/http|testing|.*\..*/.*' | grep -vx "$(go list -m)" | xargs)
 	[ -z "$heavy" ] || { echo "the package pulls in: $heavy"; return 1; }
+	heavy=$(go list -deps ./condvardebug | grep -E '\..*/' | grep -vxE "$(go list -m)(/condvardebug)?|vendor/.*" | xargs)
+	[ -z "$heavy" ] || { echo "condvardebug pulls in: $heavy"; return 1; }
 }
 
 tidy() { go mod tidy -diff; }
@@ -110,13 +112,14 @@ while IFS= read -r mod; do
 	case $name in
 	verify) raced=(./linear ./soak) ;; # the others start processes, or one goroutine at a time
 	bench) raced=(./gate) ;;
+	promcondvar/promtest) raced=() ;; # a minute to build, and nothing of ours that promcondvar does not test
 	*)
 		raced=(./...)
 		step "$name: go test -cpu 1,2,4" go test -count=1 -cpu 1,2,4 ./...
 		;;
 	esac
 	if [ "$(go env CGO_ENABLED)" = 1 ] && command -v "$(go env CC)" >/dev/null; then
-		step "$name: go test -race" go test -count=1 $timeout -race "${raced[@]}"
+		[ ${#raced[@]} -eq 0 ] || step "$name: go test -race" go test -count=1 $timeout -race "${raced[@]}"
 	else
 		skip "$name: go test -race" "it needs cgo and a C compiler"
 	fi
@@ -132,6 +135,15 @@ if [ "$(go env GOOS)/$(go env GOARCH)" = linux/amd64 ]; then
 else
 	skip "go test for 386" "it needs linux/amd64"
 fi
+
+# The page of condvardebug, in a browser.
+browser() {
+	command -v chromium >/dev/null || { echo "chromium is missing (Debian: apt-get install chromium)"; return 3; }
+	go test -count=1 -tags chromium ./...
+}
+pushd examples/service >/dev/null || exit 1
+step "examples/service: in a browser" browser
+popd >/dev/null || exit 1
 
 # What the tests of verify/ do not do: see verify/README.md.
 step "go test with the hooks of verify/explore" go test -count=1 -tags condvar_explore .

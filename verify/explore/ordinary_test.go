@@ -18,9 +18,12 @@ import (
 var hookCalls = []struct{ with, without string }{
 	{"exploreBubble(inside)", "inside"},
 	{"token, done := exploreSelect(w.ch, done)", "var token, done <-chan struct{} = w.ch, done"},
+	{"token, done := exploreSelect(q.ch, done)", "var token, done <-chan struct{} = q.ch, done"},
 	{"\texploreSend(w.ch)\n", "\n"},
 	{"\texploreLook(w.ch)\n", "\n"},
-	{"\texploreLook(done)\n", "\n"},
+	// A call of nothing, for it makes the compiler number its values as it does
+	// with the hook: on 386, of two of them either may come first, as the number says.
+	{"\texploreLook(done)\n", "\tfunc(<-chan struct{}) {}(done)\n"},
 }
 
 // In ordinary builds the compiler makes the same instructions as without hooks.
@@ -34,7 +37,7 @@ func TestHooksCompileToNothing(t *testing.T) {
 			tmp := t.TempDir()
 			replace := map[string]string{}
 			calls := 0
-			for _, name := range []string{"cond.go", "event.go", "resource.go"} {
+			for _, name := range []string{"cond.go", "event.go", "resource.go", "hooks.go"} {
 				source, err := os.ReadFile(filepath.Join(dir, name))
 				require.NoError(t, err)
 				text := string(source)
@@ -53,9 +56,9 @@ func TestHooksCompileToNothing(t *testing.T) {
 			require.NoError(t, os.WriteFile(file, overlay, 0o666))
 
 			without := assembly(t, dir, "-overlay", file)
-			require.Greater(t, len(without), 50)
-			for name, code := range without {
-				require.Equal(t, code, with[name], "the code of %s", name)
+			require.Greater(t, len(with), 50)
+			for name, code := range with {
+				require.Equal(t, without[name], code, "the code of %s", name)
 			}
 		})
 	}

@@ -1598,6 +1598,288 @@ func resourceScenes() []*Scene {
 			},
 		},
 		{
+			Name:      "ResourceReleasesWhileTheHeadIsAwake",
+			Invariant: "two releases at once, one of which may find the head awake and about to leave, let in all who fit",
+			Bound:     1,
+			LongBound: toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 2)
+				s.hold(2)
+				ctx := r.Context()
+				s.acquire("first", ctx, 1)
+				second := s.acquire("second", nil, 1)
+				r.Settle()
+				s.release("release1", 1)
+				s.release("release2", 1)
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if !second.succeeded() {
+						return errors.New("the second fits, but sleeps")
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceHeadParksAgainRacingRelease",
+			Invariant: "a woken head that was overtaken does not miss the release that comes as it parks again",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 2)
+				s.hold(2)
+				head := s.acquire("head", nil, 2)
+				r.Settle()
+				s.Go("overtakes", func() {
+					s.giveBack(2)
+					if s.r.TryAcquire() {
+						s.took(1, 2)
+						s.giveBack(1)
+					}
+				})
+				return func() error {
+					if !head.succeeded() {
+						return errors.New("the head fits, but sleeps")
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceNobodyOvertakesTheAwake",
+			Invariant: "after the release that finds the head old, awake or not, nobody overtakes it",
+			Bound:     2,
+			LongBound: toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1)
+				s.hold(1)
+				ctx := r.Context()
+				s.acquire("head", ctx, 1)
+				r.Settle()
+				overtaken := false
+				s.Go("overtakes", func() {
+					s.giveBack(1)
+					if !s.r.TryAcquire() {
+						return
+					}
+					s.took(1, 1)
+					r.Advance(time.Millisecond)
+					s.giveBack(1)
+					if s.r.TryAcquire() {
+						s.took(1, 1)
+						overtaken = !ctx.Canceled()
+					}
+				})
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if overtaken {
+						return errors.New("the head was overtaken after a release that found it old")
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourcePatienceEndsDuringARelease",
+			Invariant: "a release that looked at the clock too early does not undo one that found the head old",
+			Bound:     2,
+			LongBound: toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 3)
+				s.hold(3)
+				s.acquire("head", nil, 1)
+				r.Settle()
+				s.Go("early", func() {
+					s.giveBack(1)
+					s.giveBack(1)
+				})
+				overtaken := false
+				s.Go("late", func() {
+					r.Advance(time.Millisecond)
+					s.giveBack(1)
+					if s.r.TryAcquire() {
+						s.took(1, 3)
+						overtaken = s.r.Stats().Waiting > 0
+					}
+				})
+				return func() error {
+					if overtaken {
+						return errors.New("the head was overtaken after a release that found it old")
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceNewLineRacingRelease",
+			Invariant: "a release that saw the head of the last line awake is not missed by the head of a new one",
+			Bound:     1,
+			LongBound: 3,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 2)
+				s.hold(2)
+				ctx := r.Context()
+				s.acquire("last", ctx, 1)
+				r.Settle()
+				s.Go("releases", func() {
+					s.giveBack(1)
+					s.giveBack(1)
+				})
+				s.Go("canceller", ctx.Cancel)
+				next := s.acquire("new", r.Context(), 1)
+				return func() error {
+					if !next.succeeded() {
+						return errors.New("it fits, but the new one sleeps")
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceCanceledRequestRecycled",
+			Invariant: "what was sent to a call that is over wakes no later one that has its request",
+			Bound:     2,
+			LongBound: 3,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1)
+				s.hold(1)
+				ctx := r.Context()
+				again := &call{name: "again", ctx: r.Context(), n: 1}
+				s.calls = append(s.calls, again)
+				s.Go("again", func() {
+					if s.r.Acquire(ctx) != nil {
+						again.err = s.r.Acquire(again.ctx)
+					}
+					again.returned = true
+					if again.err == nil {
+						s.took(1, 1)
+						s.giveBack(1)
+					}
+				})
+				next := s.acquire("next", r.Context(), 1)
+				r.Settle()
+				s.release("release", 1)
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if !again.succeeded() && !next.succeeded() {
+						return errors.New("nobody got the permit")
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceGrantedRequestRecycledFIFO",
+			Invariant: "a call is not over because the last one that had its request was given permits",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1, condvar.FIFO())
+				s.hold(1)
+				ctx := r.Context()
+				again := &call{name: "again", ctx: ctx, n: 1}
+				s.Go("again", func() {
+					_ = s.r.Acquire(context.Background())
+					s.took(1, 1)
+					s.giveBack(1)
+					again.err = s.r.Acquire(ctx)
+					again.returned = true
+				})
+				s.calls = append(s.calls, again)
+				next := s.acquire("next", nil, 1)
+				r.Settle()
+				s.release("release", 1)
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if !next.succeeded() || !again.failed() {
+						return fmt.Errorf("next: %w, again: %w", next.err, again.err)
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceRequestFreedWhileAnotherIsTaken",
+			Invariant: "no request is of two calls at once: all three who wait get in",
+			Bound:     1,
+			LongBound: 2,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 3)
+				s.hold(3)
+				ctx, gone := r.Context(), r.Context()
+				again := &call{name: "again", n: 1}
+				s.Go("again", func() {
+					if s.r.Acquire(ctx) != nil {
+						again.err = s.r.Acquire(context.Background())
+					}
+					again.returned = true
+					s.took(1, 3)
+				})
+				s.calls = append(s.calls, again)
+				s.acquire("gone", gone, 1) // leaves a request that is free
+				r.Settle()
+				s.Go("canceller1", gone.Cancel)
+				r.Settle()
+				s.acquire("b", nil, 1)
+				s.acquire("c", nil, 1)
+				s.Go("canceller2", ctx.Cancel)
+				return func() error {
+					s.giveBack(3)
+					r.Settle()
+					if n := count(s.calls, (*call).succeeded); n != 3 {
+						return fmt.Errorf("%d got in", n)
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceAwakeHeadTurnedAway",
+			Invariant: "a woken head that is too large for the new capacity, or finds it closed, fails, and Drain misses no release",
+			Bound:     1,
+			LongBound: 2,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 3)
+				s.hold(3)
+				head := s.acquire("head", nil, 2)
+				r.Settle()
+				s.release("release1", 2)
+				s.release("release2", 1)
+				s.Go("shrink", func() { s.r.Resize(1) })
+				drain := s.drain("drain", nil)
+				return func() error {
+					if head.failed() && !errors.Is(head.err, condvar.ErrTooLarge) && !errors.Is(head.err, condvar.ErrClosed) {
+						return fmt.Errorf("head: %w", head.err)
+					}
+					if head.succeeded() == drain.succeeded() {
+						return fmt.Errorf("the head holds: %v, Drain returned: %v", head.succeeded(), drain.succeeded())
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceWithHooks",
+			Invariant: "a release during WaitStart, before the call is in line, is not missed, and the hooks are told of all",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				acquired, released, waits := 0, 0, 0
+				s := newResourceScene(r, 1, condvar.WithHooks(&condvar.Hooks{
+					WaitStart: func(context.Context, int64) context.Context { waits++; return nil },
+					WaitDone:  func(context.Context, int64, time.Duration, error) { waits-- },
+					Acquired:  func(context.Context, int64) { acquired++ },
+					Released:  func(int64) { released++ },
+				}))
+				s.hold(1)
+				waiter := s.acquire("waiter", r.Context(), 1)
+				s.release("release", 1)
+				return func() error {
+					if !waiter.succeeded() || waits != 0 || acquired != 2 || released != 1 {
+						return fmt.Errorf("waiter: %w; %d wait, %d acquired, %d released", waiter.err, waits, acquired, released)
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
 			Name:      "ResourceStatsAreOneMoment",
 			Invariant: "what Stats says is in use was in use at one moment: of two who move one permit on, it sees one",
 			Bound:     toTheEnd,

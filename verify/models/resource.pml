@@ -14,17 +14,18 @@
  *   unlock, enterLocked, joinLocked, removeLocked, turnAwayLocked
  *               the functions of these names; serveLocked is part of unlock, and
  *               admitLocked is admit or hand
- *   commit      that of a request's own Cond, of which cond.pml shows that it
- *               does what this one step does
- *   end_parked  wait and cancel of that Cond, likewise
- *   Clock       time: it makes the head of the line old, that is, it has waited
- *               for longer than patience, and then the next, at any moment
+ *   commit      notifyLocked
+ *   end_parked  the wait of waitLocked, and cancel, which takes mu
+ *   Clock       time. Those who join are numbered, by place; time is the number of
+ *               those whose patience has run out, in this order, at any moment. So
+ *               who has place p is old from time p on, whether in line or not
  *
  * Granularity. Loads and compare-and-swaps of the word are steps of their own,
- * and so are looks at a context before the lock is taken. What is done under mu
- * changes only what mu guards, until unlock stores the word; so lock is a step,
- * what follows is one or several, and unlock is one, after which each wake-up is
- * another. A loop over the line, as in Resize and Close, is one step for each
+ * and so are looks at a context before the lock is taken, and what a release
+ * looks at: the clock, the word, and the deadline. What is done under mu
+ * changes only what mu guards, until unlock stores the deadline and then the word;
+ * so lock is a step, what follows is one or several, and unlock is two, after
+ * which each wake-up is another. A loop over the line, as in Resize and Close, is one step for each
  * request. As with Go's atomics and locks, memory is sequentially consistent.
  *
  * Left out: n = 0, which never waits; statistics; panics of misuse; the free
@@ -39,11 +40,13 @@
  *                wakes nobody
  *   Books        when mu is unlocked, held is what callers hold; at rest too, and
  *                free + held = capacity; there is room for every token
- *   Flags        the line flag says whether somebody is in line, starving
- *                implies that there is a head, and that it is old
+ *   Flags        at rest, the word says whether somebody is in line, and that the
+ *                head sleeps; starving implies that there is a head, and that it
+ *                is old
  *   OverAdmitted nobody gets permits beyond the capacity of the moment
- *   Overtaken    no newcomer gets in once a release has come after the head was
- *                old; or, with FIFO, while somebody is in line
+ *   Overtaken    no newcomer gets in once a release has come that, when it looked
+ *                at the clock, found that the head was old; or, with FIFO, while
+ *                somebody is in line
  *   OutOfOrder   those in line get in in order
  *   AfterClose   nobody gets in after Close has returned
  *   AfterEnd     nobody gets in whose context had ended when the call began, or,
@@ -54,7 +57,7 @@
  *
  * With LIVE callers 0 and 1 go on for ever, and caller 2 acquires N2 once; it is
  * shown for caller SERVED. There a section under mu, with the wake-up after it,
- * is a single step, so that weak fairness (each who can always go on, does) is
+ * is a single step, and so is a release with all its looks, so that weak fairness (each who can always go on, does) is
  * enough to get mu, as it is with sync.Mutex, which is fair in the end. That offLimits may be seen while others hold mu, is kept:
  * whoever calls may find it at any time and take the slow path.
  */
@@ -89,29 +92,33 @@
 #define BIT(w) (1 << (w))
 #define SIZE(w) (w == 0 -> N0 : (w == 1 -> N1 : N2))
 
-/* The word: 3 bits of held permits, 3 bits of free ones, and the flags. */
+/* The word: 3 bits of held permits, 3 bits of free ones, and the state of the line. */
 #define HELD(word) ((word) & 7)
 #define FREE(word) (((word) >> 3) & 7)
-#define LINE_FLAG 64
-#define OFF_LIMITS 128
+#define STATE(word) ((word) & OFF_LIMITS)
+#define NOBODY 0
+#define HEAD_AWAKE 64
+#define HEAD_ASLEEP 128
+#define OFF_LIMITS 192
 
 /* The names of the properties. Always 0, and no part of the state. */
 hidden byte LostWakeup, Asleep, Books, Flags, OverAdmitted, Overtaken, OutOfOrder, AfterClose, AfterEnd;
 
 byte word = OFF_LIMITS;
+byte deadline; /* the time at which who was head when it was stored gets old */
 bool mu;
 byte capacity = CAPACITY;
 byte held;
 bool closed, starving;
 byte line[NA], size; /* the requests in line; line[0] is the head */
-byte old;            /* how many of them, from the head on, have lost patience */
-bool inLine[NA], admitted[NA], parked[NA], notified[NA], token[NA], done[NA];
+byte arrivals, time, place[NA];
+bool inLine[NA], admitted[NA], settled[NA], parked[NA], notified[NA], token[NA], done[NA];
 bool drainParked, drainToken; /* of Drain's waiter */
 
 /* for the properties */
 byte inUse;      /* what callers hold */
 byte before[NA]; /* those who were in line when this one joined, and still are */
-bool due;        /* permits have come in since the head became old */
+bool due;        /* permits have come in for a head that was old */
 bool closeReturned;
 
 #ifdef LINE_FLAG_STAYS
@@ -136,7 +143,7 @@ hidden short room;
 #define MAY_OVERTAKE (!starving)
 #endif
 
-#define IMPATIENT (old > 0)
+#define IMPATIENT(now) (size > 0 && place[line[0]] <= now)
 #define TOO_LARGE(n) (n > capacity && capacity > 0)
 #define FITS(n) (n <= capacity - held)
 
@@ -145,6 +152,7 @@ hidden short room;
 #define GOT 1
 #define FAILED 2
 #define WAITING 3
+#define RELEASING 4
 
 /* What the broken variants of unlock leave out; see Caller and Resizer. */
 #ifdef NO_WAKE_AFTER_CANCEL
@@ -196,7 +204,7 @@ inline lock() {
 	atomic {
 		!mu -> mu = true;
 		if
-		:: word & OFF_LIMITS
+		:: STATE(word) == OFF_LIMITS
 		:: else -> held = HELD(word)
 		fi;
 		word = OFF_LIMITS
@@ -204,7 +212,7 @@ inline lock() {
 }
 
 /* hand gives permits to the head of the line. */
-inline hand() {
+inline hand(now) {
 	h = line[0];
 	assert(OverAdmitted || inUse + SIZE(h) <= capacity);
 	assert(AfterClose || !closeReturned);
@@ -213,7 +221,8 @@ inline hand() {
 	held = held + SIZE(h);
 	inUse = inUse + SIZE(h);
 	admitted[h] = true;
-	removeLocked(h);
+	settled[h] = true;
+	removeLocked(h, now);
 	h = 0
 }
 
@@ -224,47 +233,83 @@ inline hand() {
 #define WAKES(q) (parked[q] && !done[q])
 #endif
 
-inline unlock(noWake) {
+/* Whether unlock leaves the word closed. */
+#ifdef HUGE
+#define STAYS_CLOSED true
+#else
+#ifdef CLOSE_LEAVES_WORD
+#define CLOSED false
+#else
+#define CLOSED closed
+#endif
+#ifdef SHRUNK_IS_FULL
+#define SHRUNK false
+#else
+#define SHRUNK (held > capacity)
+#endif
+#define STAYS_CLOSED (CLOSED || SHRUNK || (size > 0 && !MAY_OVERTAKE))
+#endif
+
+#ifdef SAYS_AWAKE
+#define HEAD_SLEEPS false
+#else
+#define HEAD_SLEEPS parked[line[0]]
+#endif
+#ifdef DEADLINE_OF_THE_LAST
+#define DEADLINE place[line[size - 1]]
+#else
+#define DEADLINE place[line[0]]
+#endif
+
+inline storeDeadline() {
+	if
+	:: size > 0 && !STAYS_CLOSED && !HEAD_SLEEPS -> deadline = DEADLINE
+	:: else
+	fi
+}
+
+/* unlock has the time now if it hands over permits. */
+inline unlock(noWake, now) {
 	atomic {
 		assert(Books || held == inUse);
-		assert(Flags || !starving || (size > 0 && IMPATIENT));
+		assert(Flags || !starving || IMPATIENT(time));
 		do
 		:: size > 0 && FITS(SIZE(line[0])) && !(noWake) ->
 			woken = WAKES(line[0]);
 			commit(line[0]);
 			if
 			:: MAY_OVERTAKE || !woken -> break
-			:: else -> hand()
+			:: else -> hand(now)
 			fi
 		:: else -> break
 		od;
+#ifndef DEADLINE_AFTER_WORD
+		storeDeadline()
+#endif
+	}
+	atomic {
 		room = capacity - held;
 		word = OFF_LIMITS;
 		if
-#ifdef HUGE
-		:: true
-#else
-#ifndef CLOSE_LEAVES_WORD
-		:: closed
-#endif
-		:: size > 0 && !MAY_OVERTAKE
-#ifndef SHRUNK_IS_FULL
-		:: room < 0
-#endif
+		:: STAYS_CLOSED
 		:: else ->
 			word = ((room > 0 -> room : 0) << 3) | held;
-#ifdef LINE_FLAG_STAYS
-			lineFlag = (size > 0 -> LINE_FLAG : lineFlag);
-			word = word | lineFlag;
-#endif
 			if
-			:: size > 0 -> word = word | LINE_FLAG
+			:: size > 0 -> word = word | (HEAD_SLEEPS -> HEAD_ASLEEP : HEAD_AWAKE)
 			:: else
-			fi
+			fi;
+#ifdef LINE_FLAG_STAYS
+			lineFlag = (size > 0 -> HEAD_ASLEEP : lineFlag);
+			word = (size > 0 -> word : word | lineFlag)
 #endif
 		fi;
+#ifndef DEADLINE_AFTER_WORD
 		mu = false
+#endif
 	}
+#ifdef DEADLINE_AFTER_WORD
+	atomic { storeDeadline(); mu = false }
+#endif
 	do
 	:: wake & BIT(0) -> send(0)
 	:: wake & BIT(1) -> send(1)
@@ -286,10 +331,12 @@ inline joinLocked(w) {
 	od;
 	line[size] = w;
 	size++;
+	arrivals++;
+	place[w] = arrivals;
 	inLine[w] = true
 }
 
-inline removeLocked(w) {
+inline removeLocked(w, now) {
 	i = 0;
 	do
 	:: line[i] == w -> break
@@ -297,10 +344,6 @@ inline removeLocked(w) {
 	od;
 	if
 	:: i == 0 -> due = false
-	:: else
-	fi;
-	if
-	:: i < old -> old--
 	:: else
 	fi;
 	size--;
@@ -317,17 +360,42 @@ inline removeLocked(w) {
 	before[w] = 0;
 	inLine[w] = false;
 #ifndef STARVING_STAYS
-	starving = starving && IMPATIENT
+	starving = starving && IMPATIENT(now);
 #endif
+#ifdef LIVE /* numbers anew, as there is no end of arrivals, and nobody keeps a look at the clock */
+	i = 0;
+	do
+	:: i < NA -> place[i] = (place[i] > place[w] -> place[i] - 1 : place[i]); i++
+	:: else -> break
+	od;
+	time = (time >= place[w] -> time - 1 : time);
+	deadline = 0;
+	arrivals--;
+#endif
+	place[w] = 0
 }
 
 /* permitsCameIn is what a release and a growth do for the head. */
-inline permitsCameIn() {
-	due = due || IMPATIENT;
+inline permitsCameIn(now) {
+	due = due || IMPATIENT(now);
 #if !defined(FIFO) && !defined(BARGING) && !defined(HEAD_LOOKS)
-	starving = starving || IMPATIENT
+	starving = starving || IMPATIENT(now)
 #endif
 }
+
+/* What a release in the word compares and changes. */
+#ifdef FLAG_APART
+#define IS_STILL(seen) (STATE(word) != OFF_LIMITS && (word & 63) == (seen & 63))
+#define PUT_BACK(n) word = word + (n << 3) - n
+#else
+#define IS_STILL(seen) (word == seen)
+#define PUT_BACK(n) word = seen + (n << 3) - n
+#endif
+#ifdef PATIENCE_IGNORED
+#define PATIENT true
+#else
+#define PATIENT (look < deadline)
+#endif
 
 /* admit gives w its permits: the moment at which its call takes effect. */
 inline admit(w) {
@@ -352,7 +420,7 @@ inline admit(w) {
 #endif
 
 proctype Caller(byte w) {
-	byte seen, result, round, wake;
+	byte seen, look, result, round, wake;
 	bool try, dead;
 
 	do
@@ -377,9 +445,9 @@ proctype Caller(byte w) {
 			:: break /* the word could have been offLimits */
 #endif
 			:: ENDED(w) -> result = FAILED; break
-			:: !ENDED(w) && (seen & OFF_LIMITS || (SIZE(w) > FREE(seen) && !try)) -> break
-			:: !(seen & OFF_LIMITS) && SIZE(w) > FREE(seen) && try -> result = FAILED; break
-			:: !ENDED(w) && !(seen & OFF_LIMITS) && SIZE(w) <= FREE(seen) ->
+			:: !ENDED(w) && (STATE(seen) == OFF_LIMITS || (SIZE(w) > FREE(seen) && !try)) -> break
+			:: STATE(seen) != OFF_LIMITS && SIZE(w) > FREE(seen) && try -> result = FAILED; break
+			:: !ENDED(w) && STATE(seen) != OFF_LIMITS && SIZE(w) <= FREE(seen) ->
 				if
 #ifndef CHECK_THEN_TAKE
 				:: d_step { word == seen ->
@@ -424,7 +492,7 @@ proctype Caller(byte w) {
 						fi
 					fi
 				}
-				unlock(false)
+				unlock(false, time)
 			}
 		fi;
 		do
@@ -435,22 +503,29 @@ proctype Caller(byte w) {
 			skip;
 end_parked:		if
 			:: d_step { token[w] -> token[w] = false; notified[w] = false }
-			:: d_step { done[w] -> parked[w] = false }
+			:: d_step { done[w] && !mu -> parked[w] = false }
 				if
 				:: notified[w] -> d_step { token[w] -> token[w] = false; notified[w] = false }
 				:: !notified[w]
 				fi
 			fi;
-			SECTION {
+			if
+			:: settled[w] -> d_step {
+#ifdef LATE_CONTEXT_WINS
+				result = (admitted[w] && !done[w] -> GOT : FAILED);
+#else
+				result = (admitted[w] -> GOT : FAILED);
+#endif
+				assert(Books || result == GOT || !admitted[w]);
+				settled[w] = false;
+				admitted[w] = false
+			}
+			:: else -> SECTION {
 				atomic { lock(); dead = done[w] }
 				d_step {
+					assert(Books || !admitted[w]);
 					if
-#ifdef LATE_CONTEXT_WINS
-					:: !inLine[w] && done[w] -> result = FAILED
-					:: !inLine[w] && !done[w] -> result = (admitted[w] -> GOT : FAILED)
-#else
-					:: !inLine[w] -> result = (admitted[w] -> GOT : FAILED)
-#endif
+					:: !inLine[w] -> result = FAILED
 					:: inLine[w] && line[0] == w && FITS(SIZE(w)) ->
 						if
 #ifndef PREFERS_ROOM
@@ -458,13 +533,13 @@ end_parked:		if
 #endif
 						:: else -> assert(OutOfOrder || !before[w]); held = held + SIZE(w); admit(w)
 						fi;
-						removeLocked(w)
+						removeLocked(w, time)
 					:: else ->
 						if
-						:: done[w] -> result = FAILED; removeLocked(w)
+						:: done[w] -> result = FAILED; removeLocked(w, time)
 						:: else ->
 #ifdef HEAD_LOOKS
-							starving = starving || (line[0] == w && IMPATIENT);
+							starving = starving || (line[0] == w && IMPATIENT(time));
 #endif
 #ifndef PARKS_LATE
 							parked[w] = true;
@@ -473,15 +548,12 @@ end_parked:		if
 						fi
 					fi
 				}
-				d_step {
-					assert(Books || result == GOT || !admitted[w]);
-					admitted[w] = false
-				}
-				unlock(AFTER_CANCEL || AFTER_GRANT)
+				unlock(AFTER_CANCEL || AFTER_GRANT, time)
 			}
+			fi
 		:: else -> break
 		od;
-		/* ReleaseN, or not: it may keep what it has */
+		/* ReleaseN, or not: it may keep what it has. The fast path */
 		do
 #ifndef LIVE
 		:: result == GOT -> break
@@ -490,46 +562,66 @@ end_parked:		if
 			seen = word;
 			if
 #ifdef LIVE
-			:: result = FAILED
+			:: result = RELEASING
 #endif
 #ifdef RELEASE_IGNORES_LINE
-			:: !(seen & OFF_LIMITS) ->
+			:: STATE(seen) != OFF_LIMITS ->
 #else
-			:: !(seen & (OFF_LIMITS | LINE_FLAG)) ->
+			:: STATE(seen) == NOBODY ->
 #endif
 				if
 				:: d_step { word == seen ->
-					word = seen + (SIZE(w) << 3) - SIZE(w);
+					PUT_BACK(SIZE(w));
 					inUse = inUse - SIZE(w);
 					result = CALLING
 				}
 				:: word != seen
 				fi
-			:: seen & (OFF_LIMITS | LINE_FLAG) ->
-				result = FAILED /* it takes the slow path */
-			fi;
-			if
-			:: result == FAILED ->
-				SECTION {
+			:: STATE(seen) != NOBODY ->
+				result = RELEASING
+			fi
+		:: else -> break
+		od;
+		/* releaseSlow */
+		if
+		:: result == RELEASING -> SECTION {
+			look = time;
+			do
+			:: result == RELEASING ->
+				seen = word;
+				if
+				:: STATE(seen) < HEAD_ASLEEP && PATIENT ->
+					if
+					:: d_step { IS_STILL(seen) ->
+						PUT_BACK(SIZE(w));
+						inUse = inUse - SIZE(w);
+						due = due || IMPATIENT(look);
+						result = CALLING
+					}
+					:: !IS_STILL(seen)
+					fi
+				:: else ->
 					lock();
 					d_step {
 						held = held - SIZE(w);
 						inUse = inUse - SIZE(w);
-						permitsCameIn();
+						permitsCameIn(look);
 #ifndef NO_WORD_TO_DRAIN
 						if
 						:: closed && held == 0 && drainParked -> drainParked = false; wake = wake | DRAINER
 						:: else
 						fi
 #endif
+						result = CALLING
 					}
-					unlock(AFTER_RELEASE)
-				}
-			:: else
-			fi
-		:: else -> break
-		od;
-		atomic { seen = 0; result = CALLING; dead = false; try = false }
+					unlock(AFTER_RELEASE, look)
+				fi
+			:: else -> break
+			od
+		}
+		:: else
+		fi;
+		atomic { seen = 0; look = 0; result = CALLING; dead = false; try = false }
 	:: else -> break
 	od
 }
@@ -554,15 +646,16 @@ proctype Canceler() {
 
 proctype Clock() {
 end:	do
-	:: d_step { old < size -> old++ }
+	:: d_step { time < arrivals -> time++ }
 	od
 }
 
 inline turnAwayLocked(n) {
 	d_step {
 		w = line[n];
-		removeLocked(w);
+		settled[w] = parked[w] && !done[w];
 		commit(w);
+		removeLocked(w, time);
 		w = 0
 	}
 }
@@ -595,11 +688,11 @@ proctype Resizer() {
 			atomic {
 				k = 0;
 				if
-				:: grown -> permitsCameIn()
+				:: grown -> permitsCameIn(time)
 				:: else
 				fi
 			}
-			unlock(AFTER_RESIZE)
+			unlock(AFTER_RESIZE, time)
 		}
 	:: else -> break
 	od
@@ -620,7 +713,7 @@ proctype Closer() {
 		:: size == 0 -> break
 #endif
 		od;
-		unlock(false)
+		unlock(false, time)
 	}
 	closeReturned = true
 #ifdef DRAIN
@@ -629,14 +722,14 @@ proctype Closer() {
 	if
 	:: held > 0 ->
 		drainParked = true;
-		unlock(false);
+		unlock(false, time);
 		skip;
 end_parked:	d_step { drainToken -> drainToken = false }
 		lock();
 		assert(Books || held == 0)
 	:: else
 	fi;
-	unlock(false)
+	unlock(false, time)
 #endif
 }
 
@@ -646,7 +739,7 @@ proctype Reader() {
 
 	lock();
 	assert(Asleep || size == 0 || !FITS(SIZE(line[0])) || !parked[line[0]]);
-	unlock(false)
+	unlock(false, time)
 }
 
 /* AtRest runs when nobody else can. NO_REST leaves it out, for what else is broken. */
@@ -659,14 +752,14 @@ proctype AtRest() {
 		fi;
 		assert(LostWakeup || !closed || (size == 0 && !(drainParked && inUse == 0)));
 		if
-		:: word & OFF_LIMITS -> room = capacity - held
+		:: STATE(word) == OFF_LIMITS -> room = capacity - held
 		:: else -> room = FREE(word); held = HELD(word)
 		fi;
 		assert(Books || (!mu && held == inUse && room == capacity - inUse));
-		assert(Flags || !starving || (size > 0 && IMPATIENT));
-		assert(Flags || (word & OFF_LIMITS) || !(word & LINE_FLAG) == (size == 0));
+		assert(Flags || !starving || IMPATIENT(time));
+		assert(Flags || STATE(word) == OFF_LIMITS || STATE(word) == (size == 0 -> NOBODY : HEAD_ASLEEP));
 #ifndef HUGE
-		assert(Flags || !(word & OFF_LIMITS) || closed || room < 0 || (size > 0 && !MAY_OVERTAKE))
+		assert(Flags || STATE(word) != OFF_LIMITS || closed || room < 0 || (size > 0 && !MAY_OVERTAKE))
 #endif
 	}
 }
