@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"runtime/trace"
+	"sync/atomic"
+	"time"
+
+	"example.com/condvar"
+	"example.com/condvar/condvardebug"
+)
+
+// The flight recorder keeps the trace of the last seconds in memory. The first
+// slow wait writes it to a file: what happened before and during that wait.
+func Example_flightRecorder() {
+	recorder := trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: 5 * time.Second, MaxBytes: 16 << 20})
+	if err := recorder.Start(); err != nil {
+		log.Fatal(err)
+	}
+	defer recorder.Stop()
+
+	file := filepath.Join(os.TempDir(), fmt.Sprintf("slow-wait-%d.trace", os.Getpid()))
+	var written atomic.Bool
+	var debugger condvardebug.Debugger
+	debugger.OnSlowWait(10*time.Millisecond, func(w condvardebug.SlowWait) {
+		if !written.CompareAndSwap(false, true) {
+			return // one file will do, and WriteTo is for one goroutine at a time
+		}
+		f, err := os.Create(file)
+		if err == nil {
+			_, err = recorder.WriteTo(f)
+			err = errors.Join(err, f.Close())
+		}
+		fmt.Println("slow wait for", w.Resource, "- trace written:", err == nil)
+	})
+
+	// Somebody holds the only permit for longer than the threshold.
+	db := condvar.NewCapacityResource(1, condvar.WithHooks(debugger.Hooks("db")))
+	db.Acquire(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	fmt.Println(db.Acquire(ctx))
+
+	b, err := os.ReadFile(file)
+	fmt.Println("shows the wait:", err == nil && bytes.Contains(b, []byte("condvar wait db")))
+	os.Remove(file)
+	// Output:
+	// slow wait for db - trace written: true
+	// context deadline exceeded
+	// shows the wait: true
+}

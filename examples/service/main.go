@@ -1,0 +1,250 @@
+// Command service is a small HTTP server that shares four connections to a
+// database, which it only pretends to have. It shows how a service that uses a
+// CapacityResource is wired up so that one can see what waits and who holds: with
+// the page of condvardebug, profiles, metrics, expvar, a log of slow waits, and a
+// shutdown that drains. And it makes trouble on demand, to have something to see.
+//
+//	go run .
+//
+// starts it and says what to open. docs/debugging.md of the repository goes
+// through it, task by task.
+package main
+
+import (
+	"context"
+	"errors"
+	"expvar"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"example.com/condvar"
+	"example.com/condvar/condvardebug"
+	"example.com/condvar/promcondvar"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	connections  = 4
+	drainTimeout = 10 * time.Second
+)
+
+func main() {
+	addr := flag.String("addr", "localhost:8080", "listen here for requests")
+	debugAddr := flag.String("debug", "localhost:8081", "listen here for those who debug: nobody else may reach it")
+	slow := flag.Duration("slow", 100*time.Millisecond, "log waits that take this long or longer")
+	flag.Parse()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+
+	// The block profile, a sample for each millisecond that goroutines block, and
+	// the mutex profile, one in a hundred contentions.
+	runtime.SetBlockProfileRate(int(time.Millisecond))
+	runtime.SetMutexProfileFraction(100)
+
+	s := newService(log, *slow)
+	public, err1 := net.Listen("tcp", *addr)
+	debug, err2 := net.Listen("tcp", *debugAddr)
+	if err := errors.Join(err1, err2); err != nil {
+		log.Error("cannot start", "err", err)
+		os.Exit(1)
+	}
+	// Names of expvar are global to the process, and can be given once.
+	expvar.Publish("db", expvar.Func(func() any { return s.db.Stats() }))
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	fmt.Printf(banner, public.Addr(), debug.Addr())
+	if err := s.serve(ctx, public, debug); err != nil {
+		log.Error("shutdown", "err", err)
+		os.Exit(1)
+	}
+}
+
+const banner = `http://%[1]s/work                         one query: a connection for some ms
+http://%[1]s/report                       one report: three connections at once
+http://%[1]s/load?clients=20&seconds=60   load in the background
+http://%[1]s/leak                         takes a connection and keeps it
+http://%[1]s/heal                         gives back what was leaked
+http://%[2]s/debug/condvar                what waits, and who holds
+http://%[2]s/debug/pprof/                 profiles, condvar_holders among them
+http://%[2]s/debug/vars                   expvar
+http://%[2]s/metrics                      Prometheus
+`
+
+// A service is the server and what it shares.
+type service struct {
+	log      *slog.Logger
+	db       *condvar.CapacityResource // the connections
+	debugger condvardebug.Debugger
+	registry *prometheus.Registry
+	clients  sync.WaitGroup // of /load
+	leaked   atomic.Int64   // by /leak
+}
+
+func newService(log *slog.Logger, slow time.Duration) *service {
+	s := &service{log: log, registry: prometheus.NewRegistry()}
+
+	// Every acquisition is recorded, so that a single leak is found, from before
+	// the hooks are made. If permits leak time and again one in 100 will do.
+	s.debugger.SetHolderProfileFraction(1)
+
+	// Hooks are given to a resource when it is made. It calls both.
+	metrics := promcondvar.New(promcondvar.Opts{})
+	s.db = condvar.NewCapacityResource(connections,
+		condvar.WithHooks(metrics.Hooks("db")),
+		condvar.WithHooks(s.debugger.Hooks("db")))
+	metrics.Track("db", s.db)
+	s.registry.MustRegister(metrics)
+	s.debugger.Track("db", s.db)
+	s.debugger.OnSlowWait(slow, func(w condvardebug.SlowWait) {
+		log.WarnContext(w.Ctx, "slow wait", "wait", w)
+	})
+	return s
+}
+
+// query is what holds a connection.
+func (s *service) query(ctx context.Context) error {
+	return s.db.Do(ctx, func(context.Context) error {
+		time.Sleep(2*time.Millisecond + rand.N(6*time.Millisecond))
+		return nil
+	})
+}
+
+// report holds three connections, so it has to wait until three are free, and
+// those who come after it have to wait for that, too.
+func (s *service) report(ctx context.Context) error {
+	return s.db.DoN(ctx, 3, func(context.Context) error {
+		time.Sleep(20 * time.Millisecond)
+		return nil
+	})
+}
+
+func (s *service) leak(ctx context.Context) error {
+	if err := s.db.Acquire(ctx); err != nil {
+		return err
+	}
+	s.leaked.Add(1) // and no Release: this is the bug
+	return nil
+}
+
+func (s *service) heal(w http.ResponseWriter, _ *http.Request) {
+	n := s.leaked.Swap(0)
+	s.db.ReleaseN(n)
+	fmt.Fprintf(w, "gave back %d\n", n)
+}
+
+// public is what everybody may see, and, because this is an example, also what
+// makes trouble: a service of yours should leave out /load, /leak and /heal.
+func (s *service) public() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /work", answer(s.query))
+	mux.HandleFunc("GET /report", answer(s.report))
+	mux.HandleFunc("GET /load", s.load)
+	mux.HandleFunc("GET /leak", answer(s.leak))
+	mux.HandleFunc("GET /heal", s.heal)
+	return mux
+}
+
+// debug is for those who debug. It shows call sites and more: not for the
+// public.
+func (s *service) debug() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/debug/condvar", &s.debugger)
+	mux.Handle("/debug/vars", expvar.Handler())
+	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// answer serves what f does. A wait for connections ends when the client goes
+// away, as the context of its request does.
+func answer(f func(context.Context) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		if err := f(req.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+// load starts clients that make queries, and every tenth reports, one after the
+// other until the seconds are over or the connections are closed.
+func (s *service) load(w http.ResponseWriter, req *http.Request) {
+	clients, err1 := strconv.Atoi(req.FormValue("clients"))
+	seconds, err2 := strconv.Atoi(req.FormValue("seconds"))
+	if err1 != nil || err2 != nil || clients < 1 || clients > 1000 || seconds < 1 || seconds > 3600 {
+		http.Error(w, "want /load?clients=N&seconds=S with N in 1..1000 and S in 1..3600", http.StatusBadRequest)
+		return
+	}
+	for i := range clients {
+		do := s.query
+		if i%10 == 9 {
+			do = s.report
+		}
+		s.clients.Go(func() {
+			// Not the context of the request, which is over soon.
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds)*time.Second)
+			defer cancel()
+			for do(ctx) == nil {
+			}
+		})
+	}
+	fmt.Fprintf(w, "%d clients for %d s\n", clients, seconds)
+}
+
+// serve serves until ctx ends, and then drains: no new connections, 503 for those
+// who wait for the database, time to finish for those who have it.
+func (s *service) serve(ctx context.Context, publicListener, debugListener net.Listener) error {
+	public := &http.Server{Handler: s.public(), ReadHeaderTimeout: 5 * time.Second}
+	debug := &http.Server{Handler: s.debug(), ReadHeaderTimeout: 5 * time.Second}
+	sampling, stop := context.WithCancel(context.Background())
+	defer stop()
+	go s.debugger.Run(sampling) // for the sparklines
+	failed := make(chan error, 2)
+	go func() { failed <- public.Serve(publicListener) }()
+	go func() { failed <- debug.Serve(debugListener) }()
+	defer func() { _ = errors.Join(public.Close(), debug.Close()) }() // last: one can watch the shutdown
+
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- public.Shutdown(ctx) }() // stops accepting, then waits for the answers
+	if err := s.drain(ctx); err != nil {
+		return err
+	}
+	err := <-closed
+	s.clients.Wait()
+	return err
+}
+
+// drain closes the database and waits until every connection is back.
+func (s *service) drain(ctx context.Context) error {
+	before := s.db.Stats()
+	start := time.Now()
+	if err := s.db.Drain(ctx); err != nil {
+		return fmt.Errorf("not drained, %v: %w", s.db, err)
+	}
+	s.log.Info("drained", "waited_for", before.InUse, "turned_away", before.Waiting, "took", time.Since(start))
+	return nil
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// newTestService returns a service and what it logs.
+func newTestService() (*service, *bytes.Buffer) {
+	var logs bytes.Buffer
+	return newService(slog.New(slog.NewTextHandler(&logs, nil)), 100*time.Millisecond), &logs
+}
+
+// get is a request to a handler, without a network.
+func get(t *testing.T, h http.Handler, url string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, url, nil))
+	return w
+}
+
+func TestLoadUsesAllConnectionsUntilItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newTestService()
+		require.Equal(t, "9 clients for 2 s\n", get(t, s.public(), "/load?clients=9&seconds=2").Body.String())
+
+		synctest.Wait()
+		stats := s.db.Stats()
+		require.Equal(t, int64(connections), stats.InUse)
+		require.Equal(t, int64(9-connections), stats.Waiting)
+		metrics := get(t, s.debug(), "/metrics").Body.String()
+		require.Contains(t, metrics, `condvar_resource_in_use_permits{resource="db"} 4`)
+		require.Contains(t, metrics, `condvar_resource_waiting_calls{resource="db"} 5`)
+
+		start := time.Now()
+		s.clients.Wait()
+		require.InDelta(t, 2*time.Second, time.Since(start), float64(10*time.Millisecond), "the load is over, but for the last queries")
+		require.Zero(t, s.db.Stats().InUse)
+		require.Contains(t, get(t, s.debug(), "/metrics").Body.String(), `condvar_resource_wait_seconds_count{resource="db",result="acquired"}`)
+	})
+}
+
+func TestEveryTenthClientOfTheLoadMakesReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newTestService()
+		for range connections {
+			get(t, s.public(), "/leak")
+		}
+		get(t, s.public(), "/load?clients=10&seconds=1")
+		synctest.Wait()
+		require.Equal(t, int64(9*1+1*3), s.db.Stats().WaitingN)
+		s.clients.Wait()
+	})
+}
+
+func TestLoadRefusesNonsense(t *testing.T) {
+	s, _ := newTestService()
+	for _, query := range []string{"", "?clients=1", "?clients=x&seconds=1", "?clients=0&seconds=1", "?clients=1001&seconds=1", "?clients=1&seconds=0", "?clients=1&seconds=3601"} {
+		require.Equal(t, http.StatusBadRequest, get(t, s.public(), "/load"+query).Code, query)
+	}
+}
+
+func TestWhoWaitsForLeakedConnectionsIsSeenAndHealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, logs := newTestService()
+		for range connections {
+			require.Equal(t, http.StatusOK, get(t, s.public(), "/leak").Code)
+		}
+		var answer *httptest.ResponseRecorder
+		go func() { answer = get(t, s.public(), "/work") }()
+		time.Sleep(3 * time.Second) // of the bubble
+		synctest.Wait()
+		require.Nil(t, answer)
+		require.Equal(t, 3*time.Second, s.db.Stats().OldestWait)
+		require.Contains(t, get(t, s.debug(), "/debug/condvar?format=text").Body.String(), "(*service).query")
+		require.Empty(t, logs.String(), "the wait is not over")
+
+		require.Equal(t, "gave back 4\n", get(t, s.public(), "/heal").Body.String())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, http.StatusOK, answer.Code)
+		require.Zero(t, s.db.Stats().InUse)
+		require.Contains(t, logs.String(), "slow wait")
+		require.Contains(t, logs.String(), "(*service).query")
+		require.Equal(t, "gave back 0\n", get(t, s.public(), "/heal").Body.String())
+	})
+}
+
+func TestDrainTurnsAwayWhoWaitsAndWaitsForWhoHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, logs := newTestService()
+		for range connections {
+			get(t, s.public(), "/leak")
+		}
+		var answer *httptest.ResponseRecorder
+		go func() { answer = get(t, s.public(), "/report") }()
+		synctest.Wait()
+
+		drained := make(chan error, 1)
+		go func() { drained <- s.drain(t.Context()) }()
+		synctest.Wait()
+		require.Equal(t, http.StatusServiceUnavailable, answer.Code)
+		require.Empty(t, drained)
+
+		get(t, s.public(), "/heal")
+		require.NoError(t, <-drained)
+		require.Contains(t, logs.String(), "msg=drained waited_for=4 turned_away=1 took=0s")
+	})
+}
+
+func TestDrainSaysWhatIsStillHeldWhenItsTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newTestService()
+		get(t, s.public(), "/leak")
+		ctx, cancel := context.WithTimeout(t.Context(), drainTimeout)
+		defer cancel()
+		err := s.drain(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "1/4 in use")
+	})
+}
+
+func TestServeStopsAcceptingAtOnceAndAnswersWhoIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, logs := newTestService()
+		public, debug := newPipes(), newPipes()
+		client := &http.Client{Transport: &http.Transport{DialContext: public.dial}}
+		defer client.CloseIdleConnections()
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- s.serve(ctx, public, debug) }()
+
+		for range connections {
+			require.Equal(t, "ok\n", fetch(client, "http://service/leak"))
+		}
+		answer := make(chan string, 1)
+		go func() { answer <- fetch(client, "http://service/work") }()
+		synctest.Wait()
+		require.Equal(t, int64(1), s.db.Stats().Waiting)
+
+		cancel()
+		require.Equal(t, "condvar: resource is closed\n", <-answer)
+		synctest.Wait()
+		require.Empty(t, served, "it waits for what is leaked")
+		_, err := client.Get("http://service/work")
+		require.ErrorIs(t, err, net.ErrClosed)
+
+		s.db.ReleaseN(connections)
+		require.NoError(t, <-served)
+		require.Contains(t, logs.String(), "msg=drained")
+	})
+}
+
+// fetch returns the body of an answer, or why there is none.
+func fetch(client *http.Client, url string) string {
+	res, err := client.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(body)
+}
+
+// pipes is a listener in memory, for bubbles.
+type pipes struct {
+	conns  chan net.Conn
+	closed context.Context
+	close  context.CancelFunc
+}
+
+func newPipes() *pipes {
+	p := &pipes{conns: make(chan net.Conn)}
+	p.closed, p.close = context.WithCancel(context.Background())
+	return p
+}
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.conns <- server:
+		return client, nil
+	case <-p.closed.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.closed.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.close()
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
