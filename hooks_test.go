@@ -138,6 +138,18 @@ func TestSeveralHooksAreCalledInOrder(t *testing.T) {
 	})
 }
 
+// Hooks given several times are called in the order of the options, and what the
+// first are to see the last do not hide.
+func TestHooksAreCalledInTheOrderOfTheOptions(t *testing.T) {
+	var told []string
+	add := func(name string) condvar.Option {
+		return condvar.WithHooks(&condvar.Hooks{Acquired: func(context.Context, int64) { told = append(told, name) }})
+	}
+	r := condvar.NewCapacityResource(1, add("first"), add("second"), condvar.WithHooks(&condvar.Hooks{}))
+	require.NoError(t, r.Acquire(t.Context()))
+	require.Equal(t, []string{"first", "second"}, told)
+}
+
 func TestHooksMayUseTheResourceAndRunOnTheGoroutineOfTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r *condvar.CapacityResource

@@ -556,3 +556,110 @@ func TestWaitingOnACopyOfAResourcePanics(t *testing.T) {
 		c.Interface().(*condvar.CapacityResource).Acquire(t.Context())
 	})
 }
+
+// The head has been woken, but has not run, when it loses patience: a millisecond
+// after it has joined the line, whenever it was woken, and whoever has joined
+// since. With one processor it does not run until the test lets it.
+func TestAWokenHeadThatHasNotRunLosesPatienceOnTime(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	overtaken := 0
+	for range 100 {
+		r := condvar.NewCapacityResource(1)
+		require.True(t, r.TryAcquire())
+		in := make(chan error, 2)
+		waiting := func() int { return int(r.Stats().Waiting) }
+		go func() { in <- r.Acquire(context.Background()) }()
+		spin(t, waiting, 1)
+		joined := time.Now()
+		for time.Since(joined) < resPatience/2 { // the head grows old
+		}
+		go func() { in <- r.Acquire(context.Background()) }()
+		spin(t, waiting, 2)
+		r.Release()
+		if r.TryAcquire() {
+			for time.Since(joined) < resPatience { // and older
+			}
+			r.Release()
+			require.False(t, r.TryAcquire())
+			overtaken++
+		}
+		require.NoError(t, <-in)
+		r.Release()
+		require.NoError(t, <-in)
+	}
+	require.Positive(t, overtaken)
+}
+
+// Who is admitted or turned away while asleep takes no lock any more. With one
+// processor it does not run, as a rule, before the test holds the lock.
+func TestWhoIsAdmittedOrTurnedAwayWhileAsleepTakesNoLock(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for name, end := range map[string]func(*condvar.CapacityResource){
+		"admitted":    (*condvar.CapacityResource).Release,
+		"turned away": func(r *condvar.CapacityResource) { _ = r.Close() },
+	} {
+		for range 10 {
+			r := condvar.NewCapacityResource(1, condvar.FIFO())
+			require.True(t, r.TryAcquire())
+			in := make(chan error, 1)
+			go func() { in <- r.Acquire(context.Background()) }()
+			spin(t, func() int { return int(r.Stats().Waiting) }, 1)
+			end(r)
+			r.Mu().Lock()
+			requireReturns(t, "who was "+name, func() { in <- <-in })
+			r.Mu().Unlock()
+			require.Equal(t, name == "admitted", <-in == nil)
+		}
+	}
+}
+
+// A context that ends while the call waits for the lock is asked for its error
+// after the lock is free.
+func TestAContextThatEndsBeforeTheLockMayUseTheResource(t *testing.T) {
+	r := condvar.NewCapacityResource(1 << 40) // which has no fast path
+	ctx, cancel := context.WithCancel(context.Background())
+	seam := &resSeamContext{resNosyContext{ctx, r}, cancel}
+	requireReturns(t, "Acquire", func() { require.ErrorIs(t, r.Acquire(seam), context.Canceled) })
+}
+
+// That a release has yielded to who had waited for long does not make a later one
+// yield to who has not.
+func TestAReleaseDoesNotYieldAgainForAnEarlierWait(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const rounds = 100
+	ranFirst := 0
+	for range rounds {
+		synctest.Test(t, func(t *testing.T) {
+			r := resNew(t, 1, 1, condvar.FIFO())
+			late := resPark(t, r, 1)
+			time.Sleep(resPatience)
+			r.Release()
+			synctest.Wait()
+			late.requireDone(t, nil)
+			early := resPark(t, r, 1)
+			r.Release()
+			if early.done.Load() {
+				ranFirst++
+			}
+			synctest.Wait()
+			early.requireDone(t, nil)
+		})
+	}
+	require.Less(t, ranFirst, rounds/2)
+}
+
+// Who has been woken waits for the token that is on its way, even if its context
+// ends before: else the token would meet a later wait.
+func TestACanceledCallThatWasWokenWaitsForItsToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 1)
+		w := resPark(t, r, 1)
+		send := r.WakeHeadLater()
+		w.cancel()
+		synctest.Wait()
+		w.requireParked(t)
+		send()
+		synctest.Wait()
+		w.requireDone(t, context.Canceled)
+	})
+}

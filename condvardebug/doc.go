@@ -42,8 +42,9 @@
 // # What cannot be seen
 //
 // A goroutine's stack says that it waits in Acquire, but not for which
-// resource. The runtime counts how long a goroutine is blocked in whole
-// minutes, and from the first garbage collection that finds it blocked.
+// resource. How long a goroutine has been blocked the runtime counts in whole
+// minutes, and roughly: it notices at a garbage collection, and counts from the
+// end of the one before. So it can be late, and too long.
 // A goroutine that waits for a [condvar.Listener] is in a select statement of
 // its own code, and is not listed. A callback for slow waits runs when the wait
 // is over: of those that go on, only the page knows.

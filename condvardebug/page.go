@@ -130,18 +130,18 @@ func writeText(w io.Writer, s *snapshot) error {
 	if s.Fraction == 0 {
 		fmt.Fprintln(w, "\nHOLDERS are not recorded: SetHolderProfileFraction turns it on, before the call of Hooks.")
 	} else {
-		fmt.Fprintf(w, "\nHOLDERS, on average 1 of %d acquisitions\n", s.Fraction)
+		fmt.Fprintf(w, "\nHOLDERS, recorded: 1 of %d acquisitions\n", s.Fraction)
 	}
 	for _, h := range s.Holders {
-		fmt.Fprintf(w, "\n%q: %d permits in %d acquisitions, the oldest %v ago, by goroutines %d\n%s",
+		fmt.Fprintf(w, "\n%q: permits %d, acquisitions %d, oldest %v ago, by goroutines %d\n%s",
 			h.Resource, h.Permits, h.Count, h.Longest, h.Goroutines, h.Stack)
 	}
-	fmt.Fprintln(w, "\nBLOCKED GOROUTINES, in whole minutes")
+	fmt.Fprintln(w, "\nBLOCKED GOROUTINES")
 	if s.Incomplete {
 		fmt.Fprintln(w, "There are so many goroutines that not all were looked at.")
 	}
 	for _, b := range s.Blocked {
-		fmt.Fprintf(w, "\n%d in %s, %s, the longest for %v: goroutines %d\n%s", b.Count, b.Method, b.State, b.Longest, b.Goroutines, b.Stack)
+		fmt.Fprintf(w, "\n%d in %s, %s, longest %s: goroutines %d\n%s", b.Count, b.Method, b.State, b.Blocked(), b.Goroutines, b.Stack)
 	}
 	return nil
 }

@@ -22,6 +22,17 @@ type snapshot struct {
 	Incomplete bool       `json:"blocked_incomplete"` // the dump was too large
 }
 
+// Full returns the names of the resources that are full.
+func (s *snapshot) Full() string {
+	var names []string
+	for _, r := range s.Resources {
+		if r.Full {
+			names = append(names, r.Name)
+		}
+	}
+	return cmp.Or(strings.Join(names, ", "), "none")
+}
+
 // A resource is what there is to say of a tracked one.
 type resource struct {
 	Name           string  `json:"name"`
@@ -56,6 +67,14 @@ func (s site) ID() string {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%q", s.key())
 	return fmt.Sprintf("site-%x", h.Sum64())
+}
+
+// Blocked says how long.
+func (s site) Blocked() string {
+	if s.Longest == 0 {
+		return "under a minute"
+	}
+	return s.Longest.String()
 }
 
 func (s site) key() [4]string { return [4]string{s.Resource, s.Method, s.State, s.Stack} }
