@@ -4,8 +4,9 @@ go 1.26.0
 
 replace example.com/condvar => ../
 
+require example.com/condvar v0.0.0
+
 require (
-	example.com/condvar v0.0.0
 	github.com/cockroachdb/crlib v0.0.0-20260823170307-44ef894cf300
 	github.com/creachadair/msync v0.10.1
 	github.com/jackc/puddle/v2 v2.2.3

@@ -139,11 +139,14 @@ fi
 # The page of condvardebug, in a browser.
 browser() {
 	command -v chromium >/dev/null || { echo "chromium is missing (Debian: apt-get install chromium)"; return 3; }
-	go test -count=1 -tags chromium ./...
+	go vet -tags chromium ./... && go test -count=1 -tags chromium ./...
 }
 pushd examples/service >/dev/null || exit 1
 step "examples/service: in a browser" browser
 popd >/dev/null || exit 1
+
+step "condvardebug: hides no leaked waiter" env GOEXPERIMENT=goroutineleakprofile \
+	go test -count=1 -run TheLeakProfile ./condvardebug
 
 # What the tests of verify/ do not do: see verify/README.md.
 step "go test with the hooks of verify/explore" go test -count=1 -tags condvar_explore .

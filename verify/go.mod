@@ -2,8 +2,9 @@ module example.com/condvar/verify
 
 go 1.26.0
 
+require example.com/condvar v0.0.0
+
 require (
-	example.com/condvar v0.0.0
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/stretchr/testify v1.12.1
 	go.uber.org/goleak v1.3.0

@@ -10,6 +10,9 @@ replace (
 require (
 	example.com/condvar v0.0.0
 	example.com/condvar/promcondvar v0.0.0
+)
+
+require (
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.23.0
 	github.com/prometheus/client_golang v1.25.0

@@ -1,0 +1,51 @@
+//go:build goexperiment.goroutineleakprofile
+
+package condvardebug_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/pprof"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+	"example.com/condvar/condvardebug"
+)
+
+// What is watched in every way is found by the goroutine leak profile all the
+// same. The waiter is leaked in a process of its own, for it cannot be ended.
+func TestTheLeakProfileFindsWhoWaitsForWhatIsWatched(t *testing.T) {
+	if os.Getenv("CONDVARDEBUG_LEAK") != "" {
+		var d condvardebug.Debugger
+		watchLeak(&d)
+		var b bytes.Buffer
+		require.NoError(t, pprof.Lookup("goroutineleak").WriteTo(&b, 1))
+		runtime.KeepAlive(&d)
+		_, _ = os.Stdout.Write(b.Bytes())
+		os.Exit(0)
+	}
+	leak := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	leak.Env = append(os.Environ(), "CONDVARDEBUG_LEAK=1")
+	out, err := leak.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "goroutineleak profile: total 1\n")
+	require.Contains(t, string(out), "condvar.(*CapacityResource).waitLocked")
+}
+
+// watchLeak leaks a waiter of a resource whose only permit d has a record of.
+func watchLeak(d *condvardebug.Debugger) {
+	d.SetHolderProfileFraction(1)
+	r := condvar.NewCapacityResource(1, condvar.WithHooks(d.Hooks("leaky")))
+	d.Track("leaky", r)
+	ctx := context.Background()
+	_ = r.Acquire(ctx)
+	go func() { _ = r.Acquire(ctx) }()
+	for r.Stats().Waiting == 0 {
+		runtime.Gosched()
+	}
+}
