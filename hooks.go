@@ -20,11 +20,11 @@ import (
 // Acquired or Released every call takes a mutex where it would need one
 // compare-and-swap.
 type Hooks struct {
-	// WaitStart is called when there is no room for n permits, before the call
-	// joins the line: those who come meanwhile are ahead of it, and if there is
-	// room by then, it need not wait after all. The context is that of the
-	// call. What WaitStart returns, if it is not nil, is handed to the later
-	// hooks of the same call in its place; the wait obeys that of the call.
+	// WaitStart is called when a call for n permits must wait, before it joins the
+	// line: those who come meanwhile are ahead of it, and if there is room by
+	// then, it need not wait after all. The context is that of the call. What
+	// WaitStart returns, if it is not nil, is handed to the later hooks of the
+	// same call in its place; the wait obeys that of the call.
 	WaitStart func(ctx context.Context, n int64) context.Context
 
 	// WaitDone is called after each WaitStart, with how long the wait took, from

@@ -303,10 +303,10 @@ func (r *CapacityResource) Release() { r.ReleaseN(1) }
 // the next if it fits, too. When nobody may overtake, ReleaseN hands permits to
 // as many as fit, from the head on; and if one of these had waited for 1 ms or
 // longer when ReleaseN was called, it yields the processor once, for permits are
-// best used by those who have them. It never waits for anything but the resource's own lock. It panics
-// if n < 0 or if fewer than n permits are held, and changes nothing then. If
-// nobody waits it is one compare-and-swap, if the head is awake already and
-// patient still, a look at the clock more.
+// best used by those who have them. It never waits for anything but the
+// resource's own lock. It panics if n < 0 or if fewer than n permits are held,
+// and changes nothing then. If nobody waits it is one compare-and-swap; if the
+// head is awake already and still patient, a look at the clock more.
 func (r *CapacityResource) ReleaseN(n int64) {
 	mustNotBeNegative(n)
 	for {
