@@ -46,7 +46,7 @@
 //
 // # Watching
 //
-// [CapacityResource.Stats] is a snapshot, and costs nothing to those who do not
+// [CapacityResource.Stats] is a snapshot, for which nobody pays who does not
 // wait; [WithHooks] tells of each wait, acquisition and release. The package
 // condvardebug has a live page, a profile of who holds permits, and regions for
 // go tool trace; the modules promcondvar and otelcondvar have metrics.

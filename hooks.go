@@ -20,8 +20,8 @@ import (
 // Acquired or Released every call takes a mutex where it would need one
 // compare-and-swap.
 type Hooks struct {
-	// WaitStart is called when a call for n permits must wait, before it joins the
-	// line: those who come meanwhile are ahead of it, and if there is room by
+	// WaitStart is called when a call for n permits must wait, as too few are free
+	// or it may not overtake those who wait, before it joins the line: those who come meanwhile are ahead of it, and if there is room by
 	// then, it need not wait after all. The context is that of the call. What
 	// WaitStart returns, if it is not nil, is handed to the later hooks of the
 	// same call in its place; the wait obeys that of the call.

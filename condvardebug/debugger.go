@@ -46,7 +46,7 @@ type slowWaits struct {
 
 // Track makes the page show r under name. The Debugger has a weak pointer to r
 // only: when r is collected it disappears. The same name may be given twice; it
-// is shown twice then.
+// is shown twice then. A nil r is not shown.
 func (d *Debugger) Track(name string, r *condvar.CapacityResource) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,8 +66,9 @@ func (d *Debugger) eachLocked(f func(t *tracked, r *condvar.CapacityResource)) {
 }
 
 // Run takes a sample of every tracked resource each second, for the page to
-// show the last five minutes, and returns when ctx ends. If it runs twice, there
-// are two samples a second.
+// show the last five minutes, and returns when ctx ends. It should run once: if
+// it runs twice, there are two samples a second, and the times that the page
+// says are wrong.
 func (d *Debugger) Run(ctx context.Context) {
 	ticker := time.NewTicker(samplePeriod)
 	defer ticker.Stop()

@@ -1,9 +1,9 @@
 // Package condvardebug shows, in a service that is stuck, which resource of
-// package condvar is full, who holds it, who waits for it since when, and where
-// in the code. A [Debugger] is wired up like this:
+// package condvar is full, who holds it, since when somebody waits for it, and
+// where in the code goroutines wait. A [Debugger] is wired up like this:
 //
 //	debugger := &condvardebug.Debugger{}
-//	debugger.SetHolderProfileFraction(100) // if wanted, and before Hooks
+//	debugger.SetHolderProfileFraction(1) // if wanted, and before Hooks
 //	debugger.OnSlowWait(time.Second, func(w condvardebug.SlowWait) {
 //		slog.WarnContext(w.Ctx, "slow wait", "wait", w)
 //	})
@@ -21,7 +21,8 @@
 //
 // The page names functions, files and resources, and anybody who may load it
 // makes the program stop for as long as it takes to write down the stacks of
-// all goroutines, in up to 64 MB of memory. It belongs on the listener of
+// all goroutines, up to six times, in up to some 170 MB of memory (the dump
+// is cut off at 64 MB). It belongs on the listener of
 // net/http/pprof: on localhost, or behind authentication.
 //
 // # What each part costs
@@ -34,10 +35,13 @@
 //     wait.
 //   - Holders: a resource whose hooks were made while the fraction was above 0
 //     takes a mutex in every call. An acquisition that is recorded costs
-//     microseconds, and so does every release while anything is recorded.
+//     microseconds, and so do all acquisitions and releases while anything is
+//     recorded. A fraction of 1 is right for small pools; a larger one, for busy
+//     resources, finds what leaks time and again, and as a rule none of
+//     the few who hold just now.
 //   - A slow wait: the time of the callback, and a stack.
 //   - Run: [condvar.CapacityResource.Stats] of each tracked resource per second.
-//   - The page: a stop of the world for each view of it.
+//   - The page: a few stops of the world for each view of it.
 //
 // # What cannot be seen
 //
@@ -47,5 +51,5 @@
 // end of the one before. So it can be late, and too long.
 // A goroutine that waits for a [condvar.Listener] is in a select statement of
 // its own code, and is not listed. A callback for slow waits runs when the wait
-// is over: of those that go on, only the page knows.
+// is over: those that go on are seen on the page, and in Stats.
 package condvardebug

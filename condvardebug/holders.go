@@ -30,8 +30,8 @@ const profileName = "condvar_holders"
 // Debuggers. The page shows the same, with the names.
 //
 // Permits have no owner, so a release does not say which acquisition it ends.
-// It is taken to end the latest ones that are recorded of the goroutine that
-// releases. If none is, as when another goroutine had acquired, nothing is
+// It is taken to end the latest ones of the goroutine that releases, if any of
+// them is recorded. If none is, as when another goroutine had acquired, nothing is
 // forgotten; but if the resource is idle after the release, and tracked under
 // the same name, all its records are, so that errors do not last. Where
 // permits change hands and the resource is never idle, the profile has
@@ -80,6 +80,7 @@ type holder struct {
 	serial    uint64
 	goroutine uint64
 	n         int64 // permits that are not released yet; guarded by holders.mu
+	passed    int64 // permits that its goroutine acquired after it, without a record; guarded by holders.mu
 	since     time.Time
 	stack     []uintptr
 }
@@ -108,7 +109,14 @@ func forget(d *Debugger, s *holders) {
 
 func (h *hooks) acquired(_ context.Context, n int64) {
 	rate := h.debugger.fraction.Load()
-	if n == 0 || rate <= 0 || rate > 1 && rand.Int64N(rate) > 0 || h.holders.count.Load() >= maxHolders {
+	recorded := h.holders.count.Load()
+	if n == 0 || rate <= 0 && recorded == 0 {
+		return
+	}
+	if rate <= 0 || rate > 1 && rand.Int64N(rate) > 0 || recorded >= maxHolders {
+		if recorded > 0 { // its release must not end an older acquisition that is recorded
+			h.holders.pass(goroutineID(), n)
+		}
 		return
 	}
 	h.holders.add(&holder{goroutine: goroutineID(), n: n, since: time.Now(), stack: callers(0)})
@@ -153,11 +161,27 @@ func (s *holders) add(a *holder) {
 	s.count.Add(1)
 }
 
+// pass notes n permits of a goroutine that has records, though they are not to be
+// recorded: what it releases next are these.
+func (s *holders) pass(goroutine uint64, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.byGoroutine[goroutine]
+	if len(all) == 0 {
+		return
+	}
+	last := all[len(all)-1]
+	last.passed += n
+}
+
 // release takes n permits from what is recorded of a goroutine.
 func (s *holders) release(goroutine uint64, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.filterLocked(goroutine, func(a *holder) (keep bool) {
+		passed := min(n, a.passed)
+		n -= passed
+		a.passed -= passed
 		taken := min(n, a.n)
 		n -= taken
 		a.n -= taken

@@ -179,6 +179,25 @@ func TestTheFractionIsKeptToOnAverage(t *testing.T) {
 	require.Empty(t, look(t, d).Holders)
 }
 
+// A leak whose record were ended by the next release of the same goroutine, whose
+// acquisition is not recorded, would never be found.
+func TestWhatIsNotRecordedEndsNoRecord(t *testing.T) {
+	d, r := newWatched(10, 1<<20)
+	for range 2000 {
+		hold(t, r, 1) // and leak
+		for range 9 {
+			hold(t, r, 2)
+			r.ReleaseN(2)
+		}
+	}
+	recorded := 0
+	for _, site := range look(t, d).Holders {
+		recorded += site.Count
+	}
+	// 200 on average, with a standard deviation of less than 14.
+	require.InDelta(t, 200, recorded, 100)
+}
+
 func TestTheFractionCanBeChangedAtAnyTime(t *testing.T) {
 	d, r := newWatched(1, 9)
 	hold(t, r, 1)

@@ -26,13 +26,14 @@ const refreshSeconds = 5
 // ?refresh=N is every N seconds, and ?refresh=0 never.
 //
 // ?format=json, ?format=text and ?format=html say in which form; else the first
-// of application/json, text/plain and text/html that the Accept header names;
-// else it is HTML. In JSON, durations are in seconds, as their names say. In
-// text, names are quoted as in Go.
+// of application/json, text/plain and text/html that the Accept header names,
+// whatever their q-values; else it is HTML, also for curl, which names none. In
+// JSON, durations are in seconds, as their names say. In text, names are quoted
+// as in Go.
 //
 // It answers GET and HEAD, anything else with status 405, and other formats with
-// status 400. What it costs stands in the comment of the
-// package, and why not everybody should reach it.
+// status 400. The comment of the package says what it costs, and why not
+// everybody should reach it.
 func (d *Debugger) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -120,7 +121,7 @@ func writeHTML(w io.Writer, p page) error {
 func writeText(w io.Writer, s *snapshot) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "condvar at %s\n\n", s.Time.Format("2006-01-02T15:04:05Z07:00"))
-	fmt.Fprintln(table, "RESOURCE\tSTATE\tIN USE\tCAPACITY\tWAITING\tOLDEST WAIT\tLAST MINUTES")
+	fmt.Fprintln(table, "RESOURCE\tSTATE\tIN USE\tCAPACITY\tWAITING\tOLDEST WAIT\tIN USE, LAST MINUTES")
 	for _, r := range s.Resources {
 		fmt.Fprintf(table, "%q\t%s\t%d\t%d\t%d\t%v\t%s\n", r.Name, r.State, r.InUse, r.Capacity, r.Waiting, r.OldestWait, r.History.Bars())
 	}

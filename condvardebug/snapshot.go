@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -69,12 +70,19 @@ func (s site) ID() string {
 	return fmt.Sprintf("site-%x", h.Sum64())
 }
 
-// Blocked says how long.
+// Blocked says how long, as far as the runtime knows.
 func (s site) Blocked() string {
 	if s.Longest == 0 {
-		return "under a minute"
+		return "time not known yet"
 	}
-	return s.Longest.String()
+	return "about " + s.Longest.String()
+}
+
+// Where is the innermost function of the stack, and its line.
+func (s site) Where() string {
+	function, rest, _ := strings.Cut(s.Stack, "\n\t")
+	file, _, _ := strings.Cut(rest, "\n")
+	return function + " " + path.Base(file)
 }
 
 func (s site) key() [4]string { return [4]string{s.Resource, s.Method, s.State, s.Stack} }
@@ -195,12 +203,16 @@ func (h history) MarshalJSON() ([]byte, error) {
 }
 
 // levels returns one of the numbers for each column of a sparkline, as a part of
-// the largest that the samples have. Of a column it is the largest, so that no
-// peak is lost.
+// the largest: of those who wait, or of capacity and use. Of a column it is the
+// largest, so that no peak is lost.
 func (h history) levels(i int) (levels []float64) {
 	largest := int64(1)
 	for _, s := range h {
-		largest = max(largest, slices.Max(s[:]))
+		if i == waiting {
+			largest = max(largest, s[waiting])
+		} else {
+			largest = max(largest, s[capacity], s[inUse])
+		}
 	}
 	for column := range slices.Chunk(h, perColumn) {
 		var level int64

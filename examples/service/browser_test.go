@@ -169,7 +169,7 @@ func numbersMove(t *testing.T, p *process, b *browser) {
 	}
 	require.True(t, eval[bool](b, `window.loadedOnce === true`), "the page refreshes itself without being loaded anew")
 	b.until(`document.querySelector("main svg") !== null`)
-	b.until(`document.querySelector("main").textContent.includes("main.(*service).query")`)
+	b.until(`document.querySelector("main").innerText.includes("main.(*service).query")`)
 	silent()
 }
 
@@ -178,8 +178,8 @@ func stuckAppears(t *testing.T, p *process, b *browser) {
 	b.do(chromedp.Navigate(p.debug + "/debug/condvar?refresh=1"))
 	require.NotContains(t, eval[string](b, `document.body.textContent`), "(*service).query")
 	p.getStuck(t)
-	b.until(`document.body.textContent.includes("main.(*service).query")`)
-	b.until(`/main\.go:\d+/.test(document.body.textContent)`)
+	b.until(`document.body.innerText.includes("main.(*service).query")`)
+	b.until(`/main\.go:\d+/.test(document.body.innerText)`)
 	silent()
 }
 

@@ -78,7 +78,7 @@ http://%[1]s/report                       one report: three connections at once
 http://%[1]s/load?clients=20&seconds=60   load in the background
 http://%[1]s/leak                         takes a connection and keeps it
 http://%[1]s/heal                         gives back what was leaked
-http://%[2]s/debug/condvar                what waits, and who holds
+http://%[2]s/debug/condvar                what waits, and who holds; for curl, ?format=text
 http://%[2]s/debug/pprof/                 profiles, condvar_holders among them
 http://%[2]s/debug/vars                   expvar
 http://%[2]s/metrics                      Prometheus
