@@ -21,10 +21,11 @@ import (
 // compare-and-swap.
 type Hooks struct {
 	// WaitStart is called when a call for n permits must wait, as too few are free
-	// or it may not overtake those who wait, before it joins the line: those who come meanwhile are ahead of it, and if there is room by
-	// then, it need not wait after all. The context is that of the call. What
-	// WaitStart returns, if it is not nil, is handed to the later hooks of the
-	// same call in its place; the wait obeys that of the call.
+	// or it may not overtake those who wait, before it joins the line: those who
+	// come meanwhile are ahead of it, and if there is room by then, it need not
+	// wait after all. The context is that of the call. What WaitStart returns, if
+	// it is not nil, is handed to the later hooks of the same call in its place;
+	// the wait obeys that of the call.
 	WaitStart func(ctx context.Context, n int64) context.Context
 
 	// WaitDone is called after each WaitStart, with how long the wait took, from

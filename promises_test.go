@@ -168,31 +168,6 @@ func TestPermitsThatCameFreeAfterTheContextEndedAreNotTaken(t *testing.T) {
 	}
 }
 
-// The head has been woken, but has not run, when it loses patience. With one
-// processor it does not run until the test lets it.
-func TestAWokenHeadThatHasNotRunLosesPatienceToo(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	overtaken := 0
-	for range 100 {
-		r := condvar.NewCapacityResource(1)
-		require.True(t, r.TryAcquire())
-		in := make(chan error, 1)
-		go func() { in <- r.Acquire(context.Background()) }()
-		spin(t, func() int { return int(r.Stats().Waiting) }, 1)
-		begin := time.Now()
-		r.Release()
-		if r.TryAcquire() {
-			for time.Since(begin) < 1100*time.Microsecond { // the head grows old
-			}
-			r.Release()
-			require.False(t, r.TryAcquire())
-			overtaken++
-		}
-		require.NoError(t, <-in)
-	}
-	require.Positive(t, overtaken)
-}
-
 // A wake-up that comes too late finds the request in use by another call, which
 // must not take it for its turn.
 func TestAStrayWakeUpLetsNobodyOvertake(t *testing.T) {
