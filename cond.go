@@ -38,9 +38,10 @@ type Cond struct {
 	// idle lets Notify find out without mu that nobody waits. It is
 	//	c    if c has been used and nobody is parked,
 	//	nil  if somebody is parked, or c has not been used yet,
-	// and anything else in a copy. It changes under mu. The load in commit
-	// pairs with the store of nil when a waiter parks, which is before the
-	// waiter unlocks L: a Notify that happens after the unlock sees it.
+	// and anything else in a copy. It changes under mu, as the last thing. The
+	// load in notify pairs with the store of nil when a waiter parks, which is
+	// before the waiter unlocks L: a Notify that happens after the unlock sees it.
+	// A resource, which looks at waiting, does without it.
 	idle pointer[Cond]
 	self *Cond // c once it has been used, else nil; something else in a copy
 
@@ -52,6 +53,23 @@ type Cond struct {
 	free  *waiter
 	nfree int
 
+	// A Wait that no context can end leaves the line when it is notified, and no
+	// other way. So all of these sleep in dorm, first in, first out as in line, and
+	// need no waiter each. Each draws a ticket as it falls asleep, with mu held; a
+	// Signal, sent with mu held too, wakes the one with the lowest ticket that was
+	// not called before. In line they are tickets in runs, a run for those who
+	// came one after the other. Once awake they have no business with mu, so they
+	// do not run into whoever sent the Signal.
+	//
+	// If L panics, a ticket is given up: it goes out of its run, and the Signal that
+	// calls it on the way to the next one wakes nobody.
+	dorm   sleeper // its Locker is the Cond, as a bunk
+	drawn  uint64  // the next ticket to be drawn; the first is 1
+	called uint64  // the next one to be called: no lower one is in line
+
+	// The last NotifyAll that called any called sweptFrom <= t < sweptTo.
+	sweptFrom, sweptTo uint64
+
 	// The line, a ring around root in order of place. In it are those who are
 	// parked and those of WaitFor who are away to check their predicate, so
 	// that they keep their place.
@@ -59,11 +77,12 @@ type Cond struct {
 }
 
 // maxFree bounds how many waiters a Cond keeps for later waits, 240 bytes each,
-// and a CapacityResource requests, 290 bytes each: enough for a thousand callers
+// and a CapacityResource requests, 300 bytes each: enough for a thousand callers
 // to wait time and again without allocating.
 const maxFree = 1024
 
-// A waiter is one call of Wait, WaitFor or Listen:
+// A waiter is one call of Wait, WaitFor or Listen; or it is a run, in line as
+// long as there is a ticket in it. A call is
 //
 //	parked, in line -> notified -> its notification is spent
 //	      |   ^             |
@@ -77,7 +96,7 @@ const maxFree = 1024
 // Whoever leaves with one that is not spent passes it on; but those of
 // NotifyAll need not be, as everybody who was in line has one.
 //
-// If no context can end the wait, the token goes through sleep, which costs
+// If no context can end it, the token goes through sleep, which costs
 // less than a select and works inside testing/synctest bubbles, outside and
 // across. Otherwise it goes through ch. To use a channel outside of the
 // bubble in which it was made is fatal, and to wait for one from outside stops
@@ -87,24 +106,29 @@ const maxFree = 1024
 // outside of bubbles, therefore done is not of a bubble, and to wait for it stops
 // the clock anyway.
 //
-// The waiters of a CapacityResource are parts of its requests. What wait and
-// leave do for others, the resource does for them, its own way.
+// The waiters of a CapacityResource are parts of its requests. What is done in
+// wait, WaitFor and leave for others, the resource does for them, its own way.
 type waiter struct {
+	// What a wait with a context touches comes first: 64 bytes.
 	next, prev *waiter         // in the line; guarded by Cond.mu, as is parked
 	wake       *waiter         // the next one in the same wakeUps
 	done       <-chan struct{} // of the context; or if it is not in use, of the last one
+	ch         chan struct{}   // of size 1
 	place      uint64
 	parked     bool
-	notified   bool          // and not spent; set with mu held, then the waiter's own
-	broadcast  bool          // the notification is of NotifyAll; as notified
-	keep       bool          // in the line until leave, so that it keeps its place
-	eager      bool          // of Listen: the token is sent with mu held, for Stop, to ch
-	bubbled    bool          // ch was made in a bubble
-	clean      bool          // there is no token, and none can come
-	ch         chan struct{} // of size 1
-	sleep      sleeper       // its Locker is the waiter itself; that of a request, a bed
-	cond       *Cond
-	request    *request // of which it is a part, or nil
+	notified   bool // and not spent; set with mu held, then the waiter's own
+	broadcast  bool // the notification is of NotifyAll; as notified
+	run        bool // it is a run
+	keep       bool // in the line until leave, so that it keeps its place
+	clean      bool // there is no token, and none can come
+	bubbled    bool // ch was made in a bubble
+	eager      bool // of Listen: the token is sent with mu held, for Stop, to ch
+
+	from, to uint64   // the tickets of a run: from <= t < to
+	request  *request // of which it is a part, or nil
+	cond     *Cond
+	sleep    *sleeper // its Locker is the waiter itself; that of a request, a bed
+	_        [3]int64 // 128 bytes, so that the allocator aligns it
 }
 
 // NewCond returns a new Cond with Locker l. It panics if l is nil.
@@ -149,12 +173,7 @@ func NewCond(l sync.Locker) *Cond {
 // notification that reached it goes to the next one.
 //
 // In the steady state Wait allocates nothing.
-func (c *Cond) Wait(ctx context.Context) error {
-	if ctx.Err() != nil || !c.wait(ctx.Done(), nil) {
-		return contextError(ctx)
-	}
-	return nil
-}
+func (c *Cond) Wait(ctx context.Context) error { return c.wait(ctx, nil) }
 
 // WaitFor waits until pred returns true. The caller must hold c.L, and holds
 // it on every return and in every call of pred, which runs on the caller's
@@ -178,24 +197,19 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	if pred() {
 		return nil
 	}
-	if ctx.Err() != nil || !c.wait(ctx.Done(), pred) {
+	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
-	return nil
-}
-
-// wait is Wait or, if there is pred, WaitFor after its first look at pred; but
-// for the context's methods. It reports whether the wait succeeded.
-//
-// It is one function, not three, as returns are dear in a goroutine that has
-// just been woken: the processor predicts none of them.
-func (c *Cond) wait(done <-chan struct{}, pred func() bool) (ok bool) {
+	done := ctx.Done()
 	c.mu.Lock()
 	c.checkLocked()
-	w := c.joinLocked(done, pred != nil)
-	defer c.leave(w)
+	w, left := c.joinLocked(done, true), false
+	defer func() {
+		if !left {
+			c.leave(w)
+		}
+	}()
 	for {
-		c.enlistLocked(w)
 		if done == nil {
 			w.sleep.Wait() // calls w.Unlock when Signal finds it, and w.Lock
 		} else {
@@ -208,21 +222,82 @@ func (c *Cond) wait(done <-chan struct{}, pred func() bool) (ok bool) {
 			}
 			w.Lock()
 		}
-		if pred == nil {
-			ok = w.notified
-			w.notified = false // spent
-			return ok
-		}
 		if pred() {
 			w.notified = false // spent
-			return true
+			return nil
 		}
 		if ended(done) {
-			return false
+			left = true
+			c.leave(w) // before the methods of ctx are called
+			return contextError(ctx)
 		}
 		w.notified = false // spent
 		c.mu.Lock()
+		c.parkLocked(w)
+		c.busyLocked()
 	}
+}
+
+// wait is Wait or, if there is set, [Event.Wait].
+//
+// Returns are dear in a goroutine that has just been woken, as the processor
+// predicts none of them. So this is one function, which Wait is only a name for,
+// and what it defers is for when L panics.
+func (c *Cond) wait(ctx context.Context, set *flag) error {
+	if set == nil && ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	done := ctx.Done()
+	c.mu.Lock()
+	c.checkLocked()
+	if set != nil {
+		if set.Load() {
+			c.mu.Unlock()
+			return nil
+		}
+		if ended(done) {
+			c.mu.Unlock()
+			return contextError(ctx)
+		}
+		if c.L == nil {
+			c.L = nobody{}
+		}
+	}
+	asleep := true
+	if done == nil {
+		ticket := c.drawLocked()
+		defer func() {
+			if asleep {
+				c.giveUp(ticket)
+			}
+		}()
+		c.dorm.Wait() // calls bunk.Unlock when Signal finds it, and bunk.Lock
+		asleep = false
+		return nil
+	}
+	w := c.joinLocked(done, false)
+	defer func() {
+		if asleep {
+			c.leave(w)
+		}
+	}()
+	w.Unlock()
+	token, done := exploreSelect(w.ch, done)
+	select {
+	case <-token:
+	case <-done:
+		if c.cancel(w) {
+			asleep = false
+			c.L.Lock()
+			return contextError(ctx)
+		}
+	}
+	w.Lock()
+	asleep = false
+	c.mu.Lock()
+	c.putLocked(w)
+	c.mu.Unlock()
+	return nil
 }
 
 // Notify wakes the one who has been in line longest, and reports whether there
@@ -306,7 +381,8 @@ func (c *Cond) Listen() *Listener {
 	c.mu.Lock()
 	c.checkLocked()
 	c.appendLocked(l.w)
-	c.enlistLocked(l.w)
+	c.parkLocked(l.w)
+	c.busyLocked()
 	c.mu.Unlock()
 	return &l.Listener
 }
@@ -327,6 +403,7 @@ func (l *Listener) Stop() bool {
 	parked := w.parked
 	if parked {
 		c.unparkLocked(w)
+		c.idleLocked()
 	}
 	c.mu.Unlock()
 	exploreLook(w.ch)
@@ -340,27 +417,116 @@ func (l *Listener) Stop() bool {
 	return parked
 }
 
-// joinLocked puts a waiter at the end of the line. Its counterpart is leave.
+// joinLocked parks a waiter at the end of the line. Its counterpart is leave.
 func (c *Cond) joinLocked(done <-chan struct{}, keep bool) *waiter {
+	w := c.takeLocked()
+	w.keep = keep
+	w.prepare(done)
+	c.appendLocked(w)
+	c.parkLocked(w)
+	c.busyLocked()
+	return w
+}
+
+// drawLocked joins the line with a ticket, and returns it.
+func (c *Cond) drawLocked() uint64 {
+	run := c.root.prev
+	if !run.run || run.to != c.drawn { // or it is a run that lost its last ticket
+		run = c.takeLocked()
+		run.run, run.keep = true, false
+		run.from, run.to = c.drawn, c.drawn
+		c.appendLocked(run)
+	}
+	run.to++
+	c.drawn++
+	c.parkLocked(run)
+	c.busyLocked()
+	return c.drawn - 1
+}
+
+// giveUp takes ticket out of the line, whose owner leaves without success, as L
+// panicked. If it has been notified, the notification goes to the next one.
+func (c *Cond) giveUp(ticket uint64) {
+	c.mu.Lock()
+	pass := ticket < c.sweptFrom || c.sweptTo <= ticket
+	for run := c.root.next; run != &c.root; run = run.next {
+		if run.run && run.from <= ticket && ticket < run.to {
+			c.splitLocked(run, ticket)
+			c.idleLocked()
+			pass = false
+			break
+		}
+	}
+	c.mu.Unlock()
+	if pass {
+		c.Notify()
+	}
+}
+
+// splitLocked takes ticket out of run: those behind it become a run of their own.
+func (c *Cond) splitLocked(run *waiter, ticket uint64) {
+	if ticket+1 < run.to {
+		w := c.takeLocked()
+		w.run, w.keep, w.parked, w.place = true, false, true, run.place
+		w.from, w.to = ticket+1, run.to
+		w.prev, w.next = run, run.next
+		w.prev.next, w.next.prev = w, w
+	}
+	run.to = ticket
+	c.shortenLocked(run, 1)
+}
+
+// shortenLocked is for when run has lost n tickets.
+func (c *Cond) shortenLocked(run *waiter, n int) {
+	if run.from < run.to {
+		c.waiting -= n
+		return
+	}
+	c.waiting -= n - 1
+	c.unparkLocked(run)
+	run.run = false
+	c.putLocked(run)
+}
+
+// takeLocked returns a waiter that is not in use.
+func (c *Cond) takeLocked() *waiter {
 	w := c.free
 	if w != nil {
 		c.free = w.next
 		c.nfree--
 	} else {
 		w = &waiter{cond: c}
-		w.sleep.L = w
 	}
-	w.keep = keep
-	w.prepare(done)
-	c.appendLocked(w)
 	return w
+}
+
+// putLocked keeps w, which nobody uses any more, for a later wait.
+func (c *Cond) putLocked(w *waiter) {
+	if c.nfree < maxFree {
+		w.tidy()
+		w.next, c.free = c.free, w
+		c.nfree++
+	}
 }
 
 // prepare makes w ready for a wait with the context whose Done channel is done.
 func (w *waiter) prepare(done <-chan struct{}) {
-	if done != nil && (w.ch == nil || done != w.done) {
+	if done != w.done || done == nil && w.sleep == nil {
+		w.equip(done)
+	}
+}
+
+func (w *waiter) equip(done <-chan struct{}) {
+	switch {
+	case done != nil:
 		if w.bubbled = inBubble(time.Now()); w.bubbled || w.ch == nil {
 			w.ch = make(chan struct{}, 1)
+		}
+	case w.sleep == nil:
+		w.sleep = new(sleeper)
+		w.sleep.L = w
+		if w.request != nil {
+			w.sleep.L = (*bed)(w.request.resource)
 		}
 	}
 	w.done = done
@@ -389,6 +555,16 @@ func (w *waiter) Lock() {
 	w.cond.L.Lock()
 }
 
+// A bunk is a Cond as the Locker of its dorm.
+type bunk Cond
+
+func (b *bunk) Unlock() {
+	b.mu.Unlock()
+	b.L.Unlock()
+}
+
+func (b *bunk) Lock() { b.L.Lock() }
+
 // send sends the token to w, which is notified and no longer in line. After
 // that w may be in line again.
 func (w *waiter) send() {
@@ -400,16 +576,24 @@ func (w *waiter) send() {
 	w.ch <- struct{}{}
 }
 
-// cancel takes w out of the line, unless a notifier has committed itself.
-func (c *Cond) cancel(w *waiter) {
+// cancel takes w out of the line, unless a notifier has committed itself, and
+// reports whether it did. If so, and if w keeps no place, nobody uses w any more.
+func (c *Cond) cancel(w *waiter) bool {
 	c.mu.Lock()
-	if w.parked {
+	if w.notified {
+		c.mu.Unlock()
+		<-w.ch
+		return false
+	}
+	if w.parked { // else a notifier has passed it over
 		c.unparkLocked(w)
+		c.idleLocked()
+	}
+	if !w.keep {
+		c.putLocked(w)
 	}
 	c.mu.Unlock()
-	if w.notified {
-		<-w.ch
-	}
+	return true
 }
 
 // leave ends the wait of w, whatever ended it, and passes its notification on
@@ -418,15 +602,14 @@ func (c *Cond) leave(w *waiter) {
 	c.mu.Lock()
 	if w.parked { // L.Unlock panicked
 		c.unparkLocked(w)
+		c.idleLocked()
 	}
 	if w.keep {
 		w.unlink()
 	}
 	pass := w.notified && !w.broadcast
-	if w.clean && c.nfree < maxFree {
-		w.tidy()
-		w.next, c.free = c.free, w
-		c.nfree++
+	if w.clean {
+		c.putLocked(w)
 	}
 	c.mu.Unlock()
 	if pass {
@@ -436,31 +619,47 @@ func (c *Cond) leave(w *waiter) {
 
 // notify is the three of them. broadcast says that it is NotifyAll.
 func (c *Cond) notify(limit int, broadcast bool) int {
+	if c.idle.Load() == c {
+		return 0
+	}
 	var wake wakeUps
-	n := c.commit(limit, broadcast, &wake)
+	c.mu.Lock()
+	c.checkLocked()
+	n := c.commitLocked(limit, broadcast, &wake)
+	c.mu.Unlock()
 	wake.send()
 	return n
 }
 
-// commit notifies up to limit waiters in one critical section, which makes
+// commitLocked notifies up to limit waiters in one critical section, which makes
 // NotifyAll atomic, and adds them to wake, which is to be sent when the caller
 // holds no lock that the woken would run into. It returns how many they are.
-func (c *Cond) commit(limit int, broadcast bool, wake *wakeUps) int {
-	if c.idle.Load() == c {
-		return 0
-	}
-	return c.commitSlow(limit, broadcast, wake)
-}
-
-func (c *Cond) commitSlow(limit int, broadcast bool, wake *wakeUps) (n int) {
-	c.mu.Lock()
-	c.checkLocked()
+func (c *Cond) commitLocked(limit int, broadcast bool, wake *wakeUps) (n int) {
+	called := c.called
 	for n < limit && c.waiting > 0 {
-		if c.notifyLocked(c.first, broadcast, wake) {
+		w := c.first
+		if w.run {
+			n += c.callLocked(w, limit-n)
+		} else if c.notifyLocked(w, broadcast, wake) {
 			n++
 		}
 	}
-	c.mu.Unlock()
+	c.idleLocked()
+	if broadcast && c.called > called {
+		c.sweptFrom, c.sweptTo = called, c.called
+	}
+	return n
+}
+
+// callLocked notifies the first of run, n at the most, and returns how many. A
+// Signal for a ticket that was given up, and is called on the way, wakes nobody.
+func (c *Cond) callLocked(run *waiter, n int) int {
+	n = int(min(uint64(n), run.to-run.from))
+	run.from += uint64(n)
+	for ; c.called < run.from; c.called++ {
+		c.dorm.Signal()
+	}
+	c.shortenLocked(run, n)
 	return n
 }
 
@@ -468,28 +667,30 @@ func (c *Cond) commitSlow(limit int, broadcast bool, wake *wakeUps) (n int) {
 // context came first and it is about to leave. It reports whether it did.
 func (c *Cond) notifyLocked(w *waiter, broadcast bool, wake *wakeUps) bool {
 	gone := w.done != nil && ended(w.done)
-	c.unparkLocked(w) // from here on, others may find that nobody waits
+	c.unparkLocked(w)
 	if gone {
 		return false
 	}
 	w.notified, w.broadcast = true, broadcast
-	wake.add(w)
+	if w.eager {
+		w.send()
+	} else {
+		wake.add(w)
+	}
 	return true
 }
 
 // wakeUps are waiters who are notified and whose tokens are not sent yet.
 type wakeUps struct{ first, last *waiter } // linked by wake
 
-// add adds w, unless its token has to be sent at once.
+// add adds w.
 func (l *wakeUps) add(w *waiter) {
-	switch {
-	case w.eager:
-		w.send()
-	case l.first == nil:
-		l.first, l.last = w, w
-	default:
-		l.last.wake, l.last = w, w
+	if l.first == nil {
+		l.first = w
+	} else {
+		l.last.wake = w
 	}
+	l.last = w
 }
 
 // send sends the tokens.
@@ -518,6 +719,8 @@ func (c *Cond) firstUse() {
 	c.self = c
 	c.root = waiter{next: &c.root, prev: &c.root, parked: true, place: math.MaxUint64}
 	c.first = &c.root
+	c.dorm.L = (*bunk)(c)
+	c.drawn, c.called = 1, 1
 	c.idle.Store(c)
 }
 
@@ -529,15 +732,13 @@ func (c *Cond) appendLocked(w *waiter) {
 	w.prev.next, w.next.prev = w, w
 }
 
-// enlistLocked makes w one who is parked, at the place it has in the line.
-func (c *Cond) enlistLocked(w *waiter) {
+// parkLocked makes w one who is parked, at the place it has in the line.
+func (c *Cond) parkLocked(w *waiter) {
 	w.parked = true
 	if w.place < c.first.place {
 		c.first = w
 	}
-	if c.waiting++; c.waiting == 1 {
-		c.idle.Store(nil)
-	}
+	c.waiting++
 }
 
 // unparkLocked ends the parking of w, and takes it out of the line, unless it
@@ -551,7 +752,19 @@ func (c *Cond) unparkLocked(w *waiter) {
 	if !w.keep {
 		w.unlink()
 	}
-	if c.waiting--; c.waiting == 0 {
+	c.waiting--
+}
+
+// busyLocked lets Notify find out that somebody waits, before L is unlocked.
+func (c *Cond) busyLocked() {
+	if c.waiting == 1 {
+		c.idle.Store(nil)
+	}
+}
+
+// idleLocked lets Notify find out if nobody waits any more.
+func (c *Cond) idleLocked() {
+	if c.waiting == 0 {
 		c.idle.Store(c)
 	}
 }

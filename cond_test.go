@@ -1610,6 +1610,244 @@ func TestWaitForPassesOnNoSpentNotification(t *testing.T) {
 	})
 }
 
+// ---- Waits that no context can end, among others ----
+
+// condKinds are ways to be in line for a notification. Those of the first kind
+// share a place to sleep.
+var condKinds = []func(ctx context.Context, c *condvar.Cond) *asyncCall{
+	func(_ context.Context, c *condvar.Cond) *asyncCall { return startWait(condBackground, c) },
+	func(ctx context.Context, c *condvar.Cond) *asyncCall { return startWait(ctx, c) },
+	func(_ context.Context, c *condvar.Cond) *asyncCall {
+		return condStartWaitFor(condBackground, c, condFirstFalse())
+	},
+}
+
+// An errHookContext calls a function whenever it is asked for its error.
+type errHookContext struct {
+	context.Context
+	onErr func()
+}
+
+func (c *errHookContext) Err() error {
+	call(c.onErr)
+	return c.Context.Err()
+}
+
+// The methods of a context are foreign code, which may wait for the next in line.
+func TestWaitForPassesItsNotificationOnBeforeItAsksTheContext(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		inner, cancel := context.WithCancel(condBackground)
+		ctx := &errHookContext{Context: inner}
+		a := condStartWaitFor(ctx, c, condNever)
+		next := c.Listen()
+		asked := false
+		ctx.onErr = func() {
+			asked = true
+			require.Zero(t, c.Waiters())
+			require.Len(t, next.C, 1)
+		}
+		l.Lock()
+		require.True(t, c.Notify())
+		synctest.Wait()
+		cancel()
+		l.Unlock()
+		synctest.Wait()
+		a.requireDone(t, context.Canceled)
+		require.True(t, asked)
+	})
+}
+
+// Every order in which five waiters of three kinds can come, and every number to
+// wake first.
+func TestWaitersOfAllKindsFormOneLine(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, _ *chanLock) {
+		ctx, cancel := context.WithCancel(condBackground)
+		defer cancel()
+		const n = 5
+		for order := range 3 * 3 * 3 * 3 * 3 {
+			for first := range n + 1 {
+				var calls []*asyncCall
+				for kinds := order; len(calls) < n; kinds /= 3 {
+					calls = append(calls, condKinds[kinds%3](ctx, c))
+				}
+				want := []int{}
+				for i := range first {
+					want = append(want, i)
+				}
+				require.Equal(t, first, c.NotifyN(first))
+				require.Equal(t, n-first, c.Waiters())
+				require.Equal(t, want, condReturned(calls...), "order %d, %d woken", order, first)
+				for len(want) < n-1 {
+					want = append(want, len(want))
+					require.True(t, c.Notify())
+					require.Equal(t, want, condReturned(calls...), "order %d, %d woken", order, first)
+				}
+				require.Equal(t, n-len(want), c.NotifyAll())
+				require.Len(t, condReturned(calls...), n)
+				require.False(t, c.Notify())
+			}
+		}
+	})
+}
+
+// In the middle of those whom no context can end is one who is canceled.
+func TestCancelBetweenWaitsThatNoContextCanEndLeavesTheirOrder(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, _ *chanLock) {
+		ctx, cancel := context.WithCancel(condBackground)
+		calls := condStartWaits(condBackground, c, 2)
+		calls = append(calls, condStartWaits(ctx, c, 1)...)
+		calls = append(calls, condStartWaits(condBackground, c, 2)...)
+		cancel()
+		require.Equal(t, []int{2}, condReturned(calls...))
+		require.Equal(t, 4, c.Waiters())
+		for i, want := range [][]int{{0, 2}, {0, 1, 2}, {0, 1, 2, 3}, {0, 1, 2, 3, 4}} {
+			require.True(t, c.Notify())
+			require.Equal(t, want, condReturned(calls...))
+			require.Equal(t, 3-i, c.Waiters())
+		}
+	})
+}
+
+// A Locker panics after it has unlocked, when before and after the one who calls
+// it others wait, and some, perhaps that one, are notified. Whoever comes behind
+// it, even much later on the same Cond, is served as if it had never come.
+func TestUnlockThatPanicsLeavesTheLineInOrder(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		for before := range 3 {
+			for after := range 3 {
+				for notified := range before + after + 2 {
+					for kinds := range 4 { // of the neighbors
+						scene := fmt.Sprintf("%d before, %d after, %d notified, kinds %d", before, after, notified, kinds)
+						ctx, cancel := context.WithCancel(condBackground)
+						calls := []*asyncCall{}
+						for i := range before {
+							calls = append(calls, condKinds[kinds&1&i](ctx, c))
+						}
+						l.Lock()
+						l.afterUnlock = condFirst(func() {
+							for i := range after {
+								calls = append(calls, condKinds[kinds>>1&i](ctx, c))
+							}
+							require.Equal(t, notified, c.NotifyN(notified), scene)
+							panic("unlock")
+						})
+						require.PanicsWithValue(t, "unlock", func() { c.Wait(condBackground) }, scene)
+						l.afterUnlock = nil
+
+						// Its own notification, if it has got one, is passed on.
+						want := []int{}
+						for len(want) < min(notified, len(calls)) {
+							want = append(want, len(want))
+						}
+						require.Equal(t, len(calls)-len(want), c.Waiters(), scene)
+						require.Equal(t, want, condReturned(calls...), scene)
+						for len(want) < len(calls) {
+							require.True(t, c.Notify(), scene)
+							want = append(want, len(want))
+							require.Equal(t, want, condReturned(calls...), scene)
+						}
+						require.False(t, c.Notify(), scene)
+						cancel()
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestUnlockThatPanicsPassesOnANotificationThatIsOlderThanABroadcast(t *testing.T) {
+	for i := range condKinds {
+		condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+			ctx, cancel := context.WithCancel(condBackground)
+			defer cancel()
+			var late *condvar.Listener
+			l.afterUnlock = condFirst(func() {
+				early := condKinds[i](ctx, c)
+				require.True(t, c.Notify()) // for the one who is going to panic
+				require.Equal(t, 1, c.NotifyAll())
+				synctest.Wait()
+				early.requireDone(t, nil)
+				late = c.Listen()
+				panic("unlock")
+			})
+			l.Lock()
+			require.PanicsWithValue(t, "unlock", func() { c.Wait(condBackground) })
+			require.Len(t, late.C, 1)
+			require.Equal(t, 0, c.Waiters())
+		})
+	}
+}
+
+// One panics, and two who came after it do so before it has left the line.
+func TestSeveralUnlocksThatPanicLeaveTheLineInOrder(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		a := startWait(condBackground, c)
+		depth := 0
+		l.afterUnlock = func() {
+			depth++
+			if depth < 3 {
+				l.Lock()
+				_ = condPanic(func() { c.Wait(condBackground) })
+			}
+			panic("unlock")
+		}
+		l.Lock()
+		require.PanicsWithValue(t, "unlock", func() { c.Wait(condBackground) })
+		require.Equal(t, 3, depth)
+		l.afterUnlock = nil
+		require.Equal(t, 1, c.Waiters())
+		b, d := startWait(condBackground, c), startWait(condBackground, c)
+		for i := range 3 {
+			require.True(t, c.Notify())
+			require.Len(t, condReturned(a, b, d), i+1)
+			require.Equal(t, 2-i, c.Waiters())
+		}
+		require.False(t, c.Notify())
+		a.requireDone(t, nil)
+		b.requireDone(t, nil)
+		d.requireDone(t, nil)
+	})
+}
+
+func TestLockThatPanicsInAWaitThatNoContextCanEndPassesOnTheNotification(t *testing.T) {
+	for _, n := range condNotifiers {
+		t.Run(n.name, func(t *testing.T) {
+			condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+				var value any
+				start(func() error {
+					l.Lock()
+					value = condPanic(func() { c.Wait(condBackground) })
+					return nil
+				})
+				var next *asyncCall
+				l.beforeLock = condFirst(func() {
+					next = &asyncCall{}
+					go func() {
+						l.Lock()
+						defer l.Unlock()
+						next.err = c.Wait(condBackground)
+						next.done.Store(true)
+					}()
+					for c.Waiters() == 0 {
+						runtime.Gosched()
+					}
+					panic("lock")
+				})
+				require.Equal(t, 1, n.notify(c))
+				synctest.Wait()
+				require.Equal(t, "lock", value)
+				if n.name == "NotifyAll" { // which woke all who were in line
+					next.requireParked(t)
+					require.True(t, c.Notify())
+					synctest.Wait()
+				}
+				next.requireDone(t, nil)
+				require.Equal(t, 0, c.Waiters())
+			})
+		})
+	}
+}
+
 // ---- Panics and Goexit ----
 
 // Rows 5, 7, 22, 38.
@@ -1620,13 +1858,17 @@ func TestWaitWithoutTheLockPanicsAndLeavesNobodyInLine(t *testing.T) {
 				require.Panics(t, func() { w.wait(c, condBackground) })
 				require.Equal(t, 0, c.Waiters())
 				require.False(t, c.Notify())
-				a := startWait(condBackground, c)
-				require.Panics(t, func() { w.wait(c, condBackground) })
-				require.Equal(t, 1, c.Waiters())
-				a.requireParked(t)
-				require.True(t, c.Notify())
-				synctest.Wait()
-				a.requireDone(t, nil)
+				for _, later := range condKinds {
+					ctx, cancel := context.WithCancel(condBackground)
+					a := later(ctx, c)
+					require.Panics(t, func() { w.wait(c, condBackground) })
+					require.Equal(t, 1, c.Waiters())
+					a.requireParked(t)
+					require.True(t, c.Notify())
+					synctest.Wait()
+					a.requireDone(t, nil)
+					cancel()
+				}
 			})
 		})
 	}
@@ -2444,11 +2686,12 @@ func TestTheLockAndNotificationsOrderWhatGoroutinesDo(t *testing.T) {
 
 func TestGoroutinesAreWokenInTheOrderInWhichTheyBeganToWait(t *testing.T) {
 	const n = 100
-	ctx, cancel := context.WithTimeout(condBackground, condPatience)
+	cancelable, cancel := context.WithTimeout(condBackground, condPatience)
 	defer cancel()
 	c := condvar.NewCond(new(sync.Mutex))
 	ready, awake := make(chan struct{}, n), make(chan int, n)
 	for i := range n {
+		ctx := []context.Context{condBackground, cancelable}[i/3%2]
 		go func() {
 			c.L.Lock()
 			defer c.L.Unlock()

@@ -7,7 +7,8 @@ import (
 
 // An Event is a flag that goroutines can wait for. It is set or not; the zero
 // value is not. An Event must not be copied after first use; using a copy may
-// panic.
+// panic. Nor must it be overwritten while a Set may be under way: Wait can return
+// before the Set that releases it does.
 //
 // In the terminology of the Go memory model, a call to [Event.Set]
 // “synchronizes before” the return of any Wait with nil, and of any IsSet with
@@ -25,13 +26,12 @@ import (
 // [CapacityResource]. Nor does an Event count: two Sets are one. To wake one
 // goroutine for each thing that happens, use a Cond or a channel.
 type Event struct {
-	// set changes under mu only, together with what happens in the line of
-	// cond, so that a Wait either sees the flag or is in line for the next
-	// Set. Wait and IsSet load it without mu; that load pairs with the store
-	// in Set, which is done anew by each Set for the sake of this pairing.
+	// set changes under mu of cond only, together with what happens in its line,
+	// so that a Wait either sees the flag or is in line for the next Set. Wait and
+	// IsSet load it without mu; that load pairs with the store in Set, which is
+	// done anew by each Set for the sake of this pairing.
 	set  flag
-	mu   mutex
-	cond Cond // with mu as L; made at the first Wait that has to wait
+	cond Cond // its L, there being nothing else to guard, is a nobody
 }
 
 // Set sets the event and releases everybody who waits for it, even if Clear is
@@ -39,11 +39,16 @@ type Event struct {
 // not block.
 func (e *Event) Set() {
 	var wake wakeUps
-	defer wake.send()
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.commit(&wake)
+	wake.send()
+}
+
+// commit is Set, but for what is left in wake to be sent.
+func (e *Event) commit(wake *wakeUps) {
+	e.lock()
+	defer e.cond.mu.Unlock()
 	e.set.Store(true)
-	e.cond.commit(math.MaxInt, true, &wake)
+	e.cond.commitLocked(math.MaxInt, true, wake)
 }
 
 // Clear makes the event not set: Waits that begin after it wait. Those already
@@ -51,9 +56,15 @@ func (e *Event) Set() {
 // releases those who wait at that moment. Clearing an event that is not set
 // changes nothing. Clear does not block.
 func (e *Event) Clear() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.lock()
+	defer e.cond.mu.Unlock()
 	e.set.Store(false)
+}
+
+// lock locks mu of the line.
+func (e *Event) lock() {
+	e.cond.mu.Lock()
+	e.cond.checkLocked()
 }
 
 // IsSet reports whether the event is set, at the cost of an atomic load.
@@ -69,22 +80,17 @@ func (e *Event) IsSet() bool { return e.set.Load() }
 //
 // In the steady state Wait allocates nothing.
 func (e *Event) Wait(ctx context.Context) error {
-	if e.set.Load() || e.wait(ctx.Done()) {
+	if e.set.Load() {
 		return nil
 	}
-	return contextError(ctx)
-}
-
-// wait is Wait without the context's methods, which are foreign code and must
-// not run with mu held. It reports whether the event was set.
-func (e *Event) wait(done <-chan struct{}) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.cond.L == nil {
-		e.cond.L = &e.mu
-	}
-	return e.set.Load() || !ended(done) && e.cond.wait(done, nil)
+	return e.cond.wait(ctx, &e.set)
 }
 
 // Waiters returns how many are waiting for the event.
 func (e *Event) Waiters() int { return e.cond.Waiters() }
+
+// nobody is a Locker for a Cond that needs none.
+type nobody struct{}
+
+func (nobody) Lock()   {}
+func (nobody) Unlock() {}

@@ -2,7 +2,7 @@ package condvar
 
 // Mu returns the internal mutex, for tests that hold it.
 func (c *Cond) Mu() *mutex             { return &c.mu }
-func (e *Event) Mu() *mutex            { return &e.mu }
+func (e *Event) Mu() *mutex            { return &e.cond.mu }
 func (r *CapacityResource) Mu() *mutex { return &r.line.mu }
 
 // Cond returns the line of those who wait for e.

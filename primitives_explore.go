@@ -116,13 +116,13 @@ func (p *pointer[T]) CompareAndSwap(old, v *T) bool {
 	return p.v.CompareAndSwap(old, v)
 }
 
-// A sleeper is a sync.Cond for one goroutine, or with an Explorer, what does the
-// same: who comes to sleep is seen by Signal from before L is unlocked, and
-// Signal is forgotten if there is nobody.
+// A sleeper is a sync.Cond, or with an Explorer, what does the same: those who
+// come to sleep are in line from before L is unlocked, and Signal is for the
+// first, whoever sleeps already; it is forgotten if there is nobody.
 type sleeper struct {
 	sync.Cond
-	asleep bool
-	token  chan struct{}
+	line []chan<- struct{}
+	name chan struct{} // what the Explorer sees of it
 }
 
 func (s *sleeper) Wait() {
@@ -130,12 +130,13 @@ func (s *sleeper) Wait() {
 		s.Cond.Wait()
 		return
 	}
-	if s.token == nil {
-		s.token = make(chan struct{}, 1)
+	if s.name == nil {
+		s.name = make(chan struct{}, 1)
 	}
-	s.asleep = true
+	token := make(chan struct{}, 1)
+	s.line = append(s.line, token)
 	s.L.Unlock()
-	token, _ := exploreSelect(s.token, nil)
+	exploreSelect(s.name, nil)
 	<-token
 	s.L.Lock()
 }
@@ -144,10 +145,11 @@ func (s *sleeper) Signal() {
 	switch {
 	case Explore == nil:
 		s.Cond.Signal()
-	case s.asleep:
-		exploreSend(s.token)
-		s.asleep = false
-		s.token <- struct{}{}
+	case len(s.line) > 0:
+		exploreSend(s.name)
+		token := s.line[0]
+		s.line = s.line[1:]
+		token <- struct{}{}
 	}
 }
 

@@ -93,26 +93,6 @@ func TestNotifyAllIsOneMoment(t *testing.T) {
 	}
 }
 
-// Nobody can clear the event, and then wait, between the moment when it is set
-// and the moment when those who wait are released: Wait would return at once.
-func TestSetHoldsTheLockUntilItHasReleasedThoseWhoWait(t *testing.T) {
-	var e condvar.Event
-	waited := make(chan error)
-	go func() { waited <- e.Wait(context.Background()) }()
-	spin(t, e.Waiters, 1)
-	e.Cond().Mu().Lock() // where Set has to come by
-	var set sync.WaitGroup
-	set.Go(e.Set)
-	for !e.IsSet() {
-		runtime.Gosched()
-	}
-	free := e.Mu().TryLock()
-	e.Cond().Mu().Unlock()
-	require.False(t, free, "the event could be cleared")
-	require.NoError(t, <-waited)
-	set.Wait()
-}
-
 func TestStatsAreASnapshotWhileTheResourceIsResized(t *testing.T) {
 	r := condvar.NewCapacityResource(1)
 	var over atomic.Bool

@@ -78,7 +78,7 @@ type CapacityResource struct {
 	// or has others put on it. They are put there without mu.
 	free pointer[request]
 
-	drained Cond // signaled when a closed resource has nothing held any more
+	drained Event // set when a closed resource has nothing held any more
 
 	wake    wakeUps       // for unlock to send; empty while mu is free
 	late    bool          // for unlock to return; false while mu is free
@@ -112,6 +112,7 @@ const patience = time.Millisecond
 // has its permits, is turned away, or leaves because its context ended.
 type request struct {
 	waiter
+	resource *CapacityResource
 	n        int64
 	since    time.Duration // when it joined, counted from base
 	err      error         // why it was turned away
@@ -143,7 +144,6 @@ func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 	mustBeCapacity(capacity)
 	r := &CapacityResource{base: time.Now()}
 	r.line.firstUse()
-	r.drained.L = (*locker)(r)
 	for _, opt := range opts {
 		opt(r)
 	}
@@ -197,12 +197,17 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 
 // acquireSlow is AcquireN with the books in hand. If it has to wait and may not,
 // it returns errMustWait.
+//
+// Who is admitted or turned away while asleep has no business with the books any
+// more; who is only woken looks whether there is room, and parks again if there
+// is none.
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
-	done, canceled := ctx.Done(), false
+	done, wait := ctx.Done(), false
 	r.lock()
 	switch {
 	case ended(done): // while this call waited for mu
-		canceled = true
+		r.unlock()
+		return contextError(ctx) // whose methods are foreign code, and must not run under mu
 	case r.closed:
 		err = ErrClosed
 	case r.tooLargeLocked(n):
@@ -211,24 +216,15 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 	case !mayWait:
 		err = errMustWait
 	default:
-		return r.waitLocked(ctx, done, n)
+		wait = true
 	}
-	r.unlock()
-	if canceled { // the methods of ctx are foreign code, and must not run under mu
-		err = contextError(ctx)
+	if !wait {
+		r.unlock()
+		return err
 	}
-	return err
-}
-
-// waitLocked is the rest of acquireSlow for those who have to wait. It is called
-// with the books in hand, and returns without. Who is admitted or turned away
-// while asleep has no business with the books any more; who is only woken looks
-// whether there is room, and parks again if there is none.
-func (r *CapacityResource) waitLocked(ctx context.Context, done <-chan struct{}, n int64) error {
 	q := r.joinLocked(n, done)
 	for {
-		q.notified = false
-		r.line.enlistLocked(&q.waiter)
+		locked, now := false, time.Duration(0)
 		if done == nil {
 			q.sleep.Wait() // calls r.unlock when Signal finds it
 		} else {
@@ -237,22 +233,27 @@ func (r *CapacityResource) waitLocked(ctx context.Context, done <-chan struct{},
 			select {
 			case <-token:
 			case <-done:
-				r.line.cancel(&q.waiter)
+				locked, now = r.cancel(q)
 			}
 		}
 		if q.settled {
 			break
 		}
-		r.lock()
+		if !locked {
+			now = r.now() // which takes as long as all the rest, so not under mu
+			r.lock()
+		}
 		if q.inLine() && !ended(done) { // room does not outweigh the context
 			if q != r.head() || !r.fitsLocked(n) {
+				q.notified = false
+				r.line.parkLocked(&q.waiter)
 				continue
 			}
-			r.admitLocked(q, r.now())
+			r.admitLocked(q, now)
 		}
 		if q.inLine() {
 			r.canceled++
-			r.removeLocked(q, r.now())
+			r.removeLocked(q, now)
 		}
 		r.unlock()
 		break
@@ -263,6 +264,22 @@ func (r *CapacityResource) waitLocked(ctx context.Context, done <-chan struct{},
 		err = contextError(ctx)
 	}
 	return err
+}
+
+// cancel claims the books for q, whose context has ended, and reports whether it
+// did; it does not if a notifier has committed itself.
+func (r *CapacityResource) cancel(q *request) (locked bool, now time.Duration) {
+	now = r.now()
+	r.lock()
+	if q.notified {
+		r.unlock()
+		<-q.ch
+		return false, 0
+	}
+	if q.parked { // else a notifier has passed it over
+		r.line.unparkLocked(&q.waiter)
+	}
+	return true, now
 }
 
 // TryAcquire is [CapacityResource.TryAcquireN] with n = 1.
@@ -347,9 +364,7 @@ func (r *CapacityResource) releaseSlow(n int64) {
 	if n > 0 {
 		r.hurryLocked(now)
 	}
-	if r.closed && r.held == 0 {
-		r.drained.commit(math.MaxInt, true, &r.wake)
-	}
+	r.drainLocked()
 	if r.unlock() {
 		runtime.Gosched()
 	}
@@ -418,7 +433,16 @@ func (r *CapacityResource) Close() error {
 	for r.waiting > 0 {
 		r.turnAwayLocked(r.head(), ErrClosed)
 	}
+	r.drainLocked()
 	return nil
+}
+
+// drainLocked sets drained once the resource is closed and nothing is held, which
+// is how it stays.
+func (r *CapacityResource) drainLocked() {
+	if r.closed && r.held == 0 {
+		r.drained.commit(&r.wake)
+	}
 }
 
 // Drain closes the resource, waits until nothing is held any more, and returns
@@ -428,17 +452,11 @@ func (r *CapacityResource) Close() error {
 // not call it. It may be called again, and by several goroutines.
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
-	if !r.drain(ctx.Done()) {
-		return contextError(ctx)
+	err := r.drained.Wait(ctx)
+	if r.drained.IsSet() { // since ctx ended, perhaps
+		return nil
 	}
-	return nil
-}
-
-func (r *CapacityResource) drain(done <-chan struct{}) bool {
-	r.lock()
-	defer r.unlock()
-	isDrained := func() bool { return r.held == 0 }
-	return isDrained() || !ended(done) && r.drained.wait(done, isDrained)
+	return err
 }
 
 // Stats is a snapshot of a [CapacityResource], all of one moment.
@@ -552,12 +570,6 @@ func (r *CapacityResource) headLocked() uint64 {
 // head returns the head of the line, if anybody waits.
 func (r *CapacityResource) head() *request { return r.line.root.next.request }
 
-// locker is a CapacityResource as the Locker of its Conds.
-type locker CapacityResource
-
-func (l *locker) Lock()   { (*CapacityResource)(l).lock() }
-func (l *locker) Unlock() { (*CapacityResource)(l).unlock() }
-
 // bed is a CapacityResource as the Locker of its sleeping requests: it is
 // unlocked as they fall asleep, but not locked as they awake.
 type bed CapacityResource
@@ -608,7 +620,7 @@ func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *request {
 	if q == nil {
 		q = &request{kept: r.kept < maxFree}
 		q.request, q.cond, q.keep = q, &r.line, true
-		q.sleep.L = (*bed)(r)
+		q.resource = r
 		if q.kept {
 			r.kept++
 		}
@@ -616,6 +628,7 @@ func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *request {
 	q.prepare(done)
 	q.n, q.since = n, r.now()
 	r.line.appendLocked(&q.waiter)
+	r.line.parkLocked(&q.waiter)
 	r.waiting++
 	r.addWantedLocked(n)
 	return q

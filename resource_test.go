@@ -2309,3 +2309,17 @@ func TestAWaitAllocatesNothingInTheSteadyState(t *testing.T) {
 //   - Row 126: there is no unlimited capacity; math.MaxInt64 is tested.
 //   - Bug R19 is a matter of speed, and of a benchmark.
 //   - That a copied resource is an error: go vet says so.
+
+func TestDrainSucceedsIfTheLastPermitComesBackAfterItsContextHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		r := condvar.NewCapacityResource(1)
+		require.True(t, r.TryAcquire())
+		a := start(func() error { return r.Drain(ctx) })
+		a.requireParked(t)
+		cancel()
+		r.Release()
+		synctest.Wait()
+		a.requireDone(t, nil)
+	})
+}

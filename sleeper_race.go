@@ -7,9 +7,10 @@ import (
 	"sync/atomic"
 )
 
-// A sleeper is a [sync.Cond] for one goroutine. Its Signal synchronizes before
-// the return of Wait, as documented; but the race detector does not know that
-// of sync.Cond, and is told here.
+// A sleeper is a [sync.Cond], but for its L, which is set before the first Wait
+// and stays; its Wait is called with a mutex held that L.Unlock unlocks. Its
+// Signal synchronizes before the return of Wait, as documented; but the race
+// detector does not know that of sync.Cond, and is told here.
 type sleeper struct {
 	L        sync.Locker
 	cond     sync.Cond
@@ -22,7 +23,9 @@ func (s *sleeper) Signal() {
 }
 
 func (s *sleeper) Wait() {
-	s.cond.L = (*awakening)(s)
+	if s.cond.L == nil {
+		s.cond.L = (*awakening)(s)
+	}
 	s.cond.Wait()
 }
 

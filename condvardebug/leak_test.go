@@ -34,7 +34,7 @@ func TestTheLeakProfileFindsWhoWaitsForWhatIsWatched(t *testing.T) {
 	out, err := leak.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "goroutineleak profile: total 1\n")
-	require.Contains(t, string(out), "condvar.(*CapacityResource).waitLocked")
+	require.Contains(t, string(out), "condvar.(*CapacityResource).acquireSlow")
 }
 
 // watchLeak leaks a waiter of a resource whose only permit d has a record of.
