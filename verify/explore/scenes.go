@@ -226,6 +226,41 @@ func (l *brokenLocker) Unlock() {
 	}
 }
 
+// unlockPanics is a scene in which L.Unlock panics in wait, with one behind it in
+// line.
+func unlockPanics(r *Run, wait func(c *condvar.Cond)) func() error {
+	s := newCondScene(r)
+	joined, next := make(Gate, 1), make(Gate, 1)
+	s.c.L = &brokenLocker{s.l, joined}
+	s.Go("panics", func() {
+		defer func() { _ = recover() }()
+		s.l.Lock()
+		wait(s.c)
+	})
+	second := &call{name: "second"}
+	s.calls = append(s.calls, second)
+	s.Go("second", func() {
+		joined.Pass()
+		s.l.Lock()
+		defer s.l.Unlock()
+		next.Open() // nobody else locks before Wait unlocks
+		second.err = s.c.Wait(context.Background())
+		second.returned = true
+	})
+	s.Go("notifier", func() {
+		next.Pass()
+		s.l.Lock()   // so that the second is in line
+		s.l.Unlock() //nolint:staticcheck // as it says
+		s.woken = s.one()
+	})
+	return func() error {
+		if s.woken != 1 || !second.returned {
+			return errors.New("the notification was for nobody, though there was somebody in line")
+		}
+		return s.inLine()
+	}
+}
+
 // An eventScene is the objects of a scene about an Event.
 type eventScene struct {
 	*Run
@@ -557,6 +592,47 @@ func condScenes() []*Scene {
 			},
 		},
 		{
+			Name:      "CondTwoKindsOfWaiters",
+			Invariant: "those whom no context can end, and one between them who is canceled, are woken in the order in which they came",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				ctx := r.Context()
+				w1, w2, w3 := s.wait("w1", nil), s.wait("w2", ctx), s.wait("w3", nil)
+				r.Settle()
+				s.notify("n1", false, nothing, s.one)
+				s.notify("n2", true, nothing, s.one)
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if !w1.succeeded() || w3.succeeded() != w2.failed() {
+						return fmt.Errorf("the first: %t, the second: %w, the third: %t", w1.returned, w2.err, w3.returned)
+					}
+					return s.exact()
+				}
+			},
+		},
+		{
+			Name:      "CondJoinRacingNotifyN",
+			Invariant: "three whom no context can end, two of them late, NotifyN(2) and NotifyAll: as many return nil as were woken",
+			Bound:     2,
+			LongBound: toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				w1 := s.wait("w1", nil)
+				r.Settle()
+				s.wait("w2", nil)
+				s.wait("w3", nil)
+				s.notify("two", false, nothing, func() int { return s.c.NotifyN(2) })
+				s.notify("all", false, nothing, s.c.NotifyAll)
+				return func() error {
+					if !w1.succeeded() {
+						return errors.New("who was in line is not woken")
+					}
+					return s.exact()
+				}
+			},
+		},
+		{
 			Name:      "CondTwoNotifiersOneWaiter",
 			Invariant: "no Notify returns false while somebody waits, unless another one wakes it",
 			Bound:     toTheEnd,
@@ -816,33 +892,62 @@ func condScenes() []*Scene {
 			Invariant: "if L.Unlock panics nobody is left in line for it, and a notification that came by then goes to the next",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
+				return unlockPanics(r, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
+			},
+		},
+		{
+			Name:      "CondPanickingUnlockWithAContext",
+			Invariant: "the same in a Wait that a context could end",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				return unlockPanics(r, func(c *condvar.Cond) { _ = c.Wait(r.Context()) })
+			},
+		},
+		{
+			Name:      "CondPanickingUnlockOfWaitFor",
+			Invariant: "the same in WaitFor",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				return unlockPanics(r, func(c *condvar.Cond) { _ = c.WaitFor(context.Background(), func() bool { return false }) })
+			},
+		},
+		{
+			Name:      "CondPanickingUnlockBetweenOthers",
+			Invariant: "if L.Unlock panics for one in the middle of the line, those before and behind it get two notifications",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
 				joined, next := make(Gate, 1), make(Gate, 1)
-				s.c.L = &brokenLocker{s.l, joined}
+				l := &brokenLocker{Mutex: s.l}
+				s.c.L = l
+				first := s.wait("first", nil)
+				r.Settle()
+				l.joined = joined
 				s.Go("panics", func() {
 					defer func() { _ = recover() }()
 					s.l.Lock()
 					_ = s.c.Wait(context.Background())
 				})
-				second := &call{name: "second"}
-				s.calls = append(s.calls, second)
-				s.Go("second", func() {
+				last := &call{name: "last"}
+				s.calls = append(s.calls, last)
+				s.Go("last", func() {
 					joined.Pass()
 					s.l.Lock()
 					defer s.l.Unlock()
 					next.Open() // nobody else locks before Wait unlocks
-					second.err = s.c.Wait(context.Background())
-					second.returned = true
+					last.err = s.c.Wait(context.Background())
+					last.returned = true
 				})
 				s.Go("notifier", func() {
 					next.Pass()
-					s.l.Lock()   // so that the second is in line
+					s.l.Lock()   // so that the last is in line
 					s.l.Unlock() //nolint:staticcheck // as it says
 					s.woken = s.one()
+					s.woken += s.one()
 				})
 				return func() error {
-					if s.woken != 1 || !second.returned {
-						return errors.New("the notification was for nobody, though there was somebody in line")
+					if s.woken != 2 || !first.succeeded() || !last.succeeded() {
+						return fmt.Errorf("%d woken, the first: %t, the last: %t", s.woken, first.returned, last.returned)
 					}
 					return s.inLine()
 				}
@@ -1018,6 +1123,30 @@ func eventScenes() []*Scene {
 				return func() error {
 					if !early.succeeded() {
 						return errors.New("who waited before the pulse missed it")
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "EventClearAndWaitRacingSet",
+			Invariant: "a Wait that begins after a Clear returns only if the event was set since, and nobody has cleared it",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newEventScene(r)
+				s.wait("early", nil)
+				r.Settle()
+				late := &call{name: "late"}
+				s.calls = append(s.calls, late)
+				s.Go("setter", s.e.Set)
+				s.Go("late", func() {
+					s.e.Clear()
+					late.err = s.e.Wait(context.Background())
+					late.returned = true
+				})
+				return func() error {
+					if late.returned && !s.e.IsSet() {
+						return errors.New("the late one was released by a Set before its Clear")
 					}
 					return s.atRest()
 				}
