@@ -18,7 +18,8 @@ import (
 type operations struct {
 	locks, loads, stores, sends int
 	// holding is how many mutexes were held when the first token was sent: who
-	// is woken runs into them. It is so on purpose in Listen.
+	// is woken may run into them. It is so on purpose in Listen, and where who is
+	// woken has no business with the mutex.
 	holding int
 }
 
@@ -103,7 +104,7 @@ func TestOperations(t *testing.T) {
 					c.Notify()
 				}
 			},
-			operations{locks: 3, loads: 1, stores: 2, sends: 1},
+			operations{locks: 2, loads: 1, stores: 2, sends: 1, holding: 1},
 		},
 		{
 			"Wait, Notify",
@@ -137,7 +138,7 @@ func TestOperations(t *testing.T) {
 					cancel()
 				}
 			},
-			operations{locks: 3, stores: 2},
+			operations{locks: 2, stores: 2},
 		},
 		{
 			"WaitFor, one Notify in vain, one not",
@@ -188,7 +189,7 @@ func TestOperations(t *testing.T) {
 					e.Clear()
 				}
 			},
-			operations{locks: 7, loads: 5, stores: 4, sends: 1},
+			operations{locks: 4, loads: 4, stores: 4, sends: 1},
 		},
 		{
 			"Acquire, Release",
@@ -218,12 +219,12 @@ func TestOperations(t *testing.T) {
 			// the deadline of the head is always the same and not stored again.
 			"one Acquire that waits",
 			func(ctx context.Context) func() { return handOver(ctx, 1) },
-			operations{locks: 3, loads: 14, stores: 12, sends: 1},
+			operations{locks: 3, loads: 14, stores: 10, sends: 1},
 		},
 		{
 			"three Acquires that wait",
 			func(ctx context.Context) func() { return handOver(ctx, 3) },
-			operations{locks: 9, loads: 38, stores: 28, sends: 3},
+			operations{locks: 9, loads: 38, stores: 26, sends: 3},
 		},
 		{
 			// The second release comes after the first has woken the head and before
@@ -240,14 +241,14 @@ func TestOperations(t *testing.T) {
 					r.Release()
 				}
 			},
-			operations{locks: 3, loads: 17, stores: 13, sends: 1},
+			operations{locks: 3, loads: 17, stores: 11, sends: 1},
 		},
 		{
 			// Each takes the lock to join. A release gives it its permit, and it
 			// does not take the lock again.
 			"three Acquires that wait, FIFO",
 			func(ctx context.Context) func() { return handOver(ctx, 3, condvar.FIFO()) },
-			operations{locks: 6, loads: 29, stores: 12, sends: 3},
+			operations{locks: 6, loads: 29, stores: 10, sends: 3},
 		},
 		{
 			"Acquire, canceled",
@@ -260,7 +261,7 @@ func TestOperations(t *testing.T) {
 					cancel()
 				}
 			},
-			operations{locks: 3, loads: 7, stores: 8},
+			operations{locks: 2, loads: 7, stores: 6},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

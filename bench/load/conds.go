@@ -202,6 +202,34 @@ func onCond(f func(Timer, int, int, waitFunc) Extra, waiters int, build newCond)
 	}
 }
 
+// onChannels is the floor of onCond: each waits for a channel of its own, and
+// for its context, and that is all.
+func onChannels(f func(Timer, int, int, waitFunc) Extra, waiters int) Body {
+	return func(t Timer, n int) Extra {
+		return f(t, n, waiters, func(ctx context.Context) {
+			select {
+			case <-make(chan struct{}, 1):
+			case <-ctx.Done():
+			}
+		})
+	}
+}
+
+// notifyAllChannel is the floor of notifyAll: a channel is closed.
+func notifyAllChannel(waiters int) Body {
+	return func(t Timer, n int) Extra {
+		for range n {
+			gate := make(chan struct{})
+			wg := gather(waiters, func() { <-gate })
+			t.StartTimer()
+			close(gate)
+			wg.Wait()
+			t.StopTimer()
+		}
+		return perWaiter(t, n, waiters)
+	}
+}
+
 // notifyAll wakes a crowd in line. An operation is a crowd.
 func notifyAll(waiters int, build newCond) Body {
 	return func(t Timer, n int) Extra {

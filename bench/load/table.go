@@ -99,6 +99,7 @@ func Workloads() []Workload {
 		}{{"Cancel", canceled}, {"CancelStorm", storm}} {
 			add(waiters, 0, end.name+"Wait"+suffix,
 				Subject{Ours, onCond(end.body, waiters, ours)},
+				Subject{"channels", onChannels(end.body, waiters)},
 				Subject{"msync", onCond(end.body, waiters, msync)})
 			add(waiters, 0, end.name+"Acquire"+suffix, withoutPool(func(build newLimiter) Body {
 				return onLimiter(end.body, waiters, build)
@@ -107,6 +108,7 @@ func Workloads() []Workload {
 		add(waiters, 0, "NotifyAll"+suffix,
 			Subject{Ours, notifyAll(waiters, ours)},
 			Subject{"sync", notifyAll(waiters, standard)},
+			Subject{"channels", notifyAllChannel(waiters)},
 			Subject{"msync", notifyAll(waiters, msync)})
 	}
 	for _, waiters := range []int{100_000, 1_000_000} {
