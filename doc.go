@@ -83,7 +83,8 @@
 //
 // Acquire, Release, Notify, Set, and calls that succeed without waiting, allocate
 // nothing. A wait allocates only if more goroutines wait than ever did on that
-// value, or more than 1,024, or in a bubble with a context that can end;
-// otherwise, which is what “in the steady state” means, it does not. Listen
+// value in the same way, that is, with a context that can end or with one that
+// cannot; or more than 1,024; or in a bubble with a context that can end.
+// Otherwise, which is what “in the steady state” means, it does not. Listen
 // makes two allocations, an error that carries a cause of its own makes one.
 package condvar
