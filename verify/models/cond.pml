@@ -11,19 +11,21 @@
  *   LISTEN     the loop in the documentation of Listen; Stop
  *   MISUSE     Wait without L, so that L.Unlock panics
  *   join, park joinLocked, and where wait sleeps
- *   notify     commit and send
- *   parkLocked enlistLocked
- *   cancel, leave, appendLocked, unparkLocked, unlink
+ *   notify     commitLocked and send
+ *   parkLocked also busyLocked; unparkLocked, also idleLocked
+ *   cancel, leave, appendLocked, unlink
  *              the functions of these names
  *
  * A token is in a channel of size 1, or as good as: a waiter that no context can
  * end sleeps on a sync.Cond, which it has joined before it unlocks mu, so that
- * a Signal is for it from then on, and there is one Signal for each commit.
+ * a Signal is for it from then on, and there is one Signal for each commit. That
+ * those of Wait share one sync.Cond, whose order is that of the line, and what
+ * becomes of a ticket if L panics, is not in here: explore has it.
  *
  * Granularity. A critical section of mu with at most one effect that is seen
  * without mu (the store to idle) is one step: it begins with a step that others
  * cannot disturb, and ends with one that cannot disturb others. That of
- * commitSlow has several and holds mu from step to step. Loads, stores, channel
+ * commitLocked has several and holds mu from step to step. Loads, stores, channel
  * operations and looks at a context outside mu are steps of their own. As with
  * Go's atomics and locks, memory is sequentially consistent.
  *
@@ -259,7 +261,7 @@ inline park(w) {
 	acquire(L)
 }
 
-/* notify is notify and commitSlow, called by process me. */
+/* notify is notify and commitLocked, called by process me. */
 inline notify(me, limit, all) {
 	d_step {
 		seen[me] = unlocked;

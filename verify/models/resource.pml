@@ -15,7 +15,8 @@
  *               the functions of these names; serveLocked is part of unlock, and
  *               admitLocked is admit or hand
  *   commit      notifyLocked
- *   end_parked  the wait of waitLocked, and cancel, which takes mu
+ *   end_parked  the wait in acquireSlow, and cancel, which here lets go of mu in
+ *               between: there is more to try, not less
  *   Clock       time. Those who join are numbered, by place; time is the number of
  *               those whose patience has run out, in this order, at any moment. So
  *               who has place p is old from time p on, whether in line or not
