@@ -614,7 +614,7 @@ func condScenes() []*Scene {
 		{
 			Name:      "CondJoinRacingNotifyN",
 			Invariant: "three whom no context can end, two of them late, NotifyN(2) and NotifyAll: as many return nil as were woken",
-			Bound:     2,
+			Bound:     1,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
