@@ -1732,7 +1732,6 @@ func TestUnlockThatPanicsLeavesTheLineInOrder(t *testing.T) {
 							panic("unlock")
 						})
 						require.PanicsWithValue(t, "unlock", func() { c.Wait(condBackground) }, scene)
-						l.afterUnlock = nil
 
 						// Its own notification, if it has got one, is passed on.
 						want := []int{}
