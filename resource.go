@@ -267,7 +267,8 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 }
 
 // cancel claims the books for q, whose context has ended, and reports whether it
-// did; it does not if a notifier has committed itself.
+// has them, and the time. If a notifier has committed itself it gives the books
+// back, and takes the token.
 func (r *CapacityResource) cancel(q *request) (locked bool, now time.Duration) {
 	now = r.now()
 	r.lock()
