@@ -226,36 +226,44 @@ func (l *brokenLocker) Unlock() {
 	}
 }
 
-// unlockPanics is a scene in which L.Unlock panics in wait, with one behind it in
-// line.
-func unlockPanics(r *Run, wait func(c *condvar.Cond)) func() error {
+// unlockPanics is a scene in which L.Unlock panics in wait, with some before it in
+// line and one behind it. It has as many notifications as these are.
+func unlockPanics(r *Run, before int, wait func(c *condvar.Cond)) func() error {
 	s := newCondScene(r)
 	joined, next := make(Gate, 1), make(Gate, 1)
-	s.c.L = &brokenLocker{s.l, joined}
+	l := &brokenLocker{Mutex: s.l}
+	s.c.L = l
+	for i := range before {
+		s.wait(fmt.Sprintf("w%d", i+1), nil)
+	}
+	r.Settle()
+	l.joined = joined
 	s.Go("panics", func() {
 		defer func() { _ = recover() }()
 		s.l.Lock()
 		wait(s.c)
 	})
-	second := &call{name: "second"}
-	s.calls = append(s.calls, second)
-	s.Go("second", func() {
+	last := &call{name: "last"}
+	s.calls = append(s.calls, last)
+	s.Go("last", func() {
 		joined.Pass()
 		s.l.Lock()
 		defer s.l.Unlock()
 		next.Open() // nobody else locks before Wait unlocks
-		second.err = s.c.Wait(context.Background())
-		second.returned = true
+		last.err = s.c.Wait(context.Background())
+		last.returned = true
 	})
 	s.Go("notifier", func() {
 		next.Pass()
-		s.l.Lock()   // so that the second is in line
+		s.l.Lock()   // so that the last is in line
 		s.l.Unlock() //nolint:staticcheck // as it says
-		s.woken = s.one()
+		for range s.calls {
+			s.woken += s.one()
+		}
 	})
 	return func() error {
-		if s.woken != 1 || !second.returned {
-			return errors.New("the notification was for nobody, though there was somebody in line")
+		if all := len(s.calls); s.woken != all || count(s.calls, (*call).succeeded) != all {
+			return fmt.Errorf("%d notified, though %d were in line, and %d woke up", s.woken, all, count(s.calls, (*call).succeeded))
 		}
 		return s.inLine()
 	}
@@ -892,7 +900,7 @@ func condScenes() []*Scene {
 			Invariant: "if L.Unlock panics nobody is left in line for it, and a notification that came by then goes to the next",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
-				return unlockPanics(r, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
+				return unlockPanics(r, 0, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
 			},
 		},
 		{
@@ -900,7 +908,7 @@ func condScenes() []*Scene {
 			Invariant: "the same in a Wait that a context could end",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
-				return unlockPanics(r, func(c *condvar.Cond) { _ = c.Wait(r.Context()) })
+				return unlockPanics(r, 0, func(c *condvar.Cond) { _ = c.Wait(r.Context()) })
 			},
 		},
 		{
@@ -908,7 +916,7 @@ func condScenes() []*Scene {
 			Invariant: "the same in WaitFor",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
-				return unlockPanics(r, func(c *condvar.Cond) { _ = c.WaitFor(context.Background(), func() bool { return false }) })
+				return unlockPanics(r, 0, func(c *condvar.Cond) { _ = c.WaitFor(context.Background(), func() bool { return false }) })
 			},
 		},
 		{
@@ -916,41 +924,7 @@ func condScenes() []*Scene {
 			Invariant: "if L.Unlock panics for one in the middle of the line, those before and behind it get two notifications",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
-				s := newCondScene(r)
-				joined, next := make(Gate, 1), make(Gate, 1)
-				l := &brokenLocker{Mutex: s.l}
-				s.c.L = l
-				first := s.wait("first", nil)
-				r.Settle()
-				l.joined = joined
-				s.Go("panics", func() {
-					defer func() { _ = recover() }()
-					s.l.Lock()
-					_ = s.c.Wait(context.Background())
-				})
-				last := &call{name: "last"}
-				s.calls = append(s.calls, last)
-				s.Go("last", func() {
-					joined.Pass()
-					s.l.Lock()
-					defer s.l.Unlock()
-					next.Open() // nobody else locks before Wait unlocks
-					last.err = s.c.Wait(context.Background())
-					last.returned = true
-				})
-				s.Go("notifier", func() {
-					next.Pass()
-					s.l.Lock()   // so that the last is in line
-					s.l.Unlock() //nolint:staticcheck // as it says
-					s.woken = s.one()
-					s.woken += s.one()
-				})
-				return func() error {
-					if s.woken != 2 || !first.succeeded() || !last.succeeded() {
-						return fmt.Errorf("%d woken, the first: %t, the last: %t", s.woken, first.returned, last.returned)
-					}
-					return s.inLine()
-				}
+				return unlockPanics(r, 1, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
 			},
 		},
 		{
