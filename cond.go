@@ -109,7 +109,7 @@ const maxFree = 1024
 // The waiters of a CapacityResource are parts of its requests. What is done in
 // wait, WaitFor and leave for others, the resource does for them, its own way.
 type waiter struct {
-	// What a wait with a context touches comes first: 64 bytes.
+	// What a wait with a context touches comes first: 64 bytes, a cache line.
 	next, prev *waiter         // in the line; guarded by Cond.mu, as is parked
 	wake       *waiter         // the next one in the same wakeUps
 	done       <-chan struct{} // of the context; or if it is not in use, of the last one
@@ -120,15 +120,16 @@ type waiter struct {
 	broadcast  bool // the notification is of NotifyAll; as notified
 	run        bool // it is a run
 	keep       bool // in the line until leave, so that it keeps its place
-	clean      bool // there is no token, and none can come
+	clean      bool // L.Unlock has returned, so whatever token comes is taken
 	bubbled    bool // ch was made in a bubble
 	eager      bool // of Listen: the token is sent with mu held, for Stop, to ch
 
-	from, to uint64   // the tickets of a run: from <= t < to
-	request  *request // of which it is a part, or nil
+	request *request // of which it is a part, or nil
+
+	from, to uint64 // the tickets of a run: from <= t < to
 	cond     *Cond
 	sleep    *sleeper // its Locker is the waiter itself; that of a request, a bed
-	_        [3]int64 // 128 bytes, so that the allocator aligns it
+	_        [4]int64 // 128 bytes, so that the allocator aligns it
 }
 
 // NewCond returns a new Cond with Locker l. It panics if l is nil.
@@ -165,9 +166,9 @@ func NewCond(l sync.Locker) *Cond {
 //
 // Whichever comes first counts. Once notified, Wait returns nil, even if ctx
 // ends before it has c.L again. Once ctx has ended, the waiter gets no
-// notification any more; it leaves the line as soon as it runs, before it
-// locks c.L. Locking c.L cannot be canceled: while others hold c.L, Wait does
-// not return.
+// notification any more; as soon as it runs it leaves the line, and then asks
+// ctx for the error, before it locks c.L. Locking c.L cannot be canceled: while
+// others hold c.L, Wait does not return.
 //
 // If c.L.Unlock or c.L.Lock panics, Wait leaves no waiter behind, and a
 // notification that reached it goes to the next one.
@@ -213,14 +214,14 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 		if done == nil {
 			w.sleep.Wait() // calls w.Unlock when Signal finds it, and w.Lock
 		} else {
-			w.Unlock()
+			c.unlockFor(w)
 			token, done := exploreSelect(w.ch, done)
 			select {
 			case <-token:
 			case <-done:
 				c.cancel(w)
 			}
-			w.Lock()
+			c.L.Lock()
 		}
 		if pred() {
 			w.notified = false // spent
@@ -242,7 +243,8 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 //
 // Returns are dear in a goroutine that has just been woken, as the processor
 // predicts none of them. So this is one function, which Wait is only a name for,
-// and what it defers is for when L panics.
+// and what it defers is for panics and for waits that were canceled. These lock
+// L after they have asked ctx for the error, as that takes long in a crowd.
 func (c *Cond) wait(ctx context.Context, set *flag) error {
 	if set == nil && ctx.Err() != nil {
 		return contextError(ctx)
@@ -275,24 +277,26 @@ func (c *Cond) wait(ctx context.Context, set *flag) error {
 		asleep = false
 		return nil
 	}
-	w := c.joinLocked(done, false)
+	w, canceled := c.joinLocked(done, false), false
 	defer func() {
-		if asleep {
+		switch {
+		case canceled:
+			c.L.Lock()
+		case asleep:
 			c.leave(w)
 		}
 	}()
-	w.Unlock()
+	c.unlockFor(w)
 	token, done := exploreSelect(w.ch, done)
 	select {
 	case <-token:
 	case <-done:
 		if c.cancel(w) {
-			asleep = false
-			c.L.Lock()
+			canceled = true
 			return contextError(ctx)
 		}
 	}
-	w.Lock()
+	c.L.Lock()
 	asleep = false
 	c.mu.Lock()
 	c.putLocked(w)
@@ -540,20 +544,18 @@ func (w *waiter) tidy() {
 	}
 }
 
-// Unlock is what a waiter does with mu held, before it sleeps. In between,
+// unlockFor is what a waiter does with mu held, before it sleeps. In between,
 // should L.Unlock panic, a token may come at any time.
-func (w *waiter) Unlock() {
+func (c *Cond) unlockFor(w *waiter) {
 	w.clean = false
-	c := w.cond
 	c.mu.Unlock()
 	c.L.Unlock()
+	w.clean = true
 }
 
-// Lock is what a waiter does when it is awake again.
-func (w *waiter) Lock() {
-	w.clean = true
-	w.cond.L.Lock()
-}
+func (w *waiter) Unlock() { w.cond.unlockFor(w) }
+
+func (w *waiter) Lock() { w.cond.L.Lock() }
 
 // A bunk is a Cond as the Locker of its dorm.
 type bunk Cond

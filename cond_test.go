@@ -1657,6 +1657,55 @@ func TestWaitForPassesItsNotificationOnBeforeItAsksTheContext(t *testing.T) {
 	})
 }
 
+// What the methods of a context do, others who want the lock need not wait for.
+func TestACanceledWaitAsksItsContextBeforeItLocks(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		inner, cancel := context.WithCancel(condBackground)
+		ctx := &errHookContext{Context: inner}
+		a := startWait(ctx, c)
+		asked := false
+		ctx.onErr = func() {
+			asked = true
+			require.False(t, l.locked())
+			require.Zero(t, c.Waiters())
+		}
+		cancel()
+		synctest.Wait()
+		a.requireDone(t, context.Canceled)
+		require.True(t, asked)
+	})
+}
+
+// The caller unlocks what it has locked, with a defer.
+func TestAContextThatPanicsLeavesTheLockHeld(t *testing.T) {
+	for name, exit := range map[string]func(){"panic": func() { panic("context") }, "Goexit": runtime.Goexit} {
+		for _, w := range condWaits {
+			t.Run(w.name+"/"+name, func(t *testing.T) {
+				condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+					inner, cancel := context.WithCancel(condBackground)
+					ctx := &errHookContext{Context: inner}
+					held := false
+					start(func() error {
+						defer func() { _ = recover() }()
+						l.Lock()
+						defer func() {
+							held = l.locked()
+							l.Unlock()
+						}()
+						return w.wait(c, ctx)
+					})
+					ctx.onErr = exit
+					cancel()
+					synctest.Wait()
+					require.True(t, held)
+					require.False(t, l.locked())
+					require.Zero(t, c.Waiters())
+				})
+			})
+		}
+	}
+}
+
 // Every order in which five waiters of three kinds can come, and every number to
 // wake first.
 func TestWaitersOfAllKindsFormOneLine(t *testing.T) {
