@@ -2,9 +2,9 @@ package load
 
 import "time"
 
-// A pause is what a goroutine does between two calls: CPU work, or waiting for
-// something outside.
-type pause struct{ cpu, blocked time.Duration }
+// A pause is what a goroutine does between two calls: it sleeps, waits for
+// something outside, works.
+type pause struct{ asleep, blocked, cpu time.Duration }
 
 // A pauser makes the pauses of one goroutine.
 type pauser struct {
@@ -29,6 +29,9 @@ func (p *pauser) close() {
 }
 
 func (p *pauser) pause(d pause) {
+	if d.asleep > 0 {
+		time.Sleep(d.asleep)
+	}
 	if d.blocked > 0 {
 		p.alarm.wait(d.blocked)
 	}

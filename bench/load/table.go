@@ -77,12 +77,20 @@ func Workloads() []Workload {
 		add(goroutines, 300*time.Millisecond,
 			fmt.Sprintf("HoldBlocking/hold=100µs/capacity=4/goroutines=%d", goroutines), limiters(s.run)...)
 	}
-	for _, capacity := range []int64{1, 2} { // the shape of jackc/puddle issue 46
-		s := scene{
-			capacity: capacity, goroutines: 16,
-			hold: pause{blocked: time.Millisecond}, after: pause{cpu: time.Millisecond}, spins: spins,
+	for _, handOff := range []struct {
+		name string
+		hold pause
+	}{
+		{"HandOff", pause{asleep: time.Millisecond}}, // the shape of jackc/puddle issue 46
+		{"HandOffBlocking", pause{blocked: time.Millisecond}},
+	} {
+		for _, capacity := range []int64{1, 2} {
+			s := scene{
+				capacity: capacity, goroutines: 16,
+				hold: handOff.hold, after: pause{cpu: time.Millisecond}, spins: spins,
+			}
+			add(16, 500*time.Millisecond, fmt.Sprintf("%s/capacity=%d", handOff.name, capacity), limiters(s.run)...)
 		}
-		add(16, 500*time.Millisecond, fmt.Sprintf("HandOff/capacity=%d", capacity), limiters(s.run)...)
 	}
 
 	mixed := scene{capacity: 8, goroutines: 32, weights: true, hold: pause{cpu: 5 * time.Microsecond}, spins: spins}

@@ -88,6 +88,24 @@ func TestMeasureTakesTurns(t *testing.T) {
 	require.Equal(t, []float64{7, 7}, s.values(subject{"w", "b", 1}, load.P99))
 }
 
+func TestWhatABarWouldBeForOthers(t *testing.T) {
+	figures := func(values ...float64) *sample {
+		sm := &sample{}
+		for _, v := range values {
+			sm.figures = append(sm.figures, map[string]float64{load.PerWaiter: v})
+		}
+		return sm
+	}
+	many, few := subject{"NotifyAll/waiters=100000", "sync", 2}, subject{"NotifyAll/waiters=1000", "sync", 2}
+	s := samples{[]subject{few, many}, map[subject]*sample{many: figures(60, 70, 80), few: figures(20, 20, 20)}}
+	var text strings.Builder
+	writeGrowth(&text, s, 2)
+	require.Contains(t, text.String(), "sync, ns/waiter, against NotifyAll/waiters=1000  3.5 [3.25 3.75]")
+	text.Reset()
+	writeGrowth(&text, s, 1)
+	require.Empty(t, text.String())
+}
+
 // One round of the quickest workload, and all that is written.
 func TestRunWritesResults(t *testing.T) {
 	dir := t.TempDir()

@@ -142,6 +142,33 @@ func writeBars(w io.Writer, s samples, cpus int) {
 	}
 	_ = table.Flush() // to memory
 	fmt.Fprintf(w, "\n%d of %d bars missed\n\n", missed, n)
+	writeGrowth(w, s, cpus)
+}
+
+// writeGrowth writes, of those bars that are about two of our own figures, what
+// they would be for the others. That of bare channels is the floor.
+func writeGrowth(w io.Writer, s samples, cpus int) {
+	var lines strings.Builder
+	table := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
+	for _, b := range bars() {
+		if b.rival.workload == "" || b.rival.workload == b.ours.workload {
+			continue
+		}
+		for _, who := range s.order {
+			if who.workload != b.ours.workload || who.impl == b.ours.impl || who.cpus != cpus {
+				continue
+			}
+			r := ratios(s.values(who, b.ours.unit), s.values(subject{b.rival.workload, who.impl, cpus}, b.rival.unit))
+			if len(r) > 0 {
+				fmt.Fprintf(table, "%s\t%s\t%s, %s, against %s\t%s\n",
+					b.line, who.workload, who.impl, b.ours.unit, b.rival.workload, spread(r))
+			}
+		}
+	}
+	_ = table.Flush() // to memory
+	if lines.Len() > 0 {
+		fmt.Fprintf(w, "The same of others:\n\n%s\n", lines.String())
+	}
 }
 
 // writeRatios writes all medians, and the ratios of ours to everybody's.
