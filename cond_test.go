@@ -1610,17 +1610,7 @@ func TestWaitForPassesOnNoSpentNotification(t *testing.T) {
 	})
 }
 
-// ---- Waits that no context can end, among others ----
-
-// condKinds are ways to be in line for a notification. Those of the first kind
-// share a place to sleep.
-var condKinds = []func(ctx context.Context, c *condvar.Cond) *asyncCall{
-	func(_ context.Context, c *condvar.Cond) *asyncCall { return startWait(condBackground, c) },
-	func(ctx context.Context, c *condvar.Cond) *asyncCall { return startWait(ctx, c) },
-	func(_ context.Context, c *condvar.Cond) *asyncCall {
-		return condStartWaitFor(condBackground, c, condFirstFalse())
-	},
-}
+// ---- When a context is asked for its error ----
 
 // An errHookContext calls a function whenever it is asked for its error.
 type errHookContext struct {
@@ -1704,6 +1694,18 @@ func TestAContextThatPanicsLeavesTheLockHeld(t *testing.T) {
 			})
 		}
 	}
+}
+
+// ---- Waits that no context can end, among others ----
+
+// condKinds are ways to be in line for a notification. Those of the first kind
+// share a place to sleep.
+var condKinds = []func(ctx context.Context, c *condvar.Cond) *asyncCall{
+	func(_ context.Context, c *condvar.Cond) *asyncCall { return startWait(condBackground, c) },
+	func(ctx context.Context, c *condvar.Cond) *asyncCall { return startWait(ctx, c) },
+	func(_ context.Context, c *condvar.Cond) *asyncCall {
+		return condStartWaitFor(condBackground, c, condFirstFalse())
+	},
 }
 
 // Every order in which five waiters of three kinds can come, and every number to

@@ -1603,6 +1603,20 @@ func TestDrainClosesAndWaitsUntilNothingIsHeld(t *testing.T) {
 	})
 }
 
+func TestDrainSucceedsIfTheLastPermitComesBackAfterItsContextHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		r := condvar.NewCapacityResource(1)
+		require.True(t, r.TryAcquire())
+		a := start(func() error { return r.Drain(ctx) })
+		a.requireParked(t)
+		cancel()
+		r.Release()
+		synctest.Wait()
+		a.requireDone(t, nil)
+	})
+}
+
 func TestDrainEndsWithItsContextAndLeavesTheResourceClosed(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 1, 1, opts...)
@@ -2309,17 +2323,3 @@ func TestAWaitAllocatesNothingInTheSteadyState(t *testing.T) {
 //   - Row 126: there is no unlimited capacity; math.MaxInt64 is tested.
 //   - Bug R19 is a matter of speed, and of a benchmark.
 //   - That a copied resource is an error: go vet says so.
-
-func TestDrainSucceedsIfTheLastPermitComesBackAfterItsContextHasEnded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(context.Background())
-		r := condvar.NewCapacityResource(1)
-		require.True(t, r.TryAcquire())
-		a := start(func() error { return r.Drain(ctx) })
-		a.requireParked(t)
-		cancel()
-		r.Release()
-		synctest.Wait()
-		a.requireDone(t, nil)
-	})
-}
