@@ -76,9 +76,9 @@ type Cond struct {
 	root waiter
 }
 
-// maxFree bounds how many waiters a Cond keeps for later waits, 240 bytes each,
-// and a CapacityResource requests, 300 bytes each: enough for a thousand callers
-// to wait time and again without allocating.
+// maxFree bounds how many waiters a Cond keeps for later waits, with what they
+// own 290 bytes each at the most, and a CapacityResource requests, 350 bytes
+// each: enough for a thousand callers to wait time and again without allocating.
 const maxFree = 1024
 
 // A waiter is one call of Wait, WaitFor or Listen; or it is a run, in line as
@@ -116,15 +116,14 @@ type waiter struct {
 	ch         chan struct{}   // of size 1
 	place      uint64
 	parked     bool
-	notified   bool // and not spent; set with mu held, then the waiter's own
-	broadcast  bool // the notification is of NotifyAll; as notified
-	run        bool // it is a run
-	keep       bool // in the line until leave, so that it keeps its place
-	clean      bool // L.Unlock has returned, so whatever token comes is taken
-	bubbled    bool // ch was made in a bubble
-	eager      bool // of Listen: the token is sent with mu held, for Stop, to ch
-
-	request *request // of which it is a part, or nil
+	notified   bool     // and not spent; set with mu held, then the waiter's own
+	broadcast  bool     // the notification is of NotifyAll; as notified
+	run        bool     // it is a run
+	keep       bool     // in the line until leave, so that it keeps its place
+	clean      bool     // L.Unlock has returned, so whatever token comes is taken
+	bubbled    bool     // ch was made in a bubble
+	eager      bool     // of Listen: the token is sent with mu held, for Stop, to ch
+	request    *request // of which it is a part, or nil
 
 	from, to uint64 // the tickets of a run: from <= t < to
 	cond     *Cond
