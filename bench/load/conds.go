@@ -70,6 +70,41 @@ func (c *triggerCond) Wait(ctx context.Context) {
 
 func (c *triggerCond) Broadcast() { c.Signal() }
 
+// A dividedCond is as many conds as it takes to have no more than lineLength
+// waiters in the line of each, if their number is lines times that.
+type dividedCond struct {
+	lines  []cond
+	joined int
+}
+
+const lineLength = 1000
+
+// divided returns how to make a dividedCond. Its conds share the lock, so all
+// that differs from one cond with as many waiters is how long lines are.
+func divided(lines int, build newCond) newCond {
+	return func(l sync.Locker) cond {
+		c := &dividedCond{}
+		for range lines {
+			c.lines = append(c.lines, build(l))
+		}
+		return c
+	}
+}
+
+func (c *dividedCond) Wait(ctx context.Context) {
+	line := c.lines[c.joined/lineLength%len(c.lines)]
+	c.joined++
+	line.Wait(ctx)
+}
+
+func (c *dividedCond) Signal() { c.lines[0].Signal() }
+
+func (c *dividedCond) Broadcast() {
+	for _, line := range c.lines {
+		line.Broadcast()
+	}
+}
+
 // newContext returns a context that can end, or one that cannot.
 func newContext(cancelable bool) (context.Context, context.CancelFunc) {
 	if cancelable {

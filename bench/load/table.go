@@ -119,6 +119,17 @@ func Workloads() []Workload {
 			Subject{"channels", notifyAllChannel(waiters)},
 			Subject{"msync", notifyAll(waiters, msync)})
 	}
+	// As many goroutines as above, but no line is longer than lineLength: what
+	// differs is due to the line, and not to what goroutines take in memory.
+	const inLines, lines = 100_000, 100_000 / lineLength
+	suffix := fmt.Sprintf("/waiters=%d/lines=%d", inLines, lines)
+	add(inLines, 0, "CancelWait"+suffix,
+		Subject{Ours, onCond(canceled, inLines, divided(lines, ours))},
+		Subject{"msync", onCond(canceled, inLines, divided(lines, msync))})
+	add(inLines, 0, "NotifyAll"+suffix,
+		Subject{Ours, notifyAll(inLines, divided(lines, ours))},
+		Subject{"sync", notifyAll(inLines, divided(lines, standard))},
+		Subject{"msync", notifyAll(inLines, divided(lines, msync))})
 	for _, waiters := range []int{100_000, 1_000_000} {
 		suffix := fmt.Sprintf("/waiters=%d", waiters)
 		add(waiters, 0, "CrowdWait"+suffix,

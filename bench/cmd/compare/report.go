@@ -44,13 +44,18 @@ func bars() []bar {
 		against("broadcast", "Broadcast/waiters="+waiters+"/ctx=none", load.Ours, "sync", 1.7)
 		against("broadcast, cancellable", "Broadcast/waiters="+waiters+"/ctx=cancel", load.Ours, "sync", 2.5)
 	}
-	for _, name := range []string{"CancelWait", "NotifyAll"} {
-		all = append(all, bar{
-			line:  "100,000 against 1,000",
-			ours:  figure{name + "/waiters=100000", load.Ours, load.PerWaiter},
-			rival: figure{name + "/waiters=1000", load.Ours, load.PerWaiter},
-			most:  2,
-		})
+	// Once with as many goroutines in memory, so that the line is all that grows,
+	// and once as the crowd itself grows, whose goroutines do not fit the caches
+	// any more, whatever they wait for.
+	for _, against := range []string{"/waiters=100000/lines=100", "/waiters=1000"} {
+		for _, name := range []string{"CancelWait", "NotifyAll"} {
+			all = append(all, bar{
+				line:  "100,000 against 1,000",
+				ours:  figure{name + "/waiters=100000", load.Ours, load.PerWaiter},
+				rival: figure{name + against, load.Ours, load.PerWaiter},
+				most:  2,
+			})
+		}
 	}
 	against("uncontended", "Uncontended", load.Ours, "xsync", 0.6)
 	against("uncontended", "Uncontended", load.Ours, "channel", 0.25)
