@@ -36,7 +36,7 @@ func TestHooksCompileToNothing(t *testing.T) {
 			tmp := t.TempDir()
 			replace := map[string]string{}
 			calls := 0
-			for _, name := range []string{"cond.go", "event.go", "resource.go", "hooks.go"} {
+			for _, name := range []string{"cond.go", "line.go", "event.go", "resource.go", "books.go", "hooks.go"} {
 				source, err := os.ReadFile(filepath.Join(dir, name))
 				require.NoError(t, err)
 				text := string(source)

@@ -1,6 +1,6 @@
 /*
- * Cond, as it is in cond.go: Wait, WaitFor, Listen, Notify, NotifyN, NotifyAll.
- * run.sh says which instances and which broken variants are run.
+ * Cond, as it is in cond.go and line.go: Wait, WaitFor, Listen, Notify, NotifyN,
+ * NotifyAll. run.sh says which instances and which broken variants are run.
  *
  * NW goroutines (Waiter) wait for data > 0 and take one, each by one of the
  * KINDS of wait, ROUNDS times; NP goroutines (Producer) may add data and notify

@@ -6,7 +6,7 @@
  *
  *   IDLE    Cond.idle: Notify (Notifier) returns if it says that nobody waits.
  *           Waiter is a loop around Wait; joinLocked and parkLocked, unparkLocked and
- *           commitLocked, those of cond.go.
+ *           commitLocked, those of line.go.
  *   EVENT   Event.set: Wait (EventWaiter) returns if it is true. Setter calls
  *           Set and perhaps Clear, which makes a pulse; Clearer calls Clear.
  *   WORD    CapacityResource.word: Release returns if it had no lineFlag.

@@ -1,6 +1,6 @@
 /*
- * CapacityResource, as it is in resource.go. run.sh says which instances and
- * which broken variants are run.
+ * CapacityResource, as it is in resource.go and books.go. run.sh says which
+ * instances and which broken variants are run.
  *
  * NA goroutines (Caller) acquire N0, N1, N2 permits of CAPACITY, ROUNDS times,
  * by AcquireN or, with TRY, by either that or TryAcquireN, and release them or
