@@ -147,7 +147,12 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	done := ctx.Done()
 	c.mu.Lock()
 	c.checkLocked()
-	w, left := c.joinLocked(done, true), false
+	w, left := c.takeLocked(), false
+	w.keep = true
+	w.prepare(done)
+	c.appendLocked(w)
+	c.parkLocked(w)
+	c.busyLocked()
 	defer func() {
 		if !left {
 			c.leave(w)
@@ -220,7 +225,12 @@ func (c *Cond) wait(ctx context.Context, set *flag) error {
 		asleep = false
 		return nil
 	}
-	w, canceled := c.joinLocked(done, false), false
+	w, canceled := c.takeLocked(), false
+	w.keep = false
+	w.prepare(done)
+	c.appendLocked(w)
+	c.parkLocked(w)
+	c.busyLocked()
 	defer func() {
 		switch {
 		case canceled:
@@ -229,7 +239,10 @@ func (c *Cond) wait(ctx context.Context, set *flag) error {
 			c.leave(w)
 		}
 	}()
-	c.unlockFor(w)
+	w.clean = false // from here on as in unlockFor
+	c.mu.Unlock()
+	c.L.Unlock()
+	w.clean = true
 	token, done := exploreSelect(w.ch, done)
 	select {
 	case <-token:

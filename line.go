@@ -57,17 +57,6 @@ type waiter struct {
 	_        [4]int64 // 128 bytes, so that the allocator aligns it
 }
 
-// joinLocked parks a waiter at the end of the line. Its counterpart is leave.
-func (c *Cond) joinLocked(done <-chan struct{}, keep bool) *waiter {
-	w := c.takeLocked()
-	w.keep = keep
-	w.prepare(done)
-	c.appendLocked(w)
-	c.parkLocked(w)
-	c.busyLocked()
-	return w
-}
-
 // drawLocked joins the line with a ticket, and returns it.
 func (c *Cond) drawLocked() uint64 {
 	run := c.root.prev

@@ -10,7 +10,7 @@
  *   WAIT       the loop in the documentation of Wait
  *   LISTEN     the loop in the documentation of Listen; Stop
  *   MISUSE     Wait without L, so that L.Unlock panics
- *   join, park joinLocked, and where wait sleeps
+ *   join, park appendLocked, parkLocked, and where wait sleeps
  *   notify     commitLocked and send
  *   parkLocked also busyLocked; unparkLocked, also idleLocked
  *   cancel, leave, appendLocked, unlink

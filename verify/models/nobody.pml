@@ -5,7 +5,7 @@
  * with larger steps. One of these is to be defined:
  *
  *   IDLE    Cond.idle: Notify (Notifier) returns if it says that nobody waits.
- *           Waiter is a loop around Wait; joinLocked and parkLocked, unparkLocked and
+ *           Waiter is a loop around Wait; parkLocked and busyLocked, unparkLocked and
  *           commitLocked, those of line.go.
  *   EVENT   Event.set: Wait (EventWaiter) returns if it is true. Setter calls
  *           Set and perhaps Clear, which makes a pulse; Clearer calls Clear.
