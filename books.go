@@ -26,7 +26,7 @@ type request struct {
 	waiter
 	resource *CapacityResource
 	n        int64
-	since    time.Duration // when it joined, counted from base
+	since    time.Duration // when it joined, but for the time to lock mu, counted from base
 	err      error         // why it was turned away
 	admitted bool          // it has its permits
 	settled  bool          // it was admitted or turned away while it was asleep
@@ -147,8 +147,9 @@ func (r *CapacityResource) impatientLocked(now time.Duration) bool {
 // and what is outside of it, differences mean nothing, and may be negative.
 func (r *CapacityResource) now() time.Duration { return time.Since(r.base) }
 
-// joinLocked puts a request at the end of the line.
-func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *request {
+// joinLocked puts a request at the end of the line. came is the time before mu was
+// locked, so of two calls the one that came first may be second in line.
+func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}, came time.Duration) *request {
 	r.line.checkLocked()
 	q := r.free.Load()
 	for q != nil && !r.free.CompareAndSwap(q, q.below) { // nobody else takes q, so it is there still
@@ -163,7 +164,10 @@ func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *request {
 		}
 	}
 	q.prepare(done)
-	q.n, q.since = n, r.now()
+	if r.waiting > 0 {
+		came = max(came, r.latest) // no head is older than the one before it
+	}
+	q.n, q.since, r.latest = n, came, came
 	r.line.appendLocked(&q.waiter)
 	r.line.parkLocked(&q.waiter)
 	r.waiting++

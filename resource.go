@@ -68,9 +68,10 @@ type CapacityResource struct {
 	closed   bool
 	starving bool // the head has lost patience: nobody may overtake it
 
-	waiting int64     // how many are in line
-	wanted  [2]uint64 // permits that those in line want, high and low word
-	kept    int       // how many requests there are that are used again and again
+	waiting int64         // how many are in line
+	latest  time.Duration // since of the last of them
+	wanted  [2]uint64     // permits that those in line want, high and low word
+	kept    int           // how many requests there are that are used again and again
 
 	// free are requests that are not in use, a stack linked by below. One is taken
 	// with mu held only, therefore what is found on top stays there until then,
@@ -107,8 +108,9 @@ func FIFO() Option {
 // NewCapacityResource returns a resource with the given capacity, of which
 // nothing is in use. A resource of capacity 0 is paused: everybody waits until
 // there is a [CapacityResource.Resize]. With a capacity of 2^31 or more every
-// call takes a mutex where it would need one compare-and-swap; to count in
-// larger units, such as KiB, avoids that. It panics if capacity < 0.
+// call takes a mutex where it would need one compare-and-swap, and Acquire looks
+// at the clock; to count in larger units, such as KiB, avoids that. It panics if
+// capacity < 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 	mustBeCapacity(capacity)
 	r := &CapacityResource{base: time.Now()}
@@ -171,7 +173,10 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 // more; who is only woken looks whether there is room, and parks again if there
 // is none.
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
-	done, wait := ctx.Done(), false
+	done, wait, came := ctx.Done(), false, time.Duration(0)
+	if mayWait {
+		came = r.now() // as a rule it has to, and that takes long, so not under mu
+	}
 	r.lock()
 	switch {
 	case ended(done): // while this call waited for mu
@@ -191,7 +196,7 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 		r.unlock()
 		return err
 	}
-	q := r.joinLocked(n, done)
+	q := r.joinLocked(n, done, came)
 	for {
 		locked, now := false, time.Duration(0)
 		if done == nil {
