@@ -1,5 +1,7 @@
 package condvar
 
+import "time"
+
 // Mu returns the internal mutex, for tests that hold it.
 func (c *Cond) Mu() *mutex             { return &c.mu }
 func (e *Event) Mu() *mutex            { return &e.cond.mu }
@@ -16,6 +18,22 @@ func (r *CapacityResource) WakeHeadLater() (send func()) {
 	r.line.notifyLocked(&r.head().waiter, false, &wake)
 	r.unlock()
 	return wake.send
+}
+
+// JoinAndLeave has calls join the line of r that came at the given times, in this
+// order, and returns when they joined, by the books; then all of them leave.
+func (r *CapacityResource) JoinAndLeave(came ...time.Duration) (since []time.Duration) {
+	r.lock()
+	defer r.unlock()
+	for _, t := range came {
+		since = append(since, r.joinLocked(1, nil, t).since)
+	}
+	for r.waiting > 0 {
+		q := r.head()
+		r.line.unparkLocked(&q.waiter)
+		r.removeLocked(q, 0)
+	}
+	return since
 }
 
 // WakeAll wakes everybody who waits for permits, for nothing.

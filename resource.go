@@ -175,7 +175,7 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
 	done, wait, came := ctx.Done(), false, time.Duration(0)
 	if mayWait {
-		came = r.now() // as a rule it has to, and that takes long, so not under mu
+		came = r.now() // in case it has to; it takes as long as all the rest, so not under mu
 	}
 	r.lock()
 	switch {

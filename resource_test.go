@@ -1792,6 +1792,16 @@ func TestStatsAreExactOnTheFakeClock(t *testing.T) {
 	})
 }
 
+// A call reads the clock before it locks the books, so two may join in the order
+// opposite to that in which they came.
+func TestTheHeadHasWaitedLongestWhateverTheOrderOfTheLocks(t *testing.T) {
+	r := condvar.NewCapacityResource(0)
+	require.Equal(t, []time.Duration{5, 5, 8, 8}, r.JoinAndLeave(5, 3, 8, 7))
+	// A line that is empty knows nothing of those who were in it, in a bubble, perhaps.
+	require.Equal(t, []time.Duration{-7, -6}, r.JoinAndLeave(-7, -6))
+	resRequire(t, r, 0, 0)
+}
+
 func TestStatsAreOfOneMoment(t *testing.T) {
 	r := condvar.NewCapacityResource(4)
 	ctx, cancel := context.WithCancel(context.Background())
