@@ -26,7 +26,7 @@ type request struct {
 	waiter
 	resource *CapacityResource
 	n        int64
-	since    time.Duration // when it joined, but for the time to lock mu, counted from base
+	since    time.Duration // when it joined, counted from base; with FIFO, when it went for mu
 	err      error         // why it was turned away
 	admitted bool          // it has its permits
 	settled  bool          // it was admitted or turned away while it was asleep
@@ -143,12 +143,18 @@ func (r *CapacityResource) impatientLocked(now time.Duration) bool {
 	return !r.fifo && r.waiting > 0 && now-r.head().since >= patience
 }
 
+// unknown is earlier than any time that now returns.
+const unknown time.Duration = math.MinInt64
+
 // now returns the time, counted from base. Between a testing/synctest bubble
 // and what is outside of it, differences mean nothing, and may be negative.
 func (r *CapacityResource) now() time.Duration { return time.Since(r.base) }
 
-// joinLocked puts a request at the end of the line. came is the time before mu was
-// locked, so of two calls the one that came first may be second in line.
+// joinLocked puts a request at the end of the line. came is the time just before mu
+// was locked, if it is known. It has to be later than that of the last one who
+// joined, lest a head be older than the one before it (see deadline, and
+// Stats.OldestWait). It is not if that one overtook this call on the way to mu,
+// or has another clock, that of a bubble.
 func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}, came time.Duration) *request {
 	r.line.checkLocked()
 	q := r.free.Load()
@@ -164,8 +170,8 @@ func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}, came time.D
 		}
 	}
 	q.prepare(done)
-	if r.waiting > 0 {
-		came = max(came, r.latest) // no head is older than the one before it
+	if came < r.latest {
+		came = r.now()
 	}
 	q.n, q.since, r.latest = n, came, came
 	r.line.appendLocked(&q.waiter)

@@ -150,6 +150,41 @@ func TestObjectsWorkInsideOutsideAndAcrossBubblesInOneProcess(t *testing.T) {
 
 // Bug C18. synctest.Wait returns, and the fake clock advances, only if the wait
 // is on channels of the bubble alone.
+// Who waits outside has another clock, and is neither ahead of time nor late for
+// those in a bubble who come after it.
+func TestTimesInABubbleAreItsOwnWhoeverWaitsOutside(t *testing.T) {
+	for name, opts := range map[string][]condvar.Option{"default": nil, "FIFO": {condvar.FIFO()}} {
+		t.Run(name, func(t *testing.T) {
+			r := condvar.NewCapacityResource(1, opts...)
+			require.True(t, r.TryAcquire())
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			outside := make(chan error, 1)
+			go func() { outside <- r.Acquire(ctx) }()
+			for r.Stats().Waiting < 1 {
+				runtime.Gosched()
+			}
+			synctest.Test(t, func(t *testing.T) {
+				inside := start(func() error { return r.Acquire(context.Background()) })
+				cancel()
+				for r.Stats().Waiting > 1 {
+					runtime.Gosched()
+				}
+				before := r.Stats().WaitDuration
+				time.Sleep(time.Hour)
+				require.Equal(t, time.Hour, r.Stats().OldestWait)
+				r.Release()
+				require.False(t, r.TryAcquire()) // the head has waited far too long
+				synctest.Wait()
+				inside.requireDone(t, nil)
+				require.Equal(t, before+time.Hour, r.Stats().WaitDuration)
+			})
+			require.ErrorIs(t, <-outside, context.Canceled)
+			r.Release()
+		})
+	}
+}
+
 func TestWaitsAreDurablyBlockingInABubble(t *testing.T) {
 	held := condvar.NewCapacityResource(1)
 	require.True(t, held.TryAcquire())

@@ -160,7 +160,7 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	}()
 	for {
 		if done == nil {
-			w.sleep.Wait() // calls w.Unlock when Signal finds it, and w.Lock
+			w.sleep.Wait() // calls w.Unlock once Signal finds it, and in the end w.Lock
 		} else {
 			c.unlockFor(w)
 			token, done := exploreSelect(w.ch, done)
@@ -221,7 +221,7 @@ func (c *Cond) wait(ctx context.Context, set *flag) error {
 				c.giveUp(ticket)
 			}
 		}()
-		c.dorm.Wait() // calls bunk.Unlock when Signal finds it, and bunk.Lock
+		c.dorm.Wait() // calls bunk.Unlock once Signal finds it, and in the end bunk.Lock
 		asleep = false
 		return nil
 	}
@@ -239,7 +239,7 @@ func (c *Cond) wait(ctx context.Context, set *flag) error {
 			c.leave(w)
 		}
 	}()
-	w.clean = false // from here on as in unlockFor
+	w.clean = false // this is unlockFor, without a call
 	c.mu.Unlock()
 	c.L.Unlock()
 	w.clean = true

@@ -21,19 +21,21 @@ func (r *CapacityResource) WakeHeadLater() (send func()) {
 }
 
 // JoinAndLeave has calls join the line of r that came at the given times, in this
-// order, and returns when they joined, by the books; then all of them leave.
-func (r *CapacityResource) JoinAndLeave(came ...time.Duration) (since []time.Duration) {
+// order, and returns when they joined, by the books, and when that was over; then
+// all of them leave.
+func (r *CapacityResource) JoinAndLeave(came ...time.Duration) (since []time.Duration, now time.Duration) {
 	r.lock()
 	defer r.unlock()
 	for _, t := range came {
 		since = append(since, r.joinLocked(1, nil, t).since)
 	}
+	now = r.now()
 	for r.waiting > 0 {
 		q := r.head()
 		r.line.unparkLocked(&q.waiter)
 		r.removeLocked(q, 0)
 	}
-	return since
+	return since, now
 }
 
 // WakeAll wakes everybody who waits for permits, for nothing.

@@ -2,11 +2,6 @@ package condvar
 
 import "time"
 
-// maxFree bounds how many waiters a Cond keeps for later waits, with what they
-// own 290 bytes each at the most, and a CapacityResource requests, 350 bytes
-// each: enough for a thousand callers to wait time and again without allocating.
-const maxFree = 1024
-
 // A waiter is one call of Wait, WaitFor or Listen; or it is a run, in line as
 // long as there is a ticket in it. A call is
 //
@@ -56,6 +51,11 @@ type waiter struct {
 	sleep    *sleeper // its Locker is the waiter itself; that of a request, a bed
 	_        [4]int64 // 128 bytes, so that the allocator aligns it
 }
+
+// maxFree bounds how many waiters a Cond keeps for later waits, with what they
+// own 290 bytes each at the most, and a CapacityResource requests, 350 bytes
+// each: enough for a thousand callers to wait time and again without allocating.
+const maxFree = 1024
 
 // drawLocked joins the line with a ticket, and returns it.
 func (c *Cond) drawLocked() uint64 {

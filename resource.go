@@ -58,10 +58,10 @@ type CapacityResource struct {
 	// they may it is woken, unless it is awake, and will look at the books
 	// before it parks.
 	//
-	// line.mu is mu, the lock of the resource, and guards all that follows. It is
-	// taken by lock, which claims the books from word, and released by unlock,
-	// which puts them there again. In between nothing else changes: what is done
-	// under mu is sequential code.
+	// line.mu is mu, the lock of the resource, and guards all that follows, unless
+	// it says otherwise. It is taken by lock, which claims the books from word, and
+	// released by unlock, which puts them there again. In between nothing else
+	// changes: what is done under mu is sequential code.
 	line     Cond
 	capacity int64
 	held     int64
@@ -69,16 +69,19 @@ type CapacityResource struct {
 	starving bool // the head has lost patience: nobody may overtake it
 
 	waiting int64         // how many are in line
-	latest  time.Duration // since of the last of them
+	latest  time.Duration // since of the last one who joined it
 	wanted  [2]uint64     // permits that those in line want, high and low word
 	kept    int           // how many requests there are that are used again and again
+
+	waitCount, canceled int64 // see Stats
+	waitDuration        time.Duration
 
 	// free are requests that are not in use, a stack linked by below. One is taken
 	// with mu held only, therefore what is found on top stays there until then,
 	// or has others put on it. They are put there without mu.
 	free pointer[request]
 
-	drained Event // set when a closed resource has nothing held any more
+	drained Event // set when a closed resource has nothing held any more; has a lock of its own
 
 	wake    wakeUps       // for unlock to send; empty while mu is free
 	late    bool          // for unlock to return; false while mu is free
@@ -89,9 +92,6 @@ type CapacityResource struct {
 	fifo    bool
 	watched bool // some hook is to be told of every acquisition or release
 	hooks   []Hooks
-
-	waitCount, canceled int64
-	waitDuration        time.Duration
 }
 
 // An Option is an option of [NewCapacityResource], and for nothing else.
@@ -108,9 +108,9 @@ func FIFO() Option {
 // NewCapacityResource returns a resource with the given capacity, of which
 // nothing is in use. A resource of capacity 0 is paused: everybody waits until
 // there is a [CapacityResource.Resize]. With a capacity of 2^31 or more every
-// call takes a mutex where it would need one compare-and-swap, and Acquire looks
-// at the clock; to count in larger units, such as KiB, avoids that. It panics if
-// capacity < 0.
+// call takes a mutex, and may look at the clock, where it would need one
+// compare-and-swap; to count in larger units, such as KiB, avoids that. It panics
+// if capacity < 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 	mustBeCapacity(capacity)
 	r := &CapacityResource{base: time.Now()}
@@ -173,9 +173,9 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 // more; who is only woken looks whether there is room, and parks again if there
 // is none.
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
-	done, wait, came := ctx.Done(), false, time.Duration(0)
-	if mayWait {
-		came = r.now() // in case it has to; it takes as long as all the rest, so not under mu
+	done, wait, came := ctx.Done(), false, unknown
+	if r.fifo && mayWait {
+		came = r.now() // which takes as long as all the rest, so not under mu
 	}
 	r.lock()
 	switch {
@@ -200,7 +200,7 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 	for {
 		locked, now := false, time.Duration(0)
 		if done == nil {
-			q.sleep.Wait() // calls r.unlock when Signal finds it
+			q.sleep.Wait() // calls r.unlock once Signal finds it
 		} else {
 			r.unlock()
 			token, done := exploreSelect(q.ch, done)

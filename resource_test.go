@@ -1792,13 +1792,16 @@ func TestStatsAreExactOnTheFakeClock(t *testing.T) {
 	})
 }
 
-// A call reads the clock before it locks the books, so two may join in the order
-// opposite to that in which they came.
+// With FIFO a call reads the clock before it locks the books, so two may join in
+// the order opposite to that in which they came.
 func TestTheHeadHasWaitedLongestWhateverTheOrderOfTheLocks(t *testing.T) {
-	r := condvar.NewCapacityResource(0)
-	require.Equal(t, []time.Duration{5, 5, 8, 8}, r.JoinAndLeave(5, 3, 8, 7))
-	// A line that is empty knows nothing of those who were in it, in a bubble, perhaps.
-	require.Equal(t, []time.Duration{-7, -6}, r.JoinAndLeave(-7, -6))
+	r := condvar.NewCapacityResource(0, condvar.FIFO())
+	since, now := r.JoinAndLeave(5, 3, time.Hour, 2*time.Hour, 7)
+	require.Equal(t, []time.Duration{5, since[1], time.Hour, 2 * time.Hour, since[4]}, since)
+	require.Less(t, time.Duration(5), since[1]) // the time when it joined
+	require.Less(t, since[1], now)
+	require.Less(t, since[1], since[4]) // as if the ones before it had another clock
+	require.LessOrEqual(t, since[4], now)
 	resRequire(t, r, 0, 0)
 }
 
