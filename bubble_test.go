@@ -148,8 +148,6 @@ func TestObjectsWorkInsideOutsideAndAcrossBubblesInOneProcess(t *testing.T) {
 	}
 }
 
-// Bug C18. synctest.Wait returns, and the fake clock advances, only if the wait
-// is on channels of the bubble alone.
 // Who waits outside has another clock, and is neither ahead of time nor late for
 // those in a bubble who come after it.
 func TestTimesInABubbleAreItsOwnWhoeverWaitsOutside(t *testing.T) {
@@ -185,6 +183,8 @@ func TestTimesInABubbleAreItsOwnWhoeverWaitsOutside(t *testing.T) {
 	}
 }
 
+// Bug C18. synctest.Wait returns, and the fake clock advances, only if the wait
+// is on channels of the bubble alone.
 func TestWaitsAreDurablyBlockingInABubble(t *testing.T) {
 	held := condvar.NewCapacityResource(1)
 	require.True(t, held.TryAcquire())
