@@ -150,9 +150,7 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	w, left := c.takeLocked(), false
 	w.keep = true
 	w.prepare(done)
-	c.appendLocked(w)
-	c.parkLocked(w)
-	c.busyLocked()
+	c.joinLocked(w)
 	defer func() {
 		if !left {
 			c.leave(w)
@@ -228,7 +226,7 @@ func (c *Cond) wait(ctx context.Context, set *flag) error {
 	w, canceled := c.takeLocked(), false
 	w.keep = false
 	w.prepare(done)
-	c.appendLocked(w)
+	c.appendLocked(w) // this and the next two are joinLocked, without a call
 	c.parkLocked(w)
 	c.busyLocked()
 	defer func() {
@@ -239,7 +237,7 @@ func (c *Cond) wait(ctx context.Context, set *flag) error {
 			c.leave(w)
 		}
 	}()
-	w.clean = false // this is unlockFor, without a call
+	w.clean = false // this and the next three are unlockFor, without a call
 	c.mu.Unlock()
 	c.L.Unlock()
 	w.clean = true
@@ -340,9 +338,7 @@ func (c *Cond) Listen() *Listener {
 	l.Listener = Listener{C: l.ch, cond: c, w: &l.waiter}
 	c.mu.Lock()
 	c.checkLocked()
-	c.appendLocked(l.w)
-	c.parkLocked(l.w)
-	c.busyLocked()
+	c.joinLocked(l.w)
 	c.mu.Unlock()
 	return &l.Listener
 }

@@ -57,6 +57,13 @@ type waiter struct {
 // each: enough for a thousand callers to wait time and again without allocating.
 const maxFree = 1024
 
+// joinLocked parks w at the end of the line.
+func (c *Cond) joinLocked(w *waiter) {
+	c.appendLocked(w)
+	c.parkLocked(w)
+	c.busyLocked()
+}
+
 // drawLocked joins the line with a ticket, and returns it.
 func (c *Cond) drawLocked() uint64 {
 	run := c.root.prev
