@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The layout of word: how things stand with the line, 31 bits of free permits,
+// The layout of CapacityResource.word: how things stand with the line, 31 bits of free permits,
 // 31 bits of held ones. A resource with a larger capacity, or with hooks that are
 // to see everything, does without the fast paths.
 const (
@@ -151,10 +151,10 @@ const unknown time.Duration = math.MinInt64
 func (r *CapacityResource) now() time.Duration { return time.Since(r.base) }
 
 // joinLocked puts a request at the end of the line. came is the time just before mu
-// was locked, if it is known. It has to be later than that of the last one who
+// was locked, if it is known. It must not be before that of the last one who
 // joined, lest a head be older than the one before it (see deadline, and
-// Stats.OldestWait). It is not if that one overtook this call on the way to mu,
-// or has another clock, that of a bubble.
+// Stats.OldestWait). It is, and is read again, if that one overtook this call on
+// the way to mu, or has another clock, as in a bubble.
 func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}, came time.Duration) *request {
 	r.line.checkLocked()
 	q := r.free.Load()

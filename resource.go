@@ -174,7 +174,7 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 // is none.
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
 	done, wait, came := ctx.Done(), false, unknown
-	if r.fifo && mayWait {
+	if r.fifo && mayWait { // otherwise patience counts from when q joins the line
 		came = r.now() // which takes as long as all the rest, so not under mu
 	}
 	r.lock()

@@ -1792,6 +1792,31 @@ func TestStatsAreExactOnTheFakeClock(t *testing.T) {
 	})
 }
 
+// In the default mode. With FIFO, where nobody has patience to lose, the time for
+// the lock counts.
+func TestAWaitIsCountedFromJoiningTheLine(t *testing.T) {
+	r := condvar.NewCapacityResource(0)
+	ctx, cancel := context.WithCancel(context.Background())
+	result := make(chan error, 1)
+	r.Mu().Lock()
+	go func() { result <- r.Acquire(ctx) }()
+	stacks := make([]byte, 1<<20)
+	spin(t, func() int { // until it goes for the lock
+		return min(1, strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*CapacityResource).acquireSlow("))
+	}, 1)
+	for began := time.Now(); time.Since(began) < 10*time.Millisecond; {
+		runtime.Gosched()
+	}
+	unlocked := time.Now()
+	r.Mu().Unlock()
+	spin(t, func() int { return int(r.Stats().Waiting) }, 1)
+	oldest := r.Stats().OldestWait
+	require.LessOrEqual(t, oldest, time.Since(unlocked))
+	cancel()
+	require.ErrorIs(t, <-result, context.Canceled)
+	require.LessOrEqual(t, r.Stats().WaitDuration, time.Since(unlocked))
+}
+
 // With FIFO a call reads the clock before it locks the books, so two may join in
 // the order opposite to that in which they came.
 func TestTheHeadHasWaitedLongestWhateverTheOrderOfTheLocks(t *testing.T) {
