@@ -92,7 +92,7 @@ func TestTheSameNameIsShownTwice(t *testing.T) {
 // and was waited for.
 func TestADebuggerKeepsNoResource(t *testing.T) {
 	before := profiled()
-	d, r := newWatched(1, 1)
+	d, r := newCollectable(1, 1)
 	d.OnSlowWait(0, func(condvardebug.SlowWait) {})
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		go d.Run(ctx)
@@ -119,7 +119,7 @@ func TestADebuggerKeepsNoResource(t *testing.T) {
 func TestACallbackThatKnowsTheResourceKeepsItNoLongerThanTheDebugger(t *testing.T) {
 	before := profiled()
 	func() {
-		d, r := newWatched(1, 1)
+		d, r := newCollectable(1, 1)
 		d.OnSlowWait(0, func(condvardebug.SlowWait) { r.Release() })
 		hold(t, r, 1)
 	}()
@@ -223,7 +223,7 @@ func TestASlowWaitThatSucceedsIsTold(t *testing.T) {
 
 func TestACallbackThatPanicsLosesNoPermits(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		d, r := newWatched(1, 1)
+		d, r := newWatched(t, 1, 1)
 		d.OnSlowWait(time.Second, func(condvardebug.SlowWait) { panic("the callback") })
 		hold(t, r, 1)
 		acquired := make(chan any)
@@ -244,7 +244,7 @@ func TestACallbackThatPanicsLosesNoPermits(t *testing.T) {
 
 func TestACallbackMayUseTheDebuggerAndTheResource(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		d, r := newWatched(1, 2)
+		d, r := newWatched(t, 1, 2)
 		var seen []view
 		d.OnSlowWait(time.Second, func(condvardebug.SlowWait) {
 			require.True(t, r.TryAcquire())

@@ -34,7 +34,7 @@ func holdHere(ctx context.Context, r *condvar.CapacityResource, n int64) error {
 func holdThere(r *condvar.CapacityResource) bool { return r.TryAcquire() }
 
 func TestHoldersAreShownUntilTheyRelease(t *testing.T) {
-	d, r := newWatched(1, 9)
+	d, r := newWatched(t, 1, 9)
 	_, before := profile(t)
 	require.NoError(t, holdHere(t.Context(), r, 2))
 	require.NoError(t, holdHere(t.Context(), r, 3))
@@ -84,7 +84,7 @@ func TestHoldersAreShownUntilTheyRelease(t *testing.T) {
 
 func TestHoldersOfOneSiteAreOneEntry(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		d, r := newWatched(1, 9)
+		d, r := newWatched(t, 1, 9)
 		release := make(chan struct{})
 		var all sync.WaitGroup
 		for range 3 {
@@ -107,7 +107,7 @@ func TestHoldersOfOneSiteAreOneEntry(t *testing.T) {
 }
 
 func TestAReleaseElsewhereForgetsNothingUntilTheResourceIsIdle(t *testing.T) {
-	d, r := newWatched(1, 3)
+	d, r := newWatched(t, 1, 3)
 	elsewhere := func(f func()) {
 		var other sync.WaitGroup
 		other.Go(f)
@@ -122,7 +122,7 @@ func TestAReleaseElsewhereForgetsNothingUntilTheResourceIsIdle(t *testing.T) {
 }
 
 func TestWhatIsAcquiredAfterTheResourceWasIdleIsNotForgotten(t *testing.T) {
-	d, r := newWatched(1, 3)
+	d, r := newWatched(t, 1, 3)
 	require.NoError(t, holdHere(t.Context(), r, 1))
 	require.True(t, holdThere(r))
 	d.ForgetUpTo(1)
@@ -165,7 +165,7 @@ func TestTheFractionIsReadAndSet(t *testing.T) {
 }
 
 func TestTheFractionIsKeptToOnAverage(t *testing.T) {
-	d, r := newWatched(4, 4000)
+	d, r := newWatched(t, 4, 4000)
 	for range 2000 {
 		hold(t, r, 1)
 	}
@@ -182,7 +182,7 @@ func TestTheFractionIsKeptToOnAverage(t *testing.T) {
 // A leak whose record were ended by the next release of the same goroutine, whose
 // acquisition is not recorded, would never be found.
 func TestWhatIsNotRecordedEndsNoRecord(t *testing.T) {
-	d, r := newWatched(10, 1<<20)
+	d, r := newWatched(t, 10, 1<<20)
 	for range 2000 {
 		hold(t, r, 1) // and leak
 		for range 9 {
@@ -199,7 +199,7 @@ func TestWhatIsNotRecordedEndsNoRecord(t *testing.T) {
 }
 
 func TestTheFractionCanBeChangedAtAnyTime(t *testing.T) {
-	d, r := newWatched(1, 9)
+	d, r := newWatched(t, 1, 9)
 	hold(t, r, 1)
 	d.SetHolderProfileFraction(0)
 	hold(t, r, 1)
@@ -213,7 +213,7 @@ func TestTheFractionCanBeChangedAtAnyTime(t *testing.T) {
 }
 
 func TestNoMoreIsRecordedThanThereIsRoomFor(t *testing.T) {
-	d, r := newWatched(1, condvardebug.MaxHolders+10)
+	d, r := newWatched(t, 1, condvardebug.MaxHolders+10)
 	for range condvardebug.MaxHolders + 10 {
 		hold(t, r, 1)
 	}
@@ -227,7 +227,7 @@ func TestNoMoreIsRecordedThanThereIsRoomFor(t *testing.T) {
 }
 
 func TestAReleaseEndsTheLatestAcquisitionOfItsGoroutine(t *testing.T) {
-	d, r := newWatched(1, 9)
+	d, r := newWatched(t, 1, 9)
 	require.NoError(t, holdHere(t.Context(), r, 2))
 	hold(t, r, 0) // is none
 	hold(t, r, 1)
@@ -254,7 +254,7 @@ func TestManyDebuggersMakeOneProfile(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			d, r := newWatched(1, 1)
+			d, r := newWatched(t, 1, 1)
 			hold(t, r, 1)
 			r.Release()
 			runtime.KeepAlive(d)
@@ -265,7 +265,7 @@ func TestManyDebuggersMakeOneProfile(t *testing.T) {
 }
 
 func TestHoldersAreExactWhenManyComeAndGo(t *testing.T) {
-	d, r := newWatched(1, 4)
+	d, r := newWatched(t, 1, 4)
 	_, before := profile(t)
 	var all sync.WaitGroup
 	for range 8 {

@@ -57,9 +57,11 @@ type siteView struct {
 	Goroutines                     []uint64
 }
 
-// get asks for the page and requires that it is there.
+// get asks for the page and requires that it is there. It collects garbage first:
+// a test that does not keep its resource fails each time, not now and then.
 func get(t *testing.T, d *condvardebug.Debugger, target string) *httptest.ResponseRecorder {
 	t.Helper()
+	runtime.GC()
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
 	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
@@ -90,8 +92,16 @@ func profile(t *testing.T) (text string, count int) {
 }
 
 // newWatched returns a Debugger that records 1 of rate acquisitions, and
-// a resource that it tracks.
-func newWatched(rate int, capacity int64) (*condvardebug.Debugger, *condvar.CapacityResource) {
+// a resource that it tracks. The resource is not collected before t ends, and
+// what it has in the profile then does not stay there.
+func newWatched(t *testing.T, rate int, capacity int64) (*condvardebug.Debugger, *condvar.CapacityResource) {
+	d, r := newCollectable(rate, capacity)
+	t.Cleanup(func() { r.ReleaseN(r.Stats().InUse) })
+	return d, r
+}
+
+// newCollectable returns the same for tests in which the resource is collected.
+func newCollectable(rate int, capacity int64) (*condvardebug.Debugger, *condvar.CapacityResource) {
 	d := &condvardebug.Debugger{}
 	d.SetHolderProfileFraction(rate)
 	r := condvar.NewCapacityResource(capacity, condvar.WithHooks(d.Hooks("pool")))

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -244,6 +245,7 @@ func escaped(t *testing.T, _ *process, b *browser) {
 	require.NotEqual(t, "broken", eval[string](b, `document.title`))
 	require.Zero(t, eval[int](b, `document.querySelectorAll("main img, main script").length`))
 	silent()
+	runtime.KeepAlive(r) // or it would be collected, and not be on the page
 }
 
 // poorContrast lists the texts whose contrast to what is behind them is less than
