@@ -50,12 +50,17 @@ func ExampleDebugger_OnSlowWait() {
 	})
 	db := condvar.NewCapacityResource(1, condvar.WithHooks(debugger.Hooks("db")))
 
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { // somebody loses patience
+		for db.Stats().OldestWait < 2*time.Millisecond {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
 	fmt.Println(db.Acquire(ctx))
 	fmt.Println(db.AcquireN(ctx, 1))
 	// Output:
 	// <nil>
-	// db 1 context deadline exceeded in ExampleDebugger_OnSlowWait
-	// context deadline exceeded
+	// db 1 context canceled in ExampleDebugger_OnSlowWait
+	// context canceled
 }

@@ -40,11 +40,16 @@ func Example_flightRecorder() {
 		fmt.Println("slow wait for", w.Resource, "- trace written:", err == nil)
 	})
 
-	// Somebody holds the only permit for longer than the threshold.
+	// Somebody holds the only permit until the one who waits for it loses patience.
 	db := condvar.NewCapacityResource(1, condvar.WithHooks(debugger.Hooks("db")))
 	db.Acquire(context.Background())
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		for db.Stats().OldestWait < 20*time.Millisecond {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
 	fmt.Println(db.Acquire(ctx))
 
 	b, err := os.ReadFile(file)
@@ -52,6 +57,6 @@ func Example_flightRecorder() {
 	os.Remove(file)
 	// Output:
 	// slow wait for db - trace written: true
-	// context deadline exceeded
+	// context canceled
 	// shows the wait: true
 }
