@@ -254,10 +254,9 @@ func TestManyDebuggersMakeOneProfile(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			d, r := newWatched(t, 1, 1)
+			_, r := newWatched(t, 1, 1)
 			hold(t, r, 1)
 			r.Release()
-			runtime.KeepAlive(d)
 		})
 	}
 	all.Wait()
