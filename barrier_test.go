@@ -13,8 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
-
-	"example.com/condvar"
 )
 
 // These tests use Cond as its users do: through the Barrier and the RWGate of
@@ -718,51 +716,6 @@ func TestBarrierStringShowsStateAndCount(t *testing.T) {
 		requireString("broken, 2/4")
 		d.open()
 		require.Equal(t, "broken, 0/4", b.String())
-	})
-}
-
-// F10. A Cond on which waiters wait for different things needs NotifyAll.
-func TestNotifyStrandsAWaiterWithAnotherPredicateThatNotifyAllWakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := condvar.NewCond(newChanLock())
-		var red, blue bool
-		wait := func(color *bool) *asyncCall {
-			return start(func() error {
-				c.L.Lock()
-				defer c.L.Unlock()
-				return c.WaitFor(t.Context(), func() bool { return *color })
-			})
-		}
-		change := func(f func()) {
-			c.L.Lock()
-			f()
-			c.L.Unlock()
-			synctest.Wait()
-		}
-		wantsRed, wantsBlue := wait(&red), wait(&blue)
-
-		// What wantsBlue waits for is true, but the notification is spent on
-		// wantsRed, however often: it keeps its place at the head of the line.
-		change(func() {
-			blue = true
-			require.True(t, c.Notify())
-		})
-		for range 3 {
-			wantsRed.requireParked(t)
-			wantsBlue.requireParked(t)
-			change(func() { require.True(t, c.Notify()) })
-		}
-
-		change(func() { require.Equal(t, 2, c.NotifyAll()) })
-		wantsBlue.requireDone(t, nil)
-		wantsRed.requireParked(t)
-
-		change(func() {
-			red = true
-			c.NotifyAll()
-		})
-		wantsRed.requireDone(t, nil)
-		require.Zero(t, c.Waiters())
 	})
 }
 

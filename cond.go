@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"sync"
+	"unsafe"
 )
 
 // A Cond is a condition variable whose waits end with a context: a place for
@@ -16,63 +17,38 @@ import (
 //
 // In the terminology of the Go memory model, a call to [Cond.Notify],
 // [Cond.NotifyN] or [Cond.NotifyAll] “synchronizes before” the return of any
-// Wait or WaitFor, and the receive from any Listener's C, that it causes.
+// Wait or WaitFor that it wakes, and the receive from any Listener's C.
 //
 // Unlike [sync.Cond], a wait obeys a context, waiting can be one case of a
 // select statement ([Cond.Listen]), and notifications are exact: each wakes
-// the one waiter that has been in line longest, or says that there was none,
-// and a waiter that gives up never takes one with it. As with sync.Cond, they
-// are not remembered: for a signal that has to outlast the moment, use an
-// [Event] or a channel of size 1.
+// the one waiter that has been in line longest, or reports that there was
+// none. A waiter that gives up never takes a notification with it. As with
+// sync.Cond, notifications are not remembered: for a signal that must not be
+// missed, use an [Event] or a channel of size 1.
 type Cond struct {
 	// L is held while the condition is examined or changed. Any Locker will
 	// do, an RLocker included, and several Conds may share one. It must not
 	// be replaced while anybody waits.
 	L sync.Locker
 
-	// mu guards what follows. It is never held across a call into L or other
-	// foreign code, nor across anything that blocks.
+	// mu guards what follows. It is never held across a call into L or a
+	// context, nor across anything that blocks.
 	mu mutex
 
 	// idle lets Notify find out without mu that nobody waits. It is
-	//	c    if c has been used and nobody is parked,
-	//	nil  if somebody is parked, or c has not been used yet,
-	// and anything else in a copy. It changes under mu, as the last thing. The
-	// load in notify pairs with the store of nil when a waiter parks, which is
-	// before the waiter unlocks L: a Notify that happens after the unlock sees it.
-	// A resource, which looks at waiting, does without it.
-	idle pointer[Cond]
-	self *Cond // c once it has been used, else nil; something else in a copy
+	//	the address of c  if c has been used and nobody waits,
+	//	0                 if somebody waits, or c has not been used yet,
+	// and something else in a copy. It changes with mu held. The load in
+	// notify pairs with the store of 0 when a waiter joins, which is before
+	// the waiter unlocks L: a Notify that happens after the unlock sees it.
+	idle word
 
-	waiting int     // how many are parked
-	first   *waiter // the first of them, or root
-	place   uint64  // the next place to give out
+	// self is the address of c once c has been used: a number, since a struct
+	// that points to itself is never finalized.
+	self uint64
 
-	// Waiters for later waits, linked by next.
-	free  *waiter
-	nfree int
-
-	// A Wait that no context can end leaves the line when it is notified, and no
-	// other way. So all of these sleep in dorm, first in, first out as in line, and
-	// need no waiter each. Each draws a ticket as it falls asleep, with mu held; a
-	// Signal, sent with mu held too, wakes the one with the lowest ticket that was
-	// not called before. In line they are tickets in runs, a run for those who
-	// came one after the other. Once awake they have no business with mu, so they
-	// do not run into whoever sent the Signal.
-	//
-	// If L panics, a ticket is given up: it goes out of its run, and the Signal that
-	// calls it on the way to the next one wakes nobody.
-	dorm   sleeper // its Locker is the Cond, as a bunk
-	drawn  uint64  // the next ticket to be drawn; the first is 1
-	called uint64  // the next one to be called: no lower one is in line
-
-	// The last NotifyAll that called any called sweptFrom <= t < sweptTo.
-	sweptFrom, sweptTo uint64
-
-	// The line, a ring around root in order of place. In it are those who are
-	// parked and those of WaitFor who are away to check their predicate, so
-	// that they keep their place.
-	root waiter
+	waiters queue // in order of arrival
+	pool    pool
 }
 
 // NewCond returns a new Cond with Locker l. It panics if l is nil.
@@ -84,10 +60,10 @@ func NewCond(l sync.Locker) *Cond {
 }
 
 // Wait unlocks c.L, waits for a notification, and locks c.L again. The caller
-// must hold c.L (to call Wait without it is fatal if c.L is a [sync.Mutex]),
-// and holds it on every return.
+// must hold c.L, and holds it on every return. Wait panics if c.L.Unlock does;
+// for a [sync.Mutex] that is not locked, that is fatal.
 //
-// Wait returns nil only if it was notified. But others may have held c.L since
+// Wait returns nil only if it was notified. Others may have held c.L since
 // then, so wait in a loop, or use [Cond.WaitFor], which is that loop:
 //
 //	c.L.Lock()
@@ -103,195 +79,235 @@ func NewCond(l sync.Locker) *Cond {
 // unlocked: every Notify after that reaches it.
 //
 // If ctx ends first, Wait returns an error for which [errors.Is] holds with
-// both ctx.Err() and [context.Cause](ctx); it is ctx.Err() itself if they are
-// equal. If ctx is done at the call, Wait returns that error without unlocking
-// c.L or joining the line.
+// both ctx.Err() and [context.Cause](ctx). It is ctx.Err() itself if the two
+// are equal. If ctx is done at the call, Wait returns that error without
+// unlocking c.L or joining the line.
 //
-// Whichever comes first counts. Once notified, Wait returns nil, even if ctx
-// ends before it has c.L again. Once ctx has ended, the waiter gets no
-// notification any more; as soon as it runs it leaves the line, and then asks
-// ctx for the error, before it locks c.L. Locking c.L cannot be canceled: while
-// others hold c.L, Wait does not return.
+// If a notification races with the end of ctx, exactly one takes effect, and
+// Notify's return value tells which. Once notified, Wait returns nil, even if
+// ctx ends before it has c.L again. Once ctx has ended, the waiter receives no
+// notification, and leaves the line as soon as it runs, before it locks c.L.
+// Locking c.L cannot be canceled: while others hold c.L, Wait does not return.
 //
-// If c.L.Unlock or c.L.Lock panics, Wait leaves no waiter behind, and a
-// notification that reached it goes to the next one.
+// If c.L.Unlock or c.L.Lock panics, no waiter is left in line, and a
+// notification that had reached it goes to the next one.
 //
 // In the steady state Wait allocates nothing.
-func (c *Cond) Wait(ctx context.Context) error { return c.wait(ctx, nil) }
+func (c *Cond) Wait(ctx context.Context) error {
+	var unspent bool
+	return c.wait(ctx, &unspent)
+}
 
 // WaitFor waits until pred returns true. The caller must hold c.L, and holds
-// it on every return and in every call of pred, which runs on the caller's
-// goroutine and must leave c.L alone.
+// it on every return and in every call of pred. WaitFor is this loop:
 //
-// WaitFor calls pred first: if it is true, WaitFor returns nil without
-// unlocking c.L, even if ctx is done. Else it waits as [Cond.Wait] does, and
-// calls pred again after every notification. If pred is false then, the
-// notification is spent, and the waiter parks again at its old place in the
-// line. So where waiters wait for different things, a [Cond.Notify] may be
-// spent on the wrong one: use [Cond.NotifyAll], or a Cond for each thing.
+//	for !pred() {
+//		if err := c.Wait(ctx); err != nil {
+//			return err
+//		}
+//	}
+//	return nil
 //
-// ctx is for the whole call. If it ends while WaitFor waits, pred is called once
-// more. An error, the same as that of Wait, means that pred was false the last
-// time.
+// So a predicate that is true at the call wins over a context that is done,
+// and then c.L is not unlocked. pred runs on the caller's goroutine, and must
+// not unlock c.L. ctx is for the whole call. If ctx ends before the waiter is
+// notified, WaitFor returns the error of [Cond.Wait] without another call of
+// pred.
 //
-// If WaitFor has a notification that is not spent and leaves without success,
-// as ctx is done or pred panicked or called [runtime.Goexit], the notification
-// goes to the next in line. c.L is held as a panic leaves WaitFor.
+// If pred is false after a notification, the notification is spent, and the
+// waiter joins the end of the line. So where waiters wait for different
+// things, notifications go round, and each waiter gets its turn to look. To
+// have all of them look at once use [Cond.NotifyAll].
+//
+// If pred is false and ctx has ended, or if pred panics or calls
+// [runtime.Goexit], the notification goes to the next in line.
 func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
-	if pred() {
-		return nil
+	unspent := false
+	defer func() {
+		if unspent {
+			c.Notify()
+		}
+	}()
+	for !pred() {
+		if err := c.wait(ctx, &unspent); err != nil {
+			return err
+		}
 	}
+	unspent = false
+	return nil
+}
+
+// wait is Wait. It clears unspent as it joins the line, and sets it when it
+// returns with a notification that is passed on unless the caller uses it.
+//
+// After a wake-up the CPU's return predictor is cold, so every return to a
+// frame from before is mispredicted. So Wait and sleep are inlined.
+func (c *Cond) wait(ctx context.Context, unspent *bool) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
 	done := ctx.Done()
 	c.mu.Lock()
 	c.checkLocked()
-	w, left := c.takeLocked(), false
-	w.keep = true
-	w.prepare(done)
-	c.joinLocked(w)
-	defer func() {
-		if !left {
-			c.leave(w)
-		}
-	}()
-	for {
-		if done == nil {
-			w.sleep.Wait() // calls w.Unlock once Signal finds it, and in the end w.Lock
-		} else {
-			c.unlockFor(w)
-			token, done := exploreSelect(w.ch, done)
-			select {
-			case <-token:
-			case <-done:
-				c.cancel(w)
-			}
-			c.L.Lock()
-		}
-		if pred() {
-			w.notified = false // spent
-			return nil
-		}
-		if ended(done) {
-			left = true
-			c.leave(w) // before the methods of ctx are called
-			return contextError(ctx)
-		}
-		w.notified = false // spent
-		c.mu.Lock()
-		c.parkLocked(w)
-		c.busyLocked()
-	}
-}
-
-// wait is Wait or, if there is set, [Event.Wait].
-//
-// Returns are dear in a goroutine that has just been woken, as the processor
-// predicts none of them. So this is one function, which Wait is only a name for,
-// and what it defers is for panics and for waits that were canceled. These lock
-// L after they have asked ctx for the error, as that takes long in a crowd.
-func (c *Cond) wait(ctx context.Context, set *flag) error {
-	if set == nil && ctx.Err() != nil {
+	w := c.joinLocked(done)
+	c.mu.Unlock()
+	*unspent = false
+	c.unlockL(w)
+	if !w.sleep() && c.leave(w) {
+		c.pool.push(w)
+		defer c.L.Lock() // even if a method of ctx panics
 		return contextError(ctx)
 	}
-	done := ctx.Done()
-	c.mu.Lock()
-	c.checkLocked()
-	if set != nil {
-		if set.Load() {
-			c.mu.Unlock()
-			return nil
-		}
-		if ended(done) {
-			c.mu.Unlock()
-			return contextError(ctx)
-		}
-		if c.L == nil {
-			c.L = nobody{}
-		}
-	}
-	asleep := true
-	if done == nil {
-		ticket := c.drawLocked()
-		defer func() {
-			if asleep {
-				c.giveUp(ticket)
-			}
-		}()
-		c.dorm.Wait() // calls bunk.Unlock once Signal finds it, and in the end bunk.Lock
-		asleep = false
-		return nil
-	}
-	w, canceled := c.takeLocked(), false
-	w.keep = false
-	w.prepare(done)
-	c.appendLocked(w) // this and the next two are joinLocked, without a call
-	c.parkLocked(w)
-	c.busyLocked()
-	defer func() {
-		switch {
-		case canceled:
-			c.L.Lock()
-		case asleep:
-			c.leave(w)
-		}
-	}()
-	w.clean = false // this and the next three are unlockFor, without a call
-	c.mu.Unlock()
-	c.L.Unlock()
-	w.clean = true
-	token, done := exploreSelect(w.ch, done)
-	select {
-	case <-token:
-	case <-done:
-		if c.cancel(w) {
-			canceled = true
-			return contextError(ctx)
-		}
-	}
-	c.L.Lock()
-	asleep = false
-	c.mu.Lock()
-	c.putLocked(w)
-	c.mu.Unlock()
+	state := w.state
+	c.pool.push(w)
+	c.lockL(state)
+	*unspent = state == notified
 	return nil
 }
 
-// Notify wakes the one who has been in line longest, and reports whether there
-// was one. It may be called with or without c.L held, and does not touch it.
+// unlockL unlocks L for w, which is in line. If that panics, w leaves the line
+// and a notification that had reached it is passed on.
+func (c *Cond) unlockL(w *waiter) {
+	unlocked := false
+	defer func() {
+		if !unlocked {
+			if !c.leave(w) && w.state == notified {
+				c.Notify()
+			}
+			c.pool.push(w)
+		}
+	}()
+	c.L.Unlock()
+	unlocked = true
+}
+
+// lockL locks L for a waiter that was woken as state says. If that panics, a
+// notification is passed on.
+func (c *Cond) lockL(state state) {
+	locked := false
+	defer func() {
+		if !locked && state == notified {
+			c.Notify()
+		}
+	}()
+	c.L.Lock()
+	locked = true
+}
+
+// leave is for a waiter that stops waiting for its token. It reports whether w
+// has not been woken, and is out of line now. If w has been woken, leave
+// receives the token.
+func (c *Cond) leave(w *waiter) bool {
+	c.mu.Lock()
+	left := c.leaveLocked(w)
+	c.mu.Unlock()
+	if !left {
+		w.receive()
+	}
+	return left
+}
+
+// leaveLocked takes w out of the line, and reports whether it was not woken.
+func (c *Cond) leaveLocked(w *waiter) bool {
+	if w.state == parked {
+		c.removeLocked(w)
+		w.state = away
+	}
+	return w.state == away
+}
+
+// joinLocked puts a waiter at the end of the line.
+func (c *Cond) joinLocked(done <-chan struct{}) *waiter {
+	w := c.pool.popLocked()
+	w.done = done
+	c.appendLocked(w)
+	return w
+}
+
+func (c *Cond) appendLocked(w *waiter) {
+	w.state = parked
+	c.waiters.push(w)
+	if c.waiters.len == 1 {
+		c.idle.Store(0)
+	}
+}
+
+func (c *Cond) removeLocked(w *waiter) {
+	c.waiters.remove(w)
+	if c.waiters.len == 0 {
+		c.idle.Store(c.address())
+	}
+}
+
+// Notify wakes the waiter that has been in line longest, and reports whether
+// there was one. It may be called with or without c.L held, and does not touch
+// it. Waiters whose context has ended are passed over. The one that is woken has
+// left the line when Notify returns. If nobody waits, the notification is not
+// remembered.
 //
-// Those whose context has ended are passed over. The one who is woken has left
-// the line when Notify returns. If nobody waits, the notification is not
-// remembered, and the call, if it is not the first on c, costs one atomic load.
-func (c *Cond) Notify() bool {
-	return c.notify(1, false) == 1
+// If nobody waits, Notify is one atomic load, unless it is the first call on c.
+// Otherwise it takes the same time however many wait.
+func (c *Cond) Notify() bool { return c.notify(1, notified) == 1 }
+
+// NotifyN wakes the n waiters that have been in line longest, or all if they
+// are fewer, and returns how many it woke. If n <= 0 it does nothing. Otherwise
+// it is like n calls of [Cond.Notify] at a single moment.
+func (c *Cond) NotifyN(n int) int { return c.notify(n, notified) }
+
+// NotifyAll wakes all that are in line, at a single moment, and none that joins
+// later, and returns how many it woke. A notification of NotifyAll is never
+// passed on, since all that were in line have one. Otherwise NotifyAll is like
+// [Cond.NotifyN].
+func (c *Cond) NotifyAll() int { return c.notify(math.MaxInt, swept) }
+
+// notify implements Notify, NotifyN and NotifyAll: state is that of the woken.
+func (c *Cond) notify(limit int, state state) int {
+	if c.idle.Load() == c.address() {
+		return 0
+	}
+	c.mu.Lock()
+	c.checkLocked()
+	n, unsent := c.notifyLocked(limit, state)
+	c.mu.Unlock()
+	unsent.send()
+	return n
 }
 
-// NotifyN wakes the n who have been in line longest, or all if they are fewer,
-// and returns how many it woke. If n <= 0 it does nothing. As with Notify, c.L
-// may be held or not, those whose context has ended are passed over, and
-// nothing is remembered.
-func (c *Cond) NotifyN(n int) int {
-	return c.notify(n, false)
+// maxSentLocked bounds how many tokens are sent with mu held. That is faster,
+// as the woken do not need mu, but sending 100,000 takes 70 ms.
+const maxSentLocked = 1000
+
+// notifyLocked wakes up to limit waiters and returns how many. The caller has
+// to send the tokens of unsent once it has unlocked mu.
+func (c *Cond) notifyLocked(limit int, state state) (n int, unsent queue) {
+	for n < limit && c.waiters.len > 0 {
+		w := c.waiters.first
+		// The context is asked before idle can say that nobody waits. Otherwise
+		// another Notify could return false while w was still to be woken.
+		passOver := ended(w.done)
+		c.removeLocked(w)
+		if passOver {
+			w.state = away
+			continue
+		}
+		w.state = state
+		n++
+		if n <= maxSentLocked || w.isListener {
+			w.send()
+		} else {
+			unsent.push(w)
+		}
+	}
+	return n, unsent
 }
 
-// NotifyAll wakes all who are in line, at a single moment, and nobody who joins
-// later, and returns how many it woke. As everybody in line got one, a
-// notification of NotifyAll is not passed on if its waiter leaves without
-// having spent it. As with Notify, c.L may be held or not, those whose context
-// has ended are passed over, and nothing is remembered.
-func (c *Cond) NotifyAll() int {
-	return c.notify(math.MaxInt, true)
-}
-
-// Waiters returns how many are in line. Those of [Cond.Listen] count; those
+// Waiters returns how many are in line. Those of [Cond.Listen] count. Those
 // who were notified do not.
 func (c *Cond) Waiters() int {
 	c.mu.Lock()
 	c.checkLocked()
 	defer c.mu.Unlock()
-	return c.waiting
+	return c.waiters.len
 }
 
 // A Listener is a place in the line of a [Cond], shaped like a [time.Timer].
@@ -304,7 +320,7 @@ type Listener struct {
 
 // Listen joins the line and returns at once, so that waiting can be one case
 // of a select statement. It does not touch c.L, but should be called with c.L
-// held, after a look at the condition, lest a change be missed in between:
+// held, after a look at the condition, so that no change is missed:
 //
 //	c.L.Lock()
 //	defer c.L.Unlock()
@@ -334,17 +350,17 @@ func (c *Cond) Listen() *Listener {
 		Listener
 		waiter
 	}
-	l.ch, l.eager = make(chan struct{}, 1), true
+	l.ch, l.isListener = make(chan struct{}, 1), true
 	l.Listener = Listener{C: l.ch, cond: c, w: &l.waiter}
 	c.mu.Lock()
 	c.checkLocked()
-	c.joinLocked(l.w)
+	c.appendLocked(l.w)
 	c.mu.Unlock()
 	return &l.Listener
 }
 
 // Stop leaves the line. It returns true if the Listener was in line, and so is
-// never notified, false if it has been notified or stopped before. A
+// never notified, and false if it has been notified or stopped before. A
 // notification that nobody has received from C by then goes to the next in
 // line, unless it is of NotifyAll, and C stays empty. Stop neither blocks nor
 // touches the Locker, and may be called twice, or after receiving. It panics if
@@ -356,57 +372,39 @@ func (l *Listener) Stop() bool {
 	}
 	c.mu.Lock()
 	c.checkLocked()
-	parked := w.parked
-	if parked {
-		c.unparkLocked(w)
-		c.idleLocked()
-	}
+	inLine := w.state == parked
+	c.leaveLocked(w)
 	c.mu.Unlock()
 	exploreLook(w.ch)
 	select {
-	case <-w.ch: // if there is a token, it was sent before mu was unlocked
-		if !w.broadcast {
+	case <-w.ch: // a token was sent before mu was unlocked
+		if w.state == notified {
 			c.Notify()
 		}
 	default:
 	}
-	return parked
+	return inLine
 }
 
-// notify is the three of them. broadcast says that it is NotifyAll.
-func (c *Cond) notify(limit int, broadcast bool) int {
-	if c.idle.Load() == c {
-		return 0
-	}
-	var wake wakeUps
-	c.mu.Lock()
-	c.checkLocked()
-	n := c.commitLocked(limit, broadcast, &wake)
-	c.mu.Unlock()
-	wake.send()
-	return n
-}
-
-// checkLocked prepares c at first use, and unlocks mu and panics if c is a copy.
-// Whoever may be the first to use it calls this.
+// checkLocked prepares c at its first use. If c is a copy, it unlocks mu and
+// panics.
 func (c *Cond) checkLocked() {
-	if c.self != c {
+	if c.self != c.address() {
 		c.firstUse()
 	}
 }
 
 func (c *Cond) firstUse() {
-	if c.self != nil {
+	if c.self != 0 {
 		c.mu.Unlock()
 		panic("condvar: Cond is copied")
 	}
-	c.self = c
-	c.root = waiter{next: &c.root, prev: &c.root, parked: true, place: math.MaxUint64}
-	c.first = &c.root
-	c.dorm.L = (*bunk)(c)
-	c.drawn, c.called = 1, 1
-	c.idle.Store(c)
+	c.self = c.address()
+	c.idle.Store(c.self)
 }
+
+// address does not change: as the address of mu escapes, c is on the heap.
+func (c *Cond) address() uint64 { return uint64(uintptr(unsafe.Pointer(c))) }
 
 // contextError returns the error of a wait that was ended by ctx.
 func contextError(ctx context.Context) error {

@@ -54,41 +54,6 @@ var condWaits = []struct {
 func condNever() bool  { return false }
 func condAlways() bool { return true }
 
-// When the first in line is woken, the next who is parked becomes the first, and
-// not one who is away to check its predicate.
-func TestWhoIsAwayIsPassedOverWhenTheFirstIsWoken(t *testing.T) {
-	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
-		says := func(answer chan bool) func() bool { // false the first time
-			asked := false
-			return func() bool {
-				again := asked
-				asked = true
-				return again && <-answer
-			}
-		}
-		answerA, answerB := make(chan bool), make(chan bool)
-		a := condStartWaitFor(condBackground, c, says(answerA))
-		b := condStartWaitFor(condBackground, c, says(answerB))
-		w := startWait(condBackground, c)
-		require.True(t, c.Notify()) // a asks, with L held
-		synctest.Wait()
-		require.True(t, c.Notify()) // b waits for L
-		synctest.Wait()
-		answerA <- false // a parks again, at its place before b, and b asks
-		synctest.Wait()
-		require.True(t, c.Notify()) // a
-		require.Equal(t, 1, c.Waiters())
-		require.True(t, c.Notify()) // w, for b is away
-		require.Zero(t, c.Waiters())
-		answerB <- true
-		answerA <- true
-		synctest.Wait()
-		a.requireDone(t, nil)
-		b.requireDone(t, nil)
-		w.requireDone(t, nil)
-	})
-}
-
 // condBubble runs f in a bubble with a Cond whose L is a chanLock.
 func condBubble(t *testing.T, f func(t *testing.T, c *condvar.Cond, l *chanLock)) {
 	t.Helper()
@@ -1298,38 +1263,6 @@ func TestWaitForWithADeadContextAsksThePredicateOnce(t *testing.T) {
 	})
 }
 
-func TestWaitForAsksThePredicateOnceMoreWhenItsContextEnds(t *testing.T) {
-	for _, ready := range []bool{false, true} {
-		t.Run(fmt.Sprintf("ready=%t", ready), func(t *testing.T) {
-			condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
-				ctx, cancel := context.WithCancel(condBackground)
-				now, calls, held := false, 0, 0
-				a := condStartWaitFor(ctx, c, func() bool {
-					calls++
-					if l.locked() {
-						held++
-					}
-					return now
-				})
-				l.Lock()
-				now = ready // without a notification
-				l.Unlock()
-				a.requireParked(t)
-				cancel()
-				synctest.Wait()
-				if ready {
-					a.requireDone(t, nil)
-				} else {
-					a.requireDone(t, context.Canceled)
-				}
-				require.Equal(t, 2, calls)
-				require.Equal(t, 2, held)
-				require.Equal(t, 0, c.Waiters())
-			})
-		})
-	}
-}
-
 func TestThePredicateRunsOnTheCallersGoroutine(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -1345,7 +1278,111 @@ func TestThePredicateRunsOnTheCallersGoroutine(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
-		require.Equal(t, []string{caller, caller, caller}, ran)
+		require.Equal(t, []string{caller, caller}, ran)
+	})
+}
+
+// Bug C23. Whoever has gone takes nothing that a live waiter was woken for.
+func TestACanceledWaitForDoesNotLookAgain(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		ctx, cancel := context.WithCancel(condBackground)
+		items, looks := 0, 0
+		take := func() bool {
+			if items == 0 {
+				return false
+			}
+			items--
+			return true
+		}
+		w1 := condStartWaitFor(ctx, c, func() bool { looks++; return take() })
+		w2 := condStartWaitFor(condBackground, c, take)
+		l.Lock()
+		cancel()
+		synctest.Wait()
+		items = 1
+		require.True(t, c.Notify())
+		l.Unlock()
+		synctest.Wait()
+		w1.requireDone(t, context.Canceled)
+		w2.requireDone(t, nil)
+		require.Equal(t, 1, looks)
+		require.Zero(t, items)
+	})
+}
+
+// Bug C23. The condition may even have become true before the context ended, as
+// long as nobody notified.
+func TestACanceledWaitForFailsWhateverThePredicateWouldSay(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		ctx, cancel := context.WithCancel(condBackground)
+		ready, looks := false, 0
+		a := condStartWaitFor(ctx, c, func() bool { looks++; return ready })
+		l.Lock()
+		ready = true // without a notification
+		l.Unlock()
+		a.requireParked(t)
+		cancel()
+		synctest.Wait()
+		a.requireDone(t, context.Canceled)
+		require.Equal(t, 1, looks)
+		require.Zero(t, c.Waiters())
+	})
+}
+
+// F10. Bug C19.
+func TestNotificationsGoRoundWhereWaitersWaitForDifferentThings(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		ctx, cancel := context.WithCancel(condBackground)
+		var looks [4]int
+		ready := false
+		var calls []*asyncCall
+		for i := range looks {
+			calls = append(calls, condStartWaitFor(ctx, c, func() bool {
+				looks[i]++
+				return ready && i == 3
+			}))
+		}
+		l.Lock()
+		ready = true
+		l.Unlock()
+		for i := range looks {
+			require.Empty(t, condReturned(calls...))
+			require.True(t, c.Notify())
+			synctest.Wait()
+			require.Equal(t, 2, looks[i], "it was not its turn to look")
+		}
+		require.Equal(t, []int{3}, condReturned(calls...))
+		require.Equal(t, [4]int{2, 2, 2, 2}, looks)
+		require.Equal(t, 3, c.NotifyAll()) // who all look at once
+		synctest.Wait()
+		require.Equal(t, [4]int{3, 3, 3, 2}, looks)
+		cancel()
+		require.Equal(t, []int{0, 1, 2, 3}, condReturned(calls...))
+	})
+}
+
+// Bug C19.
+func TestWaitForJoinsTheEndOfTheLineAfterAFutileWakeUp(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		ready := false
+		a := condStartWaitFor(condBackground, c, func() bool { return ready })
+		first := startWait(condBackground, c)
+		l.Lock()
+		require.True(t, c.Notify()) // a
+		synctest.Wait()
+		require.Equal(t, 1, c.Waiters(), "a is away")
+		second := c.Listen() // joins meanwhile
+		l.Unlock()
+		synctest.Wait()
+		require.Equal(t, 3, c.Waiters(), "a is back")
+		ready = true
+		require.True(t, c.Notify())
+		require.Equal(t, []int{1}, condReturned(a, first))
+		require.True(t, c.Notify())
+		require.Len(t, second.C, 1)
+		a.requireParked(t)
+		require.True(t, c.Notify())
+		require.Equal(t, []int{0, 1}, condReturned(a, first))
 	})
 }
 
@@ -1404,109 +1441,7 @@ func TestTheDeadlineOfWaitForIsForTheWholeCall(t *testing.T) {
 		l.Lock()
 		require.Equal(t, context.DeadlineExceeded, c.WaitFor(ctx, func() bool { calls++; return false }))
 		require.Equal(t, 100*time.Millisecond, time.Since(begin))
-		require.Equal(t, 1+3+1, calls)
-	})
-}
-
-func TestWaitForKeepsItsPlaceAfterAFutileWakeUp(t *testing.T) {
-	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
-		before := startWait(condBackground, c)
-		ready, calls := false, 0
-		a := condStartWaitFor(condBackground, c, func() bool { calls++; return ready })
-		behind := startWait(condBackground, c)
-		require.True(t, c.Notify())
-		require.Equal(t, []int{0}, condReturned(before, a, behind))
-		for range 3 { // each is spent on a, and on nobody else
-			require.True(t, c.Notify())
-			require.Equal(t, []int{0}, condReturned(before, a, behind))
-			require.Equal(t, 2, c.Waiters())
-		}
-		require.Equal(t, 4, calls)
-		ready = true
-		require.True(t, c.Notify())
-		require.Equal(t, []int{0, 1}, condReturned(before, a, behind))
-		require.True(t, c.Notify())
-		require.Equal(t, []int{0, 1, 2}, condReturned(before, a, behind))
-	})
-}
-
-func TestWaitForKeepsItsPlaceWhileItIsAwayToCheck(t *testing.T) {
-	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
-		ready := false
-		a := condStartWaitFor(condBackground, c, func() bool { return ready })
-		b := condStartWaitFor(condBackground, c, func() bool { return ready })
-		behind := []*asyncCall{startWait(condBackground, c), startWait(condBackground, c)}
-		l.Lock()
-		require.Equal(t, 2, c.NotifyN(2)) // a and b are away now: they want L
-		require.Equal(t, 2, c.Waiters())
-		require.True(t, c.Notify()) // so this goes to the next one
-		require.Equal(t, 1, c.Waiters())
-		listener := c.Listen() // joins meanwhile
-		l.Unlock()
-		require.Equal(t, []int{0}, condReturned(behind...))
-		require.Equal(t, 4, c.Waiters())
-		ready = true
-		require.True(t, c.Notify())
-		require.Equal(t, []int{0}, condReturned(a, b))
-		require.True(t, c.Notify())
-		require.Equal(t, []int{0, 1}, condReturned(a, b))
-		require.True(t, c.Notify())
-		require.Equal(t, []int{0, 1}, condReturned(behind...))
-		require.True(t, c.Notify())
-		require.Len(t, listener.C, 1)
-	})
-}
-
-// Any number of those in front may be away at a time.
-func TestPlacesAreKeptThroughManyFutileWakeUps(t *testing.T) {
-	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
-		const n = 6
-		var order []int
-		ready := false
-		var calls []*asyncCall
-		for i := range n {
-			calls = append(calls, condStartWaitFor(condBackground, c, func() bool {
-				if ready {
-					order = append(order, i)
-				}
-				return ready
-			}))
-		}
-		rng := rand.New(rand.NewPCG(1, 2))
-		for range 50 {
-			l.Lock()
-			woken := 1 + rng.IntN(n)
-			require.Equal(t, woken, c.NotifyN(woken))
-			synctest.Wait()
-			require.Equal(t, n-woken, c.Waiters())
-			l.Unlock()
-			synctest.Wait()
-			require.Equal(t, n, c.Waiters())
-		}
-		ready = true
-		for i := range n {
-			require.True(t, c.Notify())
-			synctest.Wait()
-			require.Len(t, order, i+1)
-		}
-		require.Equal(t, []int{0, 1, 2, 3, 4, 5}, order)
-		require.Len(t, condReturned(calls...), n)
-	})
-}
-
-// F10.
-func TestWithDifferentPredicatesNotifyMayBeSpentOnTheWrongOneAndNotifyAllHelps(t *testing.T) {
-	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
-		var apples, pears bool
-		wantsApples := condStartWaitFor(condBackground, c, func() bool { return apples })
-		wantsPears := condStartWaitFor(condBackground, c, func() bool { return pears })
-		pears = true
-		require.True(t, c.Notify())
-		require.Empty(t, condReturned(wantsApples, wantsPears))
-		require.Equal(t, 2, c.NotifyAll())
-		require.Equal(t, []int{1}, condReturned(wantsApples, wantsPears))
-		apples = true
-		require.Equal(t, 1, c.NotifyAll())
+		require.Equal(t, 1+3, calls)
 	})
 }
 
@@ -1621,30 +1556,6 @@ type errHookContext struct {
 func (c *errHookContext) Err() error {
 	call(c.onErr)
 	return c.Context.Err()
-}
-
-// The methods of a context are foreign code, which may wait for the next in line.
-func TestWaitForPassesItsNotificationOnBeforeItAsksTheContext(t *testing.T) {
-	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
-		inner, cancel := context.WithCancel(condBackground)
-		ctx := &errHookContext{Context: inner}
-		a := condStartWaitFor(ctx, c, condNever)
-		next := c.Listen()
-		asked := false
-		ctx.onErr = func() {
-			asked = true
-			require.Zero(t, c.Waiters())
-			require.Len(t, next.C, 1)
-		}
-		l.Lock()
-		require.True(t, c.Notify())
-		synctest.Wait()
-		cancel()
-		l.Unlock()
-		synctest.Wait()
-		a.requireDone(t, context.Canceled)
-		require.True(t, asked)
-	})
 }
 
 // What the methods of a context do, others who want the lock need not wait for.
@@ -2110,7 +2021,7 @@ func TestLockThatPanicsPassesOnTheNotification(t *testing.T) {
 // Bug C16.
 func TestPredicateThatLeavesPassesOnTheNotification(t *testing.T) {
 	for _, leave := range []string{"panic", "Goexit"} {
-		for _, when := range []string{"at first", "when notified", "when canceled"} {
+		for _, when := range []string{"at first", "when notified"} {
 			t.Run(leave+" "+when, func(t *testing.T) {
 				condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 					ctx, cancel := context.WithCancel(condBackground)
@@ -2139,14 +2050,10 @@ func TestPredicateThatLeavesPassesOnTheNotification(t *testing.T) {
 						return c.WaitFor(ctx, pred)
 					})
 					calls := condStartWaits(condBackground, c, 2)
-					switch when {
-					case "when notified":
+					if when == "when notified" {
 						require.False(t, ended)
 						require.Equal(t, 3, c.Waiters())
 						require.True(t, c.Notify())
-					case "when canceled":
-						require.False(t, ended)
-						cancel()
 					}
 					synctest.Wait()
 					require.True(t, ended)
@@ -2459,6 +2366,36 @@ func TestOnlyTheNotificationOfNotifyAllIsNotPassedOn(t *testing.T) {
 }
 
 func condThrow() bool { panic("thrown") }
+
+// Bug C21. However many NotifyAlls there have been since.
+func TestANotificationOfNotifyAllIsNotPassedOnAfterAnotherNotifyAll(t *testing.T) {
+	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+		relock := make(chan struct{})
+		l.beforeUnlock = condFirst(func() {
+			l.beforeLock = condFirst(func() {
+				<-relock
+				panic("thrown")
+			})
+		})
+		first := start(func() error {
+			l.Lock()
+			defer func() { recover() }()
+			return c.Wait(condBackground)
+		})
+		require.Equal(t, 1, c.NotifyAll())
+		synctest.Wait()
+		first.requireParked(t) // in L.Lock
+		second := c.Listen()
+		require.Equal(t, 1, c.NotifyAll())
+		third := c.Listen()
+		close(relock)
+		synctest.Wait()
+		require.True(t, first.done.Load())
+		require.Len(t, second.C, 1)
+		require.Empty(t, third.C)
+		require.True(t, third.Stop())
+	})
+}
 
 // NotifyN is not NotifyAll, however large n is.
 func TestNotificationOfNotifyNIsPassedOnEvenIfNIsTheLargestThereIs(t *testing.T) {

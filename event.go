@@ -26,29 +26,22 @@ import (
 // [CapacityResource]. Nor does an Event count: two Sets are one. To wake one
 // goroutine for each thing that happens, use a Cond or a channel.
 type Event struct {
-	// set changes under mu of cond only, together with what happens in its line,
-	// so that a Wait either sees the flag or is in line for the next Set. Wait and
-	// IsSet load it without mu; that load pairs with the store in Set, which is
-	// done anew by each Set for the sake of this pairing.
+	// set changes with mu of cond held, so that a Wait either sees it or is in
+	// line for the next Set. Wait and IsSet load it without mu. That load pairs
+	// with the store in Set, which is done even if set is true already.
 	set  flag
-	cond Cond // its L, there being nothing else to guard, is a nobody
+	cond Cond // has no L: there is nothing else to guard
 }
 
 // Set sets the event and releases everybody who waits for it, even if Clear is
 // called before they have run. Setting a set event changes nothing. Set does
 // not block.
 func (e *Event) Set() {
-	var wake wakeUps
-	e.commit(&wake)
-	wake.send()
-}
-
-// commit is Set, but for what is left in wake to be sent.
-func (e *Event) commit(wake *wakeUps) {
 	e.lock()
-	defer e.cond.mu.Unlock()
 	e.set.Store(true)
-	e.cond.commitLocked(math.MaxInt, true, wake)
+	_, unsent := e.cond.notifyLocked(math.MaxInt, swept)
+	e.cond.mu.Unlock()
+	unsent.send()
 }
 
 // Clear makes the event not set: Waits that begin after it wait. Those already
@@ -57,11 +50,10 @@ func (e *Event) commit(wake *wakeUps) {
 // changes nothing. Clear does not block.
 func (e *Event) Clear() {
 	e.lock()
-	defer e.cond.mu.Unlock()
 	e.set.Store(false)
+	e.cond.mu.Unlock()
 }
 
-// lock locks mu of the line.
 func (e *Event) lock() {
 	e.cond.mu.Lock()
 	e.cond.checkLocked()
@@ -74,7 +66,7 @@ func (e *Event) IsSet() bool { return e.set.Load() }
 // even if ctx is done, at the cost of an atomic load.
 //
 // If ctx ends before the event is set, Wait returns the same error as
-// [Cond.Wait]. Whichever comes first counts: Set and then cancel gives nil,
+// [Cond.Wait]. If both happen, the first counts: Set and then cancel gives nil,
 // cancel and then Set gives the error. Wait does not look at the event again
 // once it is released, so Set followed by Clear releases all who wait.
 //
@@ -83,14 +75,25 @@ func (e *Event) Wait(ctx context.Context) error {
 	if e.set.Load() {
 		return nil
 	}
-	return e.cond.wait(ctx, &e.set)
+	done := ctx.Done()
+	e.lock()
+	isSet := e.set.Load()
+	if isSet || ended(done) {
+		e.cond.mu.Unlock()
+		if isSet {
+			return nil
+		}
+		return contextError(ctx)
+	}
+	w := e.cond.joinLocked(done)
+	e.cond.mu.Unlock()
+	canceled := !w.sleep() && e.cond.leave(w)
+	e.cond.pool.push(w)
+	if canceled {
+		return contextError(ctx)
+	}
+	return nil
 }
 
 // Waiters returns how many are waiting for the event.
 func (e *Event) Waiters() int { return e.cond.Waiters() }
-
-// nobody is a Locker for a Cond that needs none.
-type nobody struct{}
-
-func (nobody) Lock()   {}
-func (nobody) Unlock() {}

@@ -10,41 +10,36 @@ func (r *CapacityResource) Mu() *mutex { return &r.line.mu }
 // Cond returns the line of those who wait for e.
 func (e *Event) Cond() *Cond { return &e.cond }
 
-// WakeHeadLater commits a wake-up to the head of the line of r, as a release
-// does, and returns what sends it.
-func (r *CapacityResource) WakeHeadLater() (send func()) {
-	var wake wakeUps
-	r.lock()
-	r.line.notifyLocked(&r.head().waiter, false, &wake)
-	r.unlock()
-	return wake.send
+// WaitersMade returns how many waiters c has made, outside of bubbles.
+func (c *Cond) WaitersMade() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pool.made
 }
 
-// JoinAndLeave has calls join the line of r that came at the given times, in this
-// order, and returns when they joined, by the books, and when that was over; then
-// all of them leave.
-func (r *CapacityResource) JoinAndLeave(came ...time.Duration) (since []time.Duration, now time.Duration) {
+// WakeHeadLater wakes the head of the line of r, as a release does, up to the
+// token, and returns what sends that.
+func (r *CapacityResource) WakeHeadLater() (send func()) {
+	r.lock()
+	head := r.line.waiters.first
+	head.state = notified
+	r.unlock()
+	return head.send
+}
+
+// JoinAndLeave has calls join the line of r that read the clock at the given
+// times, in this order, and returns when they joined, and when that was over;
+// then all of them leave.
+func (r *CapacityResource) JoinAndLeave(times ...time.Duration) (arrivals []time.Duration, now time.Duration) {
 	r.lock()
 	defer r.unlock()
-	for _, t := range came {
-		since = append(since, r.joinLocked(1, nil, t).since)
+	for _, t := range times {
+		r.now = t
+		arrivals = append(arrivals, r.joinLocked(1, nil).arrivedAt)
 	}
-	now = r.now()
-	for r.waiting > 0 {
-		q := r.head()
-		r.line.unparkLocked(&q.waiter)
-		r.removeLocked(q, 0)
+	now = r.clock()
+	for r.line.waiters.len > 0 {
+		r.removeLocked(r.line.waiters.first, errEnded)
 	}
-	return since, now
-}
-
-// WakeAll wakes everybody who waits for permits, for nothing.
-func (r *CapacityResource) WakeAll() {
-	r.lock()
-	for w := r.line.root.next; w != &r.line.root; w = w.next {
-		if w.parked {
-			r.line.notifyLocked(w, false, &r.wake)
-		}
-	}
-	r.unlock()
+	return arrivals, now
 }

@@ -560,9 +560,10 @@ type fuzzWaiter struct {
 	token     bool              // waits in l.C
 	broadcast bool              // the token is of NotifyAll, and not passed on
 	waitFor   bool
-	target    int // of the counter, for WaitFor
-	checks    int // calls of pred; changed with L held
-	own       int // those of them that are not due to a notification
+	target    int  // of the counter, for WaitFor
+	checks    int  // calls of pred; changed with L held
+	own       int  // those of them that are not due to a notification
+	away      bool // it was woken in vain, and joins the line again
 }
 
 // A condFuzz is a run of one input, in a bubble.
@@ -576,6 +577,7 @@ type condFuzz struct {
 	listeners []*fuzzWaiter
 	open      []*fuzzCall
 	waits     []*fuzzWaiter // all that ever were in the line
+	futile    []*fuzzWaiter // whose predicates were false, in this order; guarded by lock
 
 	// What became of notifications: sent - lost is where they have to be.
 	sent, lost, received int
@@ -597,7 +599,7 @@ func (f *condFuzz) leave(w *fuzzWaiter) {
 }
 
 // notified is the model of NotifyN(n), or of NotifyAll if n is fuzzAll. It
-// returns how many were woken, and whether one of them parks again.
+// returns how many were woken, and whether one of them joins the line again.
 func (f *condFuzz) notified(n int) (woken int, again bool) {
 	for _, w := range slices.Clone(f.line[:min(max(n, 0), len(f.line))]) {
 		woken++
@@ -605,8 +607,7 @@ func (f *condFuzz) notified(n int) (woken int, again bool) {
 		case w.l != nil:
 			w.token, w.broadcast = true, n == fuzzAll
 		case w.waitFor && f.counter < w.target:
-			again = true
-			continue
+			w.away, again = true, true
 		default:
 			w.mustReturn(nil)
 		}
@@ -649,12 +650,7 @@ func (f *condFuzz) cancel(arg byte) bool {
 	f.in.tracef("cancel %d in line", slices.Index(f.line, w))
 	w.cancel()
 	f.leave(w)
-	w.own++ // pred is called once more
-	if w.waitFor && f.counter >= w.target {
-		w.mustReturn(nil)
-	} else {
-		w.mustReturn(context.Canceled)
-	}
+	w.mustReturn(context.Canceled)
 	return true
 }
 
@@ -693,7 +689,11 @@ func (f *condFuzz) do(op, arg byte) {
 		f.park(w, func(ctx context.Context) error {
 			return f.c.WaitFor(ctx, func() bool {
 				w.checks++
-				return f.counter >= w.target
+				if f.counter >= w.target {
+					return true
+				}
+				f.futile = append(f.futile, w)
+				return false
 			})
 		})
 		if f.counter >= w.target {
@@ -806,6 +806,17 @@ func (f *condFuzz) do(op, arg byte) {
 func (f *condFuzz) check() {
 	f.t.Helper()
 	synctest.Wait()
+	// Those who join again do so in the order in which they looked.
+	for _, w := range f.futile {
+		if w.away {
+			w.away = false
+			f.line = append(f.line, w)
+		}
+	}
+	f.futile = nil
+	for _, w := range f.waits {
+		f.in.check(f.t, !w.away, "one who was woken did not look")
+	}
 	f.in.check(f.t, f.c.Waiters() == len(f.line), "%d wait, should %d", f.c.Waiters(), len(f.line))
 	f.in.check(f.t, !f.lock.locked(), "L is locked")
 	f.open = f.in.checkCalls(f.t, f.open)

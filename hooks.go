@@ -57,7 +57,7 @@ func WithHooks(hooks *Hooks) Option {
 	h := *hooks
 	return func(r *CapacityResource) {
 		r.hooks = append(r.hooks, h)
-		r.watched = r.watched || h.Acquired != nil || h.Released != nil
+		r.hooksSeeEveryCall = r.hooksSeeEveryCall || h.Acquired != nil || h.Released != nil
 	}
 }
 

@@ -94,11 +94,6 @@ func (w *word) CompareAndSwap(old, v uint64) bool {
 	return w.v.CompareAndSwap(old, v)
 }
 
-func (w *word) Add(delta uint64) uint64 { // only mutants do
-	step(OpStore, w)
-	return w.v.Add(delta)
-}
-
 type pointer[T any] struct{ v atomic.Pointer[T] }
 
 func (p *pointer[T]) Load() *T {
@@ -114,43 +109,6 @@ func (p *pointer[T]) Store(v *T) {
 func (p *pointer[T]) CompareAndSwap(old, v *T) bool {
 	step(OpStore, p)
 	return p.v.CompareAndSwap(old, v)
-}
-
-// A sleeper is a sync.Cond, or with an Explorer, what does the same: those who
-// come to sleep are in line from before L is unlocked, and Signal is for the
-// first, whoever sleeps already; it is forgotten if there is nobody.
-type sleeper struct {
-	sync.Cond
-	line []chan<- struct{}
-	name chan struct{} // what the Explorer sees of it
-}
-
-func (s *sleeper) Wait() {
-	if Explore == nil {
-		s.Cond.Wait()
-		return
-	}
-	if s.name == nil {
-		s.name = make(chan struct{}, 1)
-	}
-	token := make(chan struct{}, 1)
-	s.line = append(s.line, token)
-	s.L.Unlock()
-	exploreSelect(s.name, nil)
-	<-token
-	s.L.Lock()
-}
-
-func (s *sleeper) Signal() {
-	switch {
-	case Explore == nil:
-		s.Cond.Signal()
-	case len(s.line) > 0:
-		exploreSend(s.name)
-		token := s.line[0]
-		s.line = s.line[1:]
-		token <- struct{}{}
-	}
 }
 
 func exploreLook(ch <-chan struct{}) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"runtime"
-	"strconv"
 	"time"
 )
 
@@ -14,105 +12,102 @@ import (
 var ErrClosed = errors.New("condvar: resource is closed")
 
 // ErrTooLarge is the error of an Acquire that asks a [CapacityResource] for
-// more permits than its capacity, so that waiting would be in vain.
+// more permits than its capacity, so the wait could never succeed.
 var ErrTooLarge = errors.New("condvar: request exceeds the capacity")
 
-// A CapacityResource is something of which a limited amount can be in use at a
-// time: connections, slots, bytes of a budget. The capacity is a number of
-// permits. Acquire takes permits, and waits while too few are free; Release
-// puts them back. Permits have no owner: any goroutine may release them.
+// errEnded stands for the error of the caller's context, which is asked for it
+// once mu is unlocked.
+var errEnded = errors.New("condvar: context ended")
+
+// A CapacityResource is a weighted semaphore that can be resized and closed. It
+// limits how much of something can be in use at a time: connections, slots,
+// bytes of a budget. The capacity is a number of permits. Acquire takes permits,
+// and waits while too few are free. Release puts them back. Permits have no
+// owner: any goroutine may release them.
 //
 // [NewCapacityResource] makes one; the zero value is not usable. It must not
 // be copied; waiting on a copy panics.
 //
-// Those who wait are served first in, first out, whatever number of permits
+// Waiting calls are served first in, first out, whatever number of permits
 // they want: a large request at the head of the line is not overtaken by
-// smaller ones behind it. Newcomers, TryAcquire included, may take free
-// permits ahead of the line, for permits that lie idle until a goroutine wakes
-// up cost throughput; but they may do so only until the head has waited 1 ms,
-// counted from when it joined the line. From the first release after that (or
-// the first Resize that adds permits) nobody overtakes it. As in the
-// starvation mode of [sync.Mutex], that ends as soon as the head is one who has
-// waited less, or nobody waits. With [FIFO] nobody ever overtakes.
+// smaller ones behind it. A new call, TryAcquire included, may barge ahead of
+// the line, since permits that are idle until a goroutine wakes up cost
+// throughput. It may do so only until the first release (or the first Resize
+// that adds permits) after the head of the line has waited 1 ms, counted from
+// when it joined the line. From then on nobody overtakes it. As in the
+// starvation mode of [sync.Mutex], that ends as soon as the head is one that
+// has waited less, or nobody waits. With [FIFO] nobody ever overtakes.
 //
 // In the terminology of the Go memory model, a call to Release “synchronizes
-// before” the return of any call that acquires the permits which it put back.
+// before” the return of any call that acquires the permits that it put back.
 type CapacityResource struct {
-	// word is what the fast paths work on: free permits, held permits, and how
-	// things stand with the line. To acquire is to move permits from free to
-	// held in one compare-and-swap, to release is to move them back; so the
-	// checks whether there are enough, and whether the line is to be looked
-	// after, are part of the same atomic step as the move.
-	word word
-
-	// deadline is when the head of the line loses patience, counted from base, if
-	// word is headAwake. Later heads lose patience no earlier; so one that is out
-	// of date only makes a release take mu in vain, and a release that finds it in
-	// the future, and then word as it was before, has not missed the moment.
-	deadline word
-
-	// line is where those who wait do so: its waiters are requests, in order of
-	// arrival, and keep their places. The first, awake or not, is the head. A
-	// head that fits is never left asleep, because every unlock sees to it: if
-	// newcomers may not overtake the head it gets its permits there and then; if
-	// they may it is woken, unless it is awake, and will look at the books
-	// before it parks.
+	// state is what calls that need not wait work on: a flag, slow, 31 bits of
+	// free permits and 31 bits of held ones. It is
 	//
-	// line.mu is mu, the lock of the resource, and guards all that follows, unless
-	// it says otherwise. It is taken by lock, which claims the books from word, and
-	// released by unlock, which puts them there again. In between nothing else
-	// changes: what is done under mu is sequential code.
-	line     Cond
-	capacity int64
-	held     int64
-	closed   bool
-	starving bool // the head has lost patience: nobody may overtake it
+	//	free and held        if nobody waits
+	//	slow, free and held  if somebody waits and new calls may barge: Acquire
+	//	                     may take what is free, Release has to take mu
+	//	slow alone           if every call has to take mu, or somebody has it
+	//
+	// Acquire moves permits from free to held in one compare-and-swap, and
+	// Release moves them back. These pair with each other, with the swap in
+	// lock and with the store in unlock.
+	state word
 
-	waiting int64         // how many are in line
-	latest  time.Duration // since of the last one who joined it
-	wanted  [2]uint64     // permits that those in line want, high and low word
-	kept    int           // how many requests there are that are used again and again
+	// line is where calls of AcquireN wait. Its mu is the lock of the resource,
+	// and guards all that follows, up to the constants. lock also claims the
+	// permits from state, and unlock puts them back after it has served the line.
+	// In between nothing else changes: with mu held all is sequential code.
+	//
+	// While mu is free, the head does not fit, or it is awake or about to be.
+	line Cond
+
+	capacity int64
+	held     int64 // valid while state is slow alone
+	closed   bool
+	starving bool // the head has waited too long: nobody may overtake it
+
+	waitingN    [2]uint64     // permits that those in line want, high and low word
+	lastArrival time.Duration // arrivedAt of the last one who joined
 
 	waitCount, canceled int64 // see Stats
 	waitDuration        time.Duration
 
-	// free are requests that are not in use, a stack linked by below. One is taken
-	// with mu held only, therefore what is found on top stays there until then,
-	// or has others put on it. They are put there without mu.
-	free pointer[request]
+	wake queue         // the decided, for unlock to send the tokens; empty while mu is free
+	now  time.Duration // the time, if this critical section has read the clock, or 0
 
-	drained Event // set when a closed resource has nothing held any more; has a lock of its own
-
-	wake    wakeUps       // for unlock to send; empty while mu is free
-	late    bool          // for unlock to return; false while mu is free
-	release time.Duration // when the release began that is going on, or 0
+	drained Event // set once r is closed and nothing is held; has its own lock
 
 	// These are constant.
-	base    time.Time // what times are counted from
-	fifo    bool
-	watched bool // some hook is to be told of every acquisition or release
-	hooks   []Hooks
+	base              time.Time // what times are counted from
+	fifo              bool
+	hooksSeeEveryCall bool // some hook is called at every acquisition or release
+	hooks             []Hooks
 }
 
-// An Option is an option of [NewCapacityResource], and for nothing else.
-type Option func(*CapacityResource)
+// The layout of state. A resource with a larger capacity, or with hooks that
+// see every call, takes mu for each.
+const (
+	fieldBits = 31
+	fieldMax  = 1<<fieldBits - 1
+	slow      = 1 << (2 * fieldBits)
+)
 
-// FIFO makes a resource strictly first in, first out: a call that comes while
-// somebody waits joins the line, and TryAcquire returns false then. That is
-// fairer, but every permit that is released while somebody waits is of no use
-// until that goroutine runs. AcquireN and TryAcquireN of 0 permits are exempt.
-func FIFO() Option {
-	return func(r *CapacityResource) { r.fifo = true }
-}
+// fits reports whether n permits, if n > 0, are free for a new call.
+func fits(state uint64, n int64) bool { return uint64(n-1) < state>>fieldBits&fieldMax }
+
+// take returns state with n permits moved from free to held.
+func take(state uint64, n int64) uint64 { return state - uint64(n)<<fieldBits + uint64(n) }
+
+// starvationThreshold is how long the head of the line may be overtaken.
+const starvationThreshold = time.Millisecond
 
 // NewCapacityResource returns a resource with the given capacity, of which
-// nothing is in use. A resource of capacity 0 is paused: everybody waits until
+// nothing is in use. A resource of capacity 0 is paused: every call waits until
 // there is a [CapacityResource.Resize]. With a capacity of 2^31 or more every
-// call takes a mutex, and may look at the clock, where it would need one
-// compare-and-swap; to count in larger units, such as KiB, avoids that. It panics
-// if capacity < 0.
+// call takes a mutex; to count in larger units, such as KiB, avoids that.
+// NewCapacityResource panics if capacity < 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
-	mustBeCapacity(capacity)
 	r := &CapacityResource{base: time.Now()}
 	r.line.firstUse()
 	for _, opt := range opts {
@@ -126,8 +121,8 @@ func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 func (r *CapacityResource) Acquire(ctx context.Context) error { return r.AcquireN(ctx, 1) }
 
 // AcquireN takes n permits, all at once, and waits until that is possible. It
-// returns nil if it took them; otherwise it changed nothing, and returns, the
-// first that applies:
+// returns nil if it took them. Otherwise it changed nothing, and returns the
+// first of these that applies:
 //
 //   - the error of ctx, the one that [Cond.Wait] would return, if ctx ended
 //     before the permits were taken, even if they are free;
@@ -139,24 +134,23 @@ func (r *CapacityResource) Acquire(ctx context.Context) error { return r.Acquire
 // once, just before it takes the permits: it does not notice if ctx ends in the
 // instant between the two.
 //
-// AcquireN of 0 permits never waits, whoever else does, but it fails if ctx is
-// done or the resource is closed. AcquireN panics if n < 0. If enough is free
-// and it need not wait for others, a call for at least one permit is one
-// compare-and-swap. In the steady state a call allocates nothing.
+// AcquireN of 0 permits never waits, but it fails if ctx is done or the
+// resource is closed. AcquireN panics if n < 0. If it need not wait, a call for
+// at least one permit is one compare-and-swap. In the steady state a call
+// allocates nothing.
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	mustNotBeNegative(n)
 	for {
-		// The word is loaded before the look at ctx, so permits that come free
-		// after ctx has ended are not taken (unless word changed and changed back
-		// in between).
-		w := r.word.Load()
+		// The state is loaded before the look at ctx, so permits that come free
+		// after ctx has ended are not taken, unless state changed back as well.
+		s := r.state.Load()
 		if ctx.Err() != nil {
 			return contextError(ctx)
 		}
-		if !fits(w, n) {
+		if !fits(s, n) {
 			break
 		}
-		if r.word.CompareAndSwap(w, take(w, n)) {
+		if r.state.CompareAndSwap(s, take(s, n)) {
 			return nil
 		}
 	}
@@ -166,22 +160,19 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	return r.acquireSlow(ctx, n, true)
 }
 
-// acquireSlow is AcquireN with the books in hand. If it has to wait and may not,
-// it returns errMustWait.
-//
-// Who is admitted or turned away while asleep has no business with the books any
-// more; who is only woken looks whether there is room, and parks again if there
-// is none.
+// acquireSlow is AcquireN with mu. If it has to wait and may not, it returns
+// errMustWait.
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
-	done, wait, came := ctx.Done(), false, unknown
-	if r.fifo && mayWait { // otherwise patience counts from when q joins the line
-		came = r.now() // which takes as long as all the rest, so not under mu
+	done := ctx.Done()
+	if r.fifo && mayWait {
+		r.lockTimed()
+	} else { // starvation counts from when w joins the line, not before
+		r.lock()
 	}
-	r.lock()
+	var w *waiter
 	switch {
 	case ended(done): // while this call waited for mu
-		r.unlock()
-		return contextError(ctx) // whose methods are foreign code, and must not run under mu
+		err = errEnded
 	case r.closed:
 		err = ErrClosed
 	case r.tooLargeLocked(n):
@@ -190,98 +181,85 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 	case !mayWait:
 		err = errMustWait
 	default:
-		wait = true
+		w = r.joinLocked(n, done)
 	}
-	if !wait {
-		r.unlock()
-		return err
-	}
-	q := r.joinLocked(n, done, came)
-	for {
-		locked, now := false, time.Duration(0)
-		if done == nil {
-			q.sleep.Wait() // calls r.unlock once Signal finds it
-		} else {
-			r.unlock()
-			token, done := exploreSelect(q.ch, done)
-			select {
-			case <-token:
-			case <-done:
-				locked, now = r.cancel(q)
+	r.unlock()
+	if w != nil {
+		for {
+			woken := w.sleep() || !r.cancel(w)
+			if !woken || w.state == decided || r.lookAgain(w) {
+				break
 			}
 		}
-		if q.settled {
-			break
-		}
-		if !locked {
-			now = r.now() // which takes as long as all the rest, so not under mu
-			r.lock()
-		}
-		if q.inLine() && !ended(done) { // room does not outweigh the context
-			if q != r.head() || !r.fitsLocked(n) {
-				q.notified = false
-				r.line.parkLocked(&q.waiter)
-				continue
-			}
-			r.admitLocked(q, now)
-		}
-		if q.inLine() {
-			r.canceled++
-			r.removeLocked(q, now)
-		}
-		r.unlock()
-		break
+		err = w.err
+		r.line.pool.push(w)
 	}
-	admitted, err := q.admitted, q.err
-	r.recycle(q)
-	if !admitted && err == nil {
-		err = contextError(ctx)
+	if err == errEnded { //nolint:errorlint // it is ours; the causes of contexts are not to be asked
+		return contextError(ctx)
 	}
 	return err
 }
 
-// cancel claims the books for q, whose context has ended, and reports whether it
-// has them, and the time. If a notifier has committed itself it gives the books
-// back, and takes the token.
-func (r *CapacityResource) cancel(q *request) (locked bool, now time.Duration) {
-	now = r.now()
-	r.lock()
-	if q.notified {
-		r.unlock()
-		<-q.ch
-		return false, 0
+// cancel is for w, whose context has ended. It reports whether that came first,
+// so that w has left the line. Otherwise it receives the token.
+func (r *CapacityResource) cancel(w *waiter) bool {
+	r.lockTimed()
+	inLine := w.state == parked // otherwise it may have been passed over
+	left := r.line.leaveLocked(w)
+	if left && inLine {
+		r.endWaitLocked(w, errEnded)
 	}
-	if q.parked { // else a notifier has passed it over
-		r.line.unparkLocked(&q.waiter)
+	r.unlock()
+	if !left {
+		w.receive()
 	}
-	return true, now
+	return left
+}
+
+// lookAgain is for w, the head, which was woken to look whether its permits are
+// free. It parks again if they are not, and reports whether the wait is over.
+func (r *CapacityResource) lookAgain(w *waiter) bool {
+	r.lockTimed()
+	over := true
+	switch {
+	case w != r.line.waiters.first: // Close or Resize has turned it away
+	case ended(w.done): // which counts, even if the permits are free
+		r.removeLocked(w, errEnded)
+	case r.fitsLocked(w.n):
+		r.held += w.n
+		r.removeLocked(w, nil)
+	default:
+		w.state, over = parked, false
+	}
+	r.unlock()
+	return over
 }
 
 // TryAcquire is [CapacityResource.TryAcquireN] with n = 1.
 func (r *CapacityResource) TryAcquire() bool { return r.TryAcquireN(1) }
 
-// TryAcquireN takes n permits if it can do so without waiting, and reports
-// whether it did. It fails if too few are free, if the resource is closed, and
-// if newcomers may not overtake those who wait; with n = 0, only if the
-// resource is closed. It panics if n < 0.
+// TryAcquireN takes n permits if it need not wait, and reports whether it did.
+// It fails if too few are free, if the resource is closed, and if new calls may
+// not overtake those who wait; with n = 0, only if the resource is closed. It
+// panics if n < 0.
 func (r *CapacityResource) TryAcquireN(n int64) bool {
 	mustNotBeNegative(n)
 	for {
-		w := r.word.Load()
-		if !fits(w, n) {
-			if w < offLimits && n > 0 {
+		s := r.state.Load()
+		if !fits(s, n) {
+			if s&slow == 0 && n > 0 {
 				return false
 			}
 			break
 		}
-		if r.word.CompareAndSwap(w, take(w, n)) {
+		if r.state.CompareAndSwap(s, take(s, n)) {
 			return true
 		}
 	}
 	r.lock()
 	ok := !r.closed && r.enterLocked(n)
 	r.unlock()
-	if ok && r.watched {
+	if ok && r.hooksSeeEveryCall {
 		r.tellAcquired(context.Background(), n)
 	}
 	return ok
@@ -290,59 +268,46 @@ func (r *CapacityResource) TryAcquireN(n int64) bool {
 // Release is [CapacityResource.ReleaseN] with n = 1.
 func (r *CapacityResource) Release() { r.ReleaseN(1) }
 
-// ReleaseN puts n permits back. As long as newcomers may overtake the head of the
-// line, ReleaseN wakes it if it fits; that one, when it has its permits, wakes
-// the next if it fits, too. When nobody may overtake, ReleaseN hands permits to
-// as many as fit, from the head on; and if one of these had waited for 1 ms or
-// longer when ReleaseN was called, it yields the processor once, for permits are
-// best used by those who have them. It never waits for anything but the
-// resource's own lock. It panics if n < 0 or if fewer than n permits are held,
-// and changes nothing then. If nobody waits it is one compare-and-swap; if the
-// head is awake already and still patient, a look at the clock more.
+// ReleaseN puts n permits back. As long as new calls may overtake the head of
+// the line, ReleaseN wakes it if it fits; when that one has its permits, it
+// wakes the next if it fits, too. When nobody may overtake, ReleaseN hands
+// permits to as many as fit, from the head on.
+//
+// ReleaseN waits for nothing but the resource's own lock, and does not yield
+// the processor. So if the caller goes on computing, the permits may be idle
+// until another processor runs the goroutine that was woken. Where that matters,
+// call [runtime.Gosched] after ReleaseN.
+//
+// It panics if n < 0 or if fewer than n permits are held, and changes nothing
+// then. If nobody waits it is one compare-and-swap.
 func (r *CapacityResource) ReleaseN(n int64) {
 	mustNotBeNegative(n)
 	for {
-		w := r.word.Load()
-		if w >= headAwake || n > int64(w&fieldMax) {
+		s := r.state.Load()
+		if s&slow != 0 || n > int64(s&fieldMax) {
 			break
 		}
-		if r.word.CompareAndSwap(w, take(w, -n)) {
+		if r.state.CompareAndSwap(s, take(s, -n)) {
 			return
 		}
 	}
 	r.releaseSlow(n)
-	if r.watched {
+	if r.hooksSeeEveryCall {
 		r.tellReleased(n)
 	}
 }
 
-// releaseSlow is ReleaseN when there is more to do than to put back permits. If
-// the head is awake and patient, there is not.
 func (r *CapacityResource) releaseSlow(n int64) {
-	now := r.now() // which takes as long as all the rest, so not under mu
-	for {
-		w := r.word.Load()
-		if w >= headAsleep || n > int64(w&fieldMax) || uint64(now) >= r.deadline.Load() { // a negative now is in a bubble
-			break
-		}
-		if r.word.CompareAndSwap(w, take(w, -n)) {
-			return
-		}
-	}
-	r.lock()
+	r.lockTimed()
 	if n > r.held {
 		r.unlock()
 		panic("condvar: released more than held")
 	}
 	r.held -= n
-	r.release = now
 	if n > 0 {
-		r.hurryLocked(now)
+		r.markStarvingLocked()
 	}
-	r.drainLocked()
-	if r.unlock() {
-		runtime.Gosched()
-	}
+	r.unlock()
 }
 
 // Do is [CapacityResource.DoN] with n = 1.
@@ -354,8 +319,8 @@ func (r *CapacityResource) Do(ctx context.Context, fn func(ctx context.Context) 
 // releases the permits when fn is over: by return, panic or [runtime.Goexit].
 // If the permits cannot be acquired it returns the error of
 // [CapacityResource.AcquireN] without calling fn. An error of ctx may come from
-// either; where that matters, let fn record that it ran. fn must not acquire
-// from the same resource: it may wait for itself.
+// either; where that matters, let fn record that it ran. Do not acquire from the
+// same resource in fn: it may wait for itself.
 func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context.Context) error) error {
 	if err := r.AcquireN(ctx, n); err != nil {
 		return err
@@ -364,116 +329,233 @@ func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context
 	return fn(ctx)
 }
 
-// Resize sets the capacity. What is added is at once available. A decrease
-// takes nothing away from anybody, but nobody is admitted until enough has come
-// back. Waiting calls that ask for more than the new capacity return
-// [ErrTooLarge], unless it is 0: that pauses the resource, and all wait for the
-// next Resize. Resize does not block, takes time in proportion to the number of
-// those waiting, and panics if capacity < 0, changing nothing. After Close it
-// only changes the number that Stats and String report.
+// Resize sets the capacity. What is added is available at once. Shrinking
+// revokes nothing; it stops admissions until usage fits again. Waiting calls
+// that ask for more than the new capacity return [ErrTooLarge], unless it is 0:
+// that pauses the resource, and all wait for the next Resize. Resize does not
+// block, takes time in proportion to the number of those waiting, and panics
+// if capacity < 0, changing nothing. After Close it only changes the number
+// that Stats and String report.
 func (r *CapacityResource) Resize(capacity int64) {
-	mustBeCapacity(capacity)
 	r.tellResized(r.resize(capacity), capacity)
 }
 
 // resize is Resize without hooks. It returns the old capacity.
 func (r *CapacityResource) resize(capacity int64) (old int64) {
+	if capacity < 0 {
+		panic("condvar: negative capacity")
+	}
 	r.lock()
-	defer r.unlock()
-	old = r.capacity
-	grown := capacity > r.capacity
-	r.capacity = capacity
-	for w := r.line.root.next; w != &r.line.root; {
-		next := w.next
-		if r.tooLargeLocked(w.request.n) {
-			r.turnAwayLocked(w.request, ErrTooLarge)
+	old, r.capacity = r.capacity, capacity
+	for w := r.line.waiters.first; w != nil; {
+		next := w.next // before w leaves the line
+		if r.tooLargeLocked(w.n) {
+			r.turnAwayLocked(w, ErrTooLarge)
 		}
 		w = next
 	}
-	if grown {
-		r.hurryLocked(r.now())
+	if capacity > old {
+		r.markStarvingLocked()
 	}
+	r.unlock()
 	return old
 }
 
-// Close closes the resource: those waiting and all later calls of AcquireN fail
-// with [ErrClosed], and once Close has returned no acquisition succeeds. Those who
-// hold permits keep them and still have to release them; to wait for that, use
-// [CapacityResource.Drain]. Close does not block and always returns nil; to
-// close again does no harm.
+// Close closes the resource: waiting and later calls of AcquireN fail with
+// [ErrClosed], and once Close has returned no acquisition succeeds. Those who
+// hold permits still have to release them; to wait for that, use
+// [CapacityResource.Drain]. Close does not block and always returns nil. It may
+// be called again.
 func (r *CapacityResource) Close() error {
 	r.lock()
-	defer r.unlock()
 	r.closed = true
-	for r.waiting > 0 {
-		r.turnAwayLocked(r.head(), ErrClosed)
+	for r.line.waiters.len > 0 {
+		r.turnAwayLocked(r.line.waiters.first, ErrClosed)
 	}
-	r.drainLocked()
+	r.unlock()
 	return nil
 }
 
-// Drain closes the resource, waits until nothing is held any more, and returns
-// nil. If ctx ends first it returns the error that [Cond.Wait] would return; the
+// Drain closes the resource, waits until nothing is held, and returns nil. If
+// ctx ends first it returns the error that [Cond.Wait] would return; the
 // resource stays closed. If nothing is held it returns nil even if ctx is done.
-// Drain does not hurry those who hold permits, and whoever holds one itself must
-// not call it. It may be called again, and by several goroutines.
+// Do not call Drain while holding a permit: it would wait for itself. It may be
+// called again, and by several goroutines.
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
 	err := r.drained.Wait(ctx)
-	if r.drained.IsSet() { // since ctx ended, perhaps
+	if err != nil && r.Stats().InUse == 0 { // since ctx ended, perhaps
 		return nil
 	}
 	return err
 }
 
-// Stats is a snapshot of a [CapacityResource], all of one moment.
-type Stats struct {
-	Capacity   int64         // permits there are
-	InUse      int64         // permits held; after a decrease it can exceed Capacity
-	Waiting    int64         // calls of AcquireN that wait
-	WaitingN   int64         // permits they ask for, at most math.MaxInt64
-	OldestWait time.Duration // how long the first in line has been waiting
-	Closed     bool          // whether Close was called
-
-	WaitCount    int64         // waits that have ended: with permits, or by context, Close or Resize
-	WaitDuration time.Duration // how long these took together
-	Canceled     int64         // those of them that were ended by their context
+// lock locks mu and claims the permits.
+func (r *CapacityResource) lock() {
+	r.line.mu.Lock()
+	if r.state.Load() != slow {
+		r.held = int64(r.state.Swap(slow) & fieldMax)
+	}
 }
 
-// Stats returns statistics. They are kept at all times, at no cost to calls that
-// do not wait; Stats itself takes the resource's lock for a moment.
-func (r *CapacityResource) Stats() Stats {
+// lockTimed is lock, and reads the clock just before, for this takes as long as
+// all the rest.
+func (r *CapacityResource) lockTimed() {
+	now := r.clock()
 	r.lock()
-	defer r.unlock()
-	s := Stats{
-		Capacity: r.capacity, InUse: r.held, Waiting: r.waiting, Closed: r.closed,
-		WaitCount: r.waitCount, WaitDuration: r.waitDuration, Canceled: r.canceled,
-		WaitingN: math.MaxInt64,
-	}
-	if r.wanted[0] == 0 && r.wanted[1] <= math.MaxInt64 {
-		s.WaitingN = int64(r.wanted[1])
-	}
-	if r.waiting > 0 {
-		s.OldestWait = max(0, r.now()-r.head().since)
-	}
-	return s
+	r.now = now
 }
 
-// String describes the resource in the form "3/5 in use, 2 waiting".
-func (r *CapacityResource) String() string {
-	s := r.Stats()
-	return strconv.FormatInt(s.InUse, 10) + "/" + strconv.FormatInt(s.Capacity, 10) +
-		" in use, " + strconv.FormatInt(s.Waiting, 10) + " waiting"
+// unlock serves the line, puts the permits into state if calls that need not
+// wait may have them, and unlocks mu. The tokens are sent after that, so that
+// the woken do not run into mu.
+func (r *CapacityResource) unlock() {
+	head := r.serveLocked()
+	free := r.capacity - r.held
+	if free >= 0 && r.capacity <= fieldMax && r.mayBargeLocked() && !r.closed && !r.hooksSeeEveryCall {
+		s := uint64(free)<<fieldBits | uint64(r.held)
+		if r.line.waiters.len > 0 {
+			s |= slow
+		}
+		r.state.Store(s)
+	}
+	drained := r.closed && r.held == 0
+	wake := r.wake
+	r.wake, r.now = queue{}, 0
+	r.line.mu.Unlock()
+	wake.send()
+	if head != nil {
+		head.send()
+	}
+	if drained && !r.drained.IsSet() { // and nothing can be held any more
+		r.drained.Set()
+	}
+}
+
+// serveLocked sees to it that a head that fits does not sleep on. If nobody may
+// overtake it, it is admitted, and the next becomes the head. Otherwise it is
+// woken to look for itself, and returned, since its token is still to be sent.
+func (r *CapacityResource) serveLocked() *waiter {
+	for r.line.waiters.len > 0 {
+		head := r.line.waiters.first
+		switch {
+		case !r.fitsLocked(head.n):
+			return nil
+		case head.state != parked: // it is awake, and looks before it parks
+			return nil
+		case ended(head.done):
+			r.removeLocked(head, errEnded)
+		case r.mayBargeLocked():
+			head.state = notified
+			return head
+		default:
+			r.held += head.n
+			r.removeLocked(head, nil)
+		}
+	}
+	return nil
+}
+
+// mayBargeLocked reports whether new calls need not join the line.
+func (r *CapacityResource) mayBargeLocked() bool {
+	return r.line.waiters.len == 0 || !r.fifo && !r.starving
+}
+
+func (r *CapacityResource) fitsLocked(n int64) bool { return n <= r.capacity-r.held }
+
+func (r *CapacityResource) tooLargeLocked(n int64) bool { return n > r.capacity && r.capacity > 0 }
+
+// enterLocked takes n permits for a new call, if it need not wait for them.
+func (r *CapacityResource) enterLocked(n int64) bool {
+	ok := n == 0 || r.mayBargeLocked() && r.fitsLocked(n)
+	if ok {
+		r.held += n
+	}
+	return ok
+}
+
+// joinLocked puts a waiter at the end of the line. No head must be older than
+// the one before it, as starving and Stats.OldestWait rely on that. It would be
+// if the time is from before mu was locked and another call joined meanwhile,
+// or joined in another testing/synctest bubble. Then the clock is read again.
+func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *waiter {
+	r.line.checkLocked()
+	w := r.line.joinLocked(done)
+	w.n, w.arrivedAt = n, r.nowLocked()
+	if w.arrivedAt < r.lastArrival {
+		w.arrivedAt = r.clock()
+	}
+	r.lastArrival = w.arrivedAt
+	r.addWaitingNLocked(n)
+	return w
+}
+
+// turnAwayLocked takes w out of the line because of err, unless its context
+// ended first.
+func (r *CapacityResource) turnAwayLocked(w *waiter, err error) {
+	if ended(w.done) {
+		err = errEnded
+	}
+	r.removeLocked(w, err)
+}
+
+// removeLocked takes w out of the line: because of err, or with its permits if
+// err is nil. If w is awake, it is about to find that it is out of line.
+func (r *CapacityResource) removeLocked(w *waiter, err error) {
+	r.line.removeLocked(w)
+	r.endWaitLocked(w, err)
+	switch {
+	case w.state != parked:
+	case err == errEnded: //nolint:errorlint // it is ours
+		w.state = away // its context wakes it
+	default:
+		w.state = decided
+		r.wake.push(w)
+	}
+}
+
+// endWaitLocked is for when w has left the line because of err.
+func (r *CapacityResource) endWaitLocked(w *waiter, err error) {
+	w.err = err
+	if err == errEnded { //nolint:errorlint // it is ours
+		r.canceled++
+	}
+	now := r.nowLocked()
+	r.waitCount++
+	r.waitDuration += min(max(0, now-w.arrivedAt), math.MaxInt64-r.waitDuration)
+	r.addWaitingNLocked(-w.n)
+	// There may be a new head. As now may be from before mu was locked, a head
+	// that seems young is looked at again.
+	r.starving = r.starving && (r.headStarvedLocked(now) || r.headStarvedLocked(r.clock()))
+}
+
+// markStarvingLocked is for when permits come in. From then on nobody overtakes
+// a head that has waited too long.
+func (r *CapacityResource) markStarvingLocked() {
+	if !r.fifo && !r.starving && r.line.waiters.len > 0 {
+		r.starving = r.headStarvedLocked(r.nowLocked())
+	}
+}
+
+// headStarvedLocked reports whether the head has waited too long at time now.
+func (r *CapacityResource) headStarvedLocked(now time.Duration) bool {
+	return r.line.waiters.len > 0 && now-r.line.waiters.first.arrivedAt >= starvationThreshold
+}
+
+// clock reads the clock, counted from base. Between a testing/synctest bubble
+// and what is outside of it, differences mean nothing, and may be negative.
+func (r *CapacityResource) clock() time.Duration { return time.Since(r.base) }
+
+// nowLocked reads the clock, at most once in a critical section.
+func (r *CapacityResource) nowLocked() time.Duration {
+	if r.now == 0 {
+		r.now = r.clock()
+	}
+	return r.now
 }
 
 func mustNotBeNegative(n int64) {
 	if n < 0 {
 		panic("condvar: negative number of permits")
-	}
-}
-
-func mustBeCapacity(capacity int64) {
-	if capacity < 0 {
-		panic("condvar: negative capacity")
 	}
 }

@@ -1,0 +1,55 @@
+package condvar
+
+import (
+	"math"
+	"math/bits"
+	"strconv"
+	"time"
+)
+
+// Stats is a snapshot of a [CapacityResource], all of one moment.
+type Stats struct {
+	Capacity   int64         // total permits
+	InUse      int64         // permits held; after a shrink it can exceed Capacity
+	Waiting    int64         // calls of AcquireN that wait
+	WaitingN   int64         // permits they ask for, at most math.MaxInt64
+	OldestWait time.Duration // how long the first in line has been waiting
+	Closed     bool          // whether Close was called
+
+	WaitCount    int64         // finished waits: with permits, or by context, Close or Resize
+	WaitDuration time.Duration // total time spent in finished waits
+	Canceled     int64         // finished waits that were ended by their context
+}
+
+// Stats returns a snapshot. Statistics are always on, at no cost to calls that
+// do not wait. Stats takes the resource's lock for a moment.
+func (r *CapacityResource) Stats() Stats {
+	r.lock()
+	defer r.unlock()
+	s := Stats{
+		Capacity: r.capacity, InUse: r.held, Closed: r.closed,
+		Waiting: int64(r.line.waiters.len), WaitingN: math.MaxInt64,
+		WaitCount: r.waitCount, WaitDuration: r.waitDuration, Canceled: r.canceled,
+	}
+	if r.waitingN[0] == 0 && r.waitingN[1] <= math.MaxInt64 {
+		s.WaitingN = int64(r.waitingN[1])
+	}
+	if s.Waiting > 0 {
+		s.OldestWait = max(0, r.nowLocked()-r.line.waiters.first.arrivedAt)
+	}
+	return s
+}
+
+// String describes the resource in the form "3/5 in use, 2 waiting".
+func (r *CapacityResource) String() string {
+	s := r.Stats()
+	return strconv.FormatInt(s.InUse, 10) + "/" + strconv.FormatInt(s.Capacity, 10) +
+		" in use, " + strconv.FormatInt(s.Waiting, 10) + " waiting"
+}
+
+// addWaitingNLocked adds n, which may be negative, to waitingN.
+func (r *CapacityResource) addWaitingNLocked(n int64) {
+	var carry uint64
+	r.waitingN[1], carry = bits.Add64(r.waitingN[1], uint64(n), 0)
+	r.waitingN[0] += carry + uint64(n>>63)
+}
