@@ -1,15 +1,15 @@
-// Package condvar has condition variables that know contexts, and a resource
-// of limited capacity that is built on them.
+// Package condvar has context-aware condition variables, and a weighted
+// semaphore built on them that can be resized, closed and observed.
 //
 // # Choosing a type
 //
 //   - [Cond]: goroutines wait until something that a lock protects has changed,
 //     then look again. Use it when the condition is yours: a queue is not empty,
 //     a generation is over, no reader is left.
-//   - [Event]: a flag. Use it for what happens once or seldom and concerns
-//     everybody: started, configuration loaded, shutting down.
-//   - [CapacityResource]: a number of permits. Use it when at most so many may
-//     be in use at a time, and callers have to wait for their turn.
+//   - [Event]: a flag. Use it for one-time signals to everyone: started,
+//     configuration loaded, shutting down.
+//   - [CapacityResource]: a semaphore, a number of permits. Use it when a
+//     limited number may be in use at a time, and callers have to wait.
 //
 // All methods may be called by several goroutines at the same time.
 //
@@ -24,9 +24,10 @@
 // # Cancellation
 //
 // Every call that waits takes a context. If what it waits for (a notification,
-// a set event, permits) comes before the end of its context, it succeeds; else
-// it fails; never both. A waiter that gives up never takes a notification with
-// it, and permits are never lost between a release and a cancellation.
+// a set event, permits) comes before the end of its context, it succeeds.
+// Otherwise it fails. If the two race, exactly one takes effect. A waiter that
+// gives up never takes a notification with it, and permits are never lost
+// between a release and a cancellation.
 //
 // The error of a wait that was canceled satisfies [errors.Is] for both
 // ctx.Err() and [context.Cause](ctx). A context that is done at the call makes
@@ -38,18 +39,18 @@
 // # Fairness
 //
 // The line of a Cond is first in, first out, and so is that of a
-// CapacityResource. Being woken is not yet having the lock, though: with a
-// Cond, others may come before and change the condition, which is why it is
-// checked in a loop. A CapacityResource lets newcomers take free permits ahead
-// of the line, for throughput, until the first release that comes after the
-// head of the line has waited 1 ms; with [FIFO] it never does.
+// CapacityResource. With a Cond, others may take the lock before a waiter that
+// was woken, and change the condition, so it is checked in a loop. A waiter that
+// finds it false joins the end of the line. A CapacityResource lets new calls
+// barge ahead of the line, for throughput, until the first release after the
+// head of the line has waited 1 ms. With [FIFO] it never does.
 //
-// # Watching
+// # Observing
 //
-// [CapacityResource.Stats] is a snapshot, for which nobody pays who does not
-// wait; [WithHooks] tells of each wait, acquisition and release. The package
+// [CapacityResource.Stats] is a snapshot; it adds no cost to calls that do not
+// wait. [WithHooks] reports each wait, acquisition and release. The package
 // condvardebug has a live page, a profile of who holds permits, and regions for
-// go tool trace; the modules promcondvar and otelcondvar have metrics.
+// go tool trace. The modules promcondvar and otelcondvar have metrics.
 //
 // # Memory model
 //
@@ -61,13 +62,13 @@
 //
 // # Tests with synctest
 //
-// In a bubble of [testing/synctest] each wait is durably blocking, so a bubble
-// that is left with a goroutine waiting in this package panics: a detector of
-// lost wake-ups for free. A Cond, Event or CapacityResource that outlives
-// a bubble, as a package variable does, may be used in another one or outside
-// afterwards. If the test is to hold the lock while the bubble is at rest, give
-// the Cond a Locker made of a channel, for a goroutine that blocks on a
-// [sync.Mutex] is not durably blocked:
+// In a bubble of [testing/synctest] each wait is durably blocking. So a bubble
+// that is left with a goroutine waiting in this package panics, which finds lost
+// wake-ups. A Cond, Event or CapacityResource that outlives a bubble, as a
+// package variable does, may be used in another one or outside afterwards. A
+// goroutine that blocks on a [sync.Mutex] is not durably blocked. A test that
+// holds the lock while the bubble is at rest can give the Cond a Locker made of
+// a channel:
 //
 //	type chanLock chan struct{} // make(chanLock, 1), inside the bubble
 //
@@ -77,14 +78,15 @@
 // # Costs
 //
 // No wait starts a goroutine or a timer. To notify when nobody waits is one
-// atomic load; to acquire or release when nobody waits is one compare-and-swap,
+// atomic load. To acquire or release when nobody waits is one compare-and-swap,
 // if the capacity is below 2^31 and there are no hooks for every acquisition or
 // release.
 //
 // Acquire, Release, Notify, Set, and calls that succeed without waiting, allocate
-// nothing. A wait allocates only if more goroutines wait than ever did on that
-// value in the same way, that is, with a context that can end or with one that
-// cannot; or more than 1,024; or in a bubble with a context that can end.
-// Otherwise, which is what “in the steady state” means, it does not. Listen
-// makes two allocations, an error that carries a cause of its own makes one.
+// nothing. A wait needs a waiter of some 200 bytes, from when it joins the line
+// until it has been woken and runs. Each Cond, Event and CapacityResource keeps
+// the first 1,024 waiters that it makes. A wait allocates only if all of these
+// are in use, which is what “in the steady state” excludes, or if it is in a
+// testing/synctest bubble. Listen makes two allocations, and an error that
+// carries a cause of its own makes one.
 package condvar

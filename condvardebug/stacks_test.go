@@ -63,7 +63,7 @@ func TestABlockedGoroutineIsFoundByItsMethod(t *testing.T) {
 		"CapacityResource.DoN":      func(ctx context.Context, o *objects) { o.resource.DoN(ctx, 2, nothing) },
 		"CapacityResource.Drain":    func(ctx context.Context, o *objects) { o.resource.Drain(ctx) },
 	} {
-		for _, state := range []string{"select", "sync.Cond.Wait"} {
+		for _, state := range []string{"select", "chan receive"} {
 			t.Run(method+"/"+state, func(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
 					if state != "select" {
@@ -163,11 +163,11 @@ created by main.main in goroutine 1
 		minutes float64
 	}{
 		`goroutine 7 [select]:`:                                                                   {"select", 0},
-		`goroutine 7 [sync.Cond.Wait, 3 minutes]:`:                                                {"sync.Cond.Wait", 3},
+		`goroutine 7 [chan receive, 3 minutes]:`:                                                  {"chan receive", 3},
 		`goroutine 7 [select, 1000 minutes, locked to thread]:`:                                   {"select", 1000},
 		`goroutine 7 [select, locked to thread]:`:                                                 {"select", 0},
 		`goroutine 7 [select (durable), synctest bubble 2]:`:                                      {"select", 0},
-		`goroutine 7 [sync.Cond.Wait (durable), 2 minutes, synctest bubble 2]:`:                   {"sync.Cond.Wait", 2},
+		`goroutine 7 [chan receive (durable), 2 minutes, synctest bubble 2]:`:                     {"chan receive", 2},
 		`goroutine 7 [select (scan), 2 minutes]:`:                                                 {"select", 2},
 		`goroutine 7 [select (leaked)]:`:                                                          {"select (leaked)", 0},
 		`goroutine 7 gp=0xc000002380 m=nil [select, 2 minutes]:`:                                  {"select", 2},

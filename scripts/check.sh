@@ -15,6 +15,8 @@ timeout=-timeout=10m mutants="-quick -bugs" soak=20s
 if [ "${CONDVAR_VERIFY:-}" = long ]; then
 	timeout=-timeout=0 mutants= soak=10m
 fi
+# The newest Go release, beside that of the machine, which is the oldest supported.
+newest=go1.27.4
 # For each method of verify/ one of the mutants that it has to find: explore and
 # linear, props, matrix, soak, leaks, 386.
 planted=(acquire-checks-then-takes listener-token-too-late line-flag-only-if-full bubble-keeps-waiter
@@ -84,7 +86,7 @@ rows() {
 	named=$(git ls-files -z --cached --others --exclude-standard '*_test.go' |
 		xargs -0 grep -hoE "\b(Rows?|row|rows|Bugs?) $id((,| and|, and) $id)*|\\bF[0-9]+\\b" |
 		sed -E 's/\b(Bugs? |, | and )E([0-9])/\1bugE\2/g' | grep -oE '(bug)?[CEFR]?[0-9]+' | sort -u)
-	for want in $(seq 1 145) E{1..22} F{1..25} C{1..18} bugE{1..4} R{1..18} R20; do
+	for want in $(seq 1 145) E{1..22} F{1..25} C{1..23} bugE{1..4} R{1..18} R20 R21; do
 		grep -qx "$want" <<<"$named" || missing+=" $want"
 	done
 	[ -z "$missing" ] || { echo "no test names:$missing"; return 1; }
@@ -135,6 +137,19 @@ if [ "$(go env GOOS)/$(go env GOARCH)" = linux/amd64 ]; then
 else
 	skip "go test for 386" "it needs linux/amd64"
 fi
+
+# With the newest Go, and with the clock instead of the probe: see bubble_clock.go.
+newest() {
+	GOTOOLCHAIN=$newest go version || { echo "$newest cannot be had"; return 3; }
+	GOTOOLCHAIN=$newest "$@"
+}
+step "go test with $newest" newest go test -count=1 ./...
+step "go test with the clock" go test -count=1 -tags condvar_clock .
+pushd verify >/dev/null || exit 1
+step "verify: matrix with the clock" go test -count=1 $timeout -tags condvar_clock ./matrix
+step "verify: matrix with $newest" newest go test -count=1 $timeout ./matrix
+step "verify: matrix with $newest and the clock" newest go test -count=1 $timeout -tags condvar_clock ./matrix
+popd >/dev/null || exit 1
 
 # The page of condvardebug, in a browser.
 browser() {
