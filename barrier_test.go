@@ -54,7 +54,7 @@ func (d *barrierDoor) open() {
 	synctest.Wait()
 }
 
-// first shuts the door and lets f pass, ahead of those whom f wakes.
+// first shuts the door and lets f pass, ahead of those that f wakes.
 func (d *barrierDoor) first(f func()) {
 	d.shut = true
 	start(func() error {

@@ -42,7 +42,7 @@ var condNotifiers = []struct {
 	{"NotifyAll", (*condvar.Cond).NotifyAll},
 }
 
-// condWaits are the ways to wait in vain.
+// condWaits are the ways to wait for ever.
 var condWaits = []struct {
 	name string
 	wait func(c *condvar.Cond, ctx context.Context) error
@@ -1652,7 +1652,7 @@ func TestWaitersOfAllKindsFormOneLine(t *testing.T) {
 	})
 }
 
-// In the middle of those whom no context can end is one who is canceled.
+// In the middle of those that no context can end is one that is canceled.
 func TestCancelBetweenWaitsThatNoContextCanEndLeavesTheirOrder(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, _ *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -1962,7 +1962,7 @@ func condRequireNotify(t *testing.T, c *condvar.Cond) {
 	select {
 	case ok := <-woken:
 		require.True(t, ok)
-	case <-time.After(condPatience):
+	case <-time.After(condTimeout):
 		require.FailNow(t, "Notify does not return")
 	}
 }
@@ -2300,7 +2300,7 @@ func TestNotificationIsPassedOnAsOftenAsNeeded(t *testing.T) {
 	})
 }
 
-// NotifyAll reached everybody who was in line, so there is nobody whom it failed
+// NotifyAll reached everybody who was in line, so there is nobody that it failed
 // to reach if one of them leaves: those who joined later are not for it. Any
 // other notification goes to the next in line, be there only later ones.
 func TestOnlyTheNotificationOfNotifyAllIsNotPassedOn(t *testing.T) {
@@ -2455,7 +2455,7 @@ func TestListenMakesWaitingACaseOfASelect(t *testing.T) {
 					}
 					return nil
 				})
-				require.True(t, c.Notify()) // in vain: it joins the line again
+				require.True(t, c.Notify()) // futile: it joins the line again
 				synctest.Wait()
 				a.requireParked(t)
 				require.Equal(t, 1, c.Waiters())
@@ -2564,8 +2564,8 @@ func TestBoundedBufferLosesNothingToCancellations(t *testing.T) {
 
 // ---- Outside bubbles ----
 
-// condPatience bounds tests outside bubbles, where nothing notices a deadlock.
-const condPatience = 10 * time.Second
+// condTimeout bounds tests outside bubbles, where nothing notices a deadlock.
+const condTimeout = 10 * time.Second
 
 // condWaiting returns when so many goroutines are in line, each of which locked
 // L, sent on ready and then waits.
@@ -2581,7 +2581,7 @@ func condWaiting(c *condvar.Cond, ready <-chan struct{}, n int) {
 // A notifier and a second waiter race: whatever the second one gets, the first
 // one, who was in line before either began, is notified.
 func TestALaterWaiterDoesNotStealANotification(t *testing.T) {
-	ctx, cancel := context.WithTimeout(condBackground, condPatience)
+	ctx, cancel := context.WithTimeout(condBackground, condTimeout)
 	defer cancel()
 	for _, n := range condNotifiers {
 		t.Run(n.name, func(t *testing.T) {
@@ -2645,7 +2645,7 @@ func TestStopThatRacesWithNotifyLosesNothing(t *testing.T) {
 
 // Three goroutines pass a variable around that only the Cond's lock protects.
 func TestTheLockAndNotificationsOrderWhatGoroutinesDo(t *testing.T) {
-	ctx, cancel := context.WithTimeout(condBackground, condPatience)
+	ctx, cancel := context.WithTimeout(condBackground, condTimeout)
 	defer cancel()
 	for range 100 {
 		c := condvar.NewCond(new(sync.Mutex))
@@ -2673,7 +2673,7 @@ func TestTheLockAndNotificationsOrderWhatGoroutinesDo(t *testing.T) {
 
 func TestGoroutinesAreWokenInTheOrderInWhichTheyBeganToWait(t *testing.T) {
 	const n = 100
-	cancelable, cancel := context.WithTimeout(condBackground, condPatience)
+	cancelable, cancel := context.WithTimeout(condBackground, condTimeout)
 	defer cancel()
 	c := condvar.NewCond(new(sync.Mutex))
 	ready, awake := make(chan struct{}, n), make(chan int, n)
@@ -2700,7 +2700,7 @@ func TestGoroutinesAreWokenInTheOrderInWhichTheyBeganToWait(t *testing.T) {
 
 func TestNotifyAllWakesEachOfManyGoroutinesOnceARound(t *testing.T) {
 	const n, rounds = 100, 20
-	ctx, cancel := context.WithTimeout(condBackground, condPatience)
+	ctx, cancel := context.WithTimeout(condBackground, condTimeout)
 	defer cancel()
 	c := condvar.NewCond(new(sync.Mutex))
 	ready := make(chan struct{}, n)
@@ -2743,7 +2743,7 @@ func TestNotifyTakesNoLockWhenNobodyWaits(t *testing.T) {
 			select {
 			case n := <-woken:
 				require.Equal(t, 0, n)
-			case <-time.After(condPatience):
+			case <-time.After(condTimeout):
 				require.Fail(t, "it wants the lock")
 			}
 		})

@@ -92,7 +92,7 @@ func TestEventWaitersCountsThoseWhoWait(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 1, e.Waiters(), "those who gave up do not count")
 		e.Set()
-		require.Zero(t, e.Waiters(), "those whom Set released do not count, though they have not run")
+		require.Zero(t, e.Waiters(), "those that Set released do not count, though they have not run")
 		synctest.Wait()
 		require.Zero(t, e.Waiters())
 	})
@@ -606,7 +606,7 @@ func eventStorm(t *testing.T, d time.Duration, seed uint64) {
 	var passed, failed atomic.Int64
 	end, stop := context.WithTimeout(context.Background(), d)
 	defer stop()
-	watchdog, cancel := context.WithTimeout(context.Background(), d+hammerPatience)
+	watchdog, cancel := context.WithTimeout(context.Background(), d+hammerTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i := range uint64(6) {

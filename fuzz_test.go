@@ -196,7 +196,7 @@ func (m *resModel) acquire(q *fuzzRequest) {
 }
 
 func (m *resModel) isOld() bool {
-	return !m.fifo && len(m.line) > 0 && m.now-m.line[0].since >= resPatience
+	return !m.fifo && len(m.line) > 0 && m.now-m.line[0].since >= resThreshold
 }
 
 // leave ends the wait of q with err.
@@ -310,7 +310,7 @@ func (f *resFuzz) start(q *fuzzRequest, call func(context.Context) error) {
 func (f *resFuzz) acquire(n int64, timeout time.Duration) {
 	q := &fuzzRequest{n: n}
 	if timeout > 0 {
-		// One nanosecond each, lest two things happen at the same time.
+		// One nanosecond each, so that no two things happen at the same time.
 		f.calls++
 		timeout += time.Duration(f.calls)
 		q.deadline = f.m.now + timeout
@@ -563,7 +563,7 @@ type fuzzWaiter struct {
 	target    int  // of the counter, for WaitFor
 	checks    int  // calls of pred; changed with L held
 	own       int  // those of them that are not due to a notification
-	away      bool // it was woken in vain, and joins the line again
+	away      bool // its wake-up was futile, and it joins the line again
 }
 
 // A condFuzz is a run of one input, in a bubble.

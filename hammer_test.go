@@ -58,9 +58,9 @@ type hammer struct {
 	watchdog   context.Context
 }
 
-// hammerPatience is how long a test waits for what takes moments, unless a
+// hammerTimeout is how long a test waits for what takes moments, unless a
 // wake-up is lost.
-const hammerPatience = 30 * time.Second
+const hammerTimeout = 30 * time.Second
 
 // hammerSeed begins all the random sequences. What the scheduler makes of them
 // is different each time.
@@ -79,7 +79,7 @@ func hammerAtLeast(t *testing.T, least time.Duration, f func(h *hammer)) {
 		t.Run(fmt.Sprint("GOMAXPROCS=", procs), func(t *testing.T) {
 			t.Log("seed", hammerSeed)
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-			watchdog, cancel := context.WithTimeout(t.Context(), length+hammerPatience)
+			watchdog, cancel := context.WithTimeout(t.Context(), length+hammerTimeout)
 			defer cancel()
 			f(&hammer{T: t, Rand: hammerRand(0), length: length, end: time.Now().Add(length), watchdog: watchdog})
 		})
@@ -109,7 +109,7 @@ func (h *hammer) wait(wg *sync.WaitGroup) {
 // wait in line.
 func spin(t testing.TB, f func() int, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(hammerPatience); f() != n; runtime.Gosched() {
+	for deadline := time.Now().Add(hammerTimeout); f() != n; runtime.Gosched() {
 		require.True(t, time.Now().Before(deadline), "the number is not what it has to be in the end")
 	}
 }

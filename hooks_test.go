@@ -168,7 +168,7 @@ func TestHooksMayUseTheResourceAndRunOnTheGoroutineOfTheCall(t *testing.T) {
 			}
 		}
 		deep := 0
-		once := func() { // lest the hooks tell of what they do themselves
+		once := func() { // so that the hooks do not report what they do themselves
 			if deep++; deep == 1 {
 				use()
 			}

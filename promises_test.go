@@ -28,7 +28,7 @@ func requireReturns(t *testing.T, name string, f func()) {
 	go func() { defer close(done); f() }()
 	select {
 	case <-done:
-	case <-time.After(condPatience):
+	case <-time.After(condTimeout):
 		require.Fail(t, name+" wants the lock")
 	}
 }
@@ -355,7 +355,7 @@ func TestStatsWakesNobody(t *testing.T) {
 				require.True(t, r.TryAcquireN(2))
 				w1, w2, w3 := resPark(t, r, 2), resPark(t, r, 1), resPark(t, r, 1)
 				lookFromOutside()
-				time.Sleep(2 * resPatience)
+				time.Sleep(2 * resThreshold)
 				lookFromOutside()
 				w1.cancel()
 				lookFromOutside() // the head may be about to leave
@@ -397,7 +397,7 @@ func TestReleaseDoesNotYieldToGoroutinesThatCompute(t *testing.T) {
 				}
 			})
 		}
-		for time.Since(joined) < 3*resPatience { // without giving the processor away
+		for time.Since(joined) < 3*resThreshold { // without giving the processor away
 		}
 		begin := time.Now()
 		r.Release()
@@ -418,7 +418,7 @@ func TestNobodyOvertakesAWokenHeadThatHasStarved(t *testing.T) {
 		send := r.WakeHeadLater()
 		r.Release()
 		require.True(t, r.TryAcquire(), "new calls may still overtake")
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		require.False(t, r.TryAcquire())
 		r.Release() // from here on nobody may
 		require.False(t, r.TryAcquire())
@@ -434,7 +434,7 @@ func TestNobodyOvertakesAWokenHeadThatHasStarved(t *testing.T) {
 }
 
 // A release reads the clock before it has the lock. It must not judge by that
-// whether a head has lost patience in the meantime, at another release.
+// whether a head has starved in the meantime, at another release.
 func TestAReleaseThatWasHeldUpEndsNoOvertakingBan(t *testing.T) {
 	spin := func(since time.Time, d time.Duration) {
 		for time.Since(since) < d { // the clock itself is what matters
@@ -460,7 +460,7 @@ func TestAReleaseThatWasHeldUpEndsNoOvertakingBan(t *testing.T) {
 		late := make(chan struct{})
 		wg.Go(func() {
 			close(late)
-			r.ReleaseN(2) // looks at the clock when the first has lost patience and the second has not
+			r.ReleaseN(2) // looks at the clock when the first has starved and the second has not
 		})
 		<-late
 		spin(joined, 1500*time.Microsecond)
@@ -485,7 +485,7 @@ func TestWaitingOnACopyOfAResourcePanics(t *testing.T) {
 	})
 }
 
-// The head has been woken, but has not run, when it loses patience: a millisecond
+// The head has been woken, but has not run, when it starves: a millisecond
 // after it has joined the line, whenever it was woken, and whoever has joined
 // since. With one processor it does not run until the test lets it.
 func TestAWokenHeadThatHasNotRunLosesPatienceOnTime(t *testing.T) {
@@ -499,13 +499,13 @@ func TestAWokenHeadThatHasNotRunLosesPatienceOnTime(t *testing.T) {
 		go func() { in <- r.Acquire(context.Background()) }()
 		spin(t, waiting, 1)
 		joined := time.Now()
-		for time.Since(joined) < resPatience/2 { // the head grows old
+		for time.Since(joined) < resThreshold/2 { // the head grows old
 		}
 		go func() { in <- r.Acquire(context.Background()) }()
 		spin(t, waiting, 2)
 		r.Release()
 		if r.TryAcquire() {
-			for time.Since(joined) < resPatience { // and older
+			for time.Since(joined) < resThreshold { // and older
 			}
 			r.Release()
 			require.False(t, r.TryAcquire())

@@ -21,12 +21,12 @@ import (
 
 // Two facts of life in these tests. In the default mode a newcomer may overtake
 // the line, so that where a test says who gets a permit it first lets the head
-// grow older than resPatience; in FIFO mode that changes nothing. And what a
+// grow older than resThreshold; in FIFO mode that changes nothing. And what a
 // goroutine of the bubble does after a wake-up runs in parallel with the test,
 // so only what holds in each order, or at rest, is asserted.
 
-// resPatience is how long the head of the line lets newcomers overtake it.
-const resPatience = time.Millisecond
+// resThreshold is how long the head of the line may be overtaken.
+const resThreshold = time.Millisecond
 
 const resOverRelease = "condvar: released more than held"
 
@@ -250,7 +250,7 @@ func TestNoPermitsAreHadForTheAsking(t *testing.T) {
 		zero()
 		w := resPark(t, r, 3)
 		zero()
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		r.Release() // from here on nobody overtakes w, in either mode
 		require.False(t, r.TryAcquire())
 		zero()
@@ -319,7 +319,7 @@ func TestAFailedCallChangesNothing(t *testing.T) {
 		live, dead := context.Background(), resDead()
 		r := resNew(t, 3, 2, opts...)
 		w := resPark(t, r, 3)
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		before := r.Stats()
 		unused := func(context.Context) error { panic("called") }
 
@@ -481,7 +481,7 @@ func TestWorkersTakeTurns(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		require.Equal(t, []int{0, 1, 2, 0, 1, 2}, resTurns(t, 3, 2, time.Second, opts...))
 		require.Equal(t, []int{0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2},
-			resTurns(t, 3, 5, resPatience, opts...))
+			resTurns(t, 3, 5, resThreshold, opts...))
 	})
 }
 
@@ -498,7 +498,7 @@ func TestWhoReleasesAndAcquiresAgainGoesToTheBack(t *testing.T) {
 				})
 			})
 		}
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		r.Release()
 		require.NoError(t, r.Acquire(context.Background()))
 		require.Equal(t, []int{0, 1, 2}, order)
@@ -534,7 +534,7 @@ func TestALaterArrivalDoesNotGetWhatWasReleasedForTheLine(t *testing.T) {
 		r := resNew(t, 3, 2, opts...)
 		resAcquire(r, 1).requireDone(t, nil)
 		c2, c3 := resPark(t, r, 1), resPark(t, r, 1)
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		r.Release()
 		r.Release()
 		require.False(t, r.TryAcquire())
@@ -553,7 +553,7 @@ func TestTryAcquireRightAfterAReleaseDoesNotOvertakeTheLine(t *testing.T) {
 		for range 200 {
 			r := resNew(t, 2, 2, opts...)
 			w := resPark(t, r, 1)
-			time.Sleep(resPatience)
+			time.Sleep(resThreshold)
 			r.Release()
 			require.False(t, r.TryAcquire())
 			require.LessOrEqual(t, r.Stats().InUse, int64(2))
@@ -787,7 +787,7 @@ func TestACancelRacingAReleaseAdmitsExactlyOne(t *testing.T) {
 	})
 }
 
-// Who has lost patience, and with FIFO everybody, gets permits from the hands of
+// A head that has starved, and with FIFO everybody, gets permits from the hands of
 // who releases them: they are in use at once, by as many as fit, and a context
 // that ends after that is too late (which a scene of verify/explore shows better:
 // here they may have run before it ends). Rows 108, 109.
@@ -796,7 +796,7 @@ func TestPermitsAreHandedOverWhereNobodyMayOvertake(t *testing.T) {
 		r := resNew(t, 5, 5, opts...)
 		dead, two, one := resPark(t, r, 1), resPark(t, r, 2), resPark(t, r, 1)
 		tooMany, last := resPark(t, r, 3), resPark(t, r, 1)
-		time.Sleep(2 * resPatience)
+		time.Sleep(2 * resThreshold)
 		dead.cancel()
 		synctest.Wait()
 		r.ReleaseN(4)
@@ -922,7 +922,7 @@ func TestCancellingABigHeadLetsTheSmallOnesBehindItIn(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 5, 2, opts...)
 		big := resPark(t, r, 5)
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		r.Release() // 4 are free, and kept for the head
 		a, b, c := resPark(t, r, 2), resPark(t, r, 2), resPark(t, r, 2)
 		big.cancel()
@@ -956,7 +956,7 @@ func TestSmallRequestsInLineDoNotOvertakeABigOne(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 4, 4, opts...)
 		first, big, small := resPark(t, r, 1), resPark(t, r, 4), resPark(t, r, 1)
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		for free := range int64(4) {
 			r.Release()
 			synctest.Wait()
@@ -1009,7 +1009,7 @@ func TestNewcomersOvertakeUntilTheHeadHasWaitedAMillisecond(t *testing.T) {
 			r.Release()
 		}
 		overtake()
-		time.Sleep(resPatience - time.Nanosecond)
+		time.Sleep(resThreshold - time.Nanosecond)
 		overtake() // with a release 1 ns too early
 		time.Sleep(time.Nanosecond)
 		require.True(t, r.TryAcquire()) // it is time, but no release has come
@@ -1052,7 +1052,7 @@ func TestAGrowingResizeEndsOvertakingAsAReleaseDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := resNew(t, 3, 2)
 		w := resPark(t, r, 3)
-		time.Sleep(resPatience - time.Nanosecond)
+		time.Sleep(resThreshold - time.Nanosecond)
 		r.Resize(4) // too early
 		require.True(t, r.TryAcquireN(2))
 		time.Sleep(time.Nanosecond)
@@ -1125,7 +1125,7 @@ func TestOvertakingResumesWhenAStarvingHeadIsGoneUnlessTheNextIsAsOld(t *testing
 					if next == "old" {
 						w = resPark(t, r, c.next)
 					}
-					time.Sleep(resPatience)
+					time.Sleep(resThreshold)
 					r.Release()
 					require.False(t, r.TryAcquire(), "the head is starving")
 					if next == "young" {
@@ -1156,7 +1156,7 @@ func TestAcquireWorksAfterAllWhoStarvedAreCancelled(t *testing.T) {
 		a, b := resPark(t, r, 2), resPark(t, r, 1)
 		time.Sleep(time.Second)
 		r.Release()
-		b.cancel() // first, lest there be room for it when a has left
+		b.cancel() // first, so that there is no room for it when a has left
 		a.cancel()
 		synctest.Wait()
 		a.requireDone(t, context.Canceled)
@@ -1250,7 +1250,7 @@ func TestResizeToZeroPausesUntilTheNextResize(t *testing.T) {
 		for i := range five {
 			five[i] = resPark(t, r, 1)
 		}
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		r.Resize(5)
 		require.False(t, r.TryAcquire()) // all of it is for the line
 		synctest.Wait()
@@ -1792,7 +1792,7 @@ func TestStatsAreExactOnTheFakeClock(t *testing.T) {
 	})
 }
 
-// In the default mode. With FIFO, where nobody has patience to lose, the time for
+// In the default mode. With FIFO, where nobody can starve, the time for
 // the lock counts.
 func TestAWaitIsCountedFromJoiningTheLine(t *testing.T) {
 	r := condvar.NewCapacityResource(0)
@@ -2261,7 +2261,7 @@ func TestAReleaseWakesTheHeadAloneAndOnlyIfItFits(t *testing.T) {
 		for range 20 {
 			ws = append(ws, resPark(t, r, 2))
 		}
-		time.Sleep(resPatience)
+		time.Sleep(resThreshold)
 		for _, w := range ws {
 			before := resWakeUps()
 			r.Release() // the head wants 2: no use

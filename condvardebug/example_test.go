@@ -51,7 +51,7 @@ func ExampleDebugger_OnSlowWait() {
 	db := condvar.NewCapacityResource(1, condvar.WithHooks(debugger.Hooks("db")))
 
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { // somebody loses patience
+	go func() { // somebody gives up
 		for db.Stats().OldestWait < 2*time.Millisecond {
 			time.Sleep(time.Millisecond)
 		}

@@ -117,7 +117,7 @@ func writeHTML(w io.Writer, p page) error {
 	return t.Execute(w, p)
 }
 
-// writeText writes s for a terminal. Names are quoted, lest they move the cursor.
+// writeText writes s for a terminal. Names are quoted, so they cannot move the cursor.
 func writeText(w io.Writer, s *snapshot) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "condvar at %s\n\n", s.Time.Format("2006-01-02T15:04:05Z07:00"))
