@@ -16,7 +16,7 @@
 //     parallel just as well. Here the test knows when all are at rest, and
 //     records that as an operation, which the model allows only if nobody sleeps
 //     whose wait should be over: lost wake-ups show. Time passes at rest only,
-//     so the model knows exactly when the head of a line loses patience.
+//     so the model knows exactly when the head of a line has waited 1 ms.
 //
 // What is strictly linearizable and what is not:
 //
@@ -28,9 +28,8 @@
 //     that ends in between comes too late, even if others took those very
 //     permits and put them back in between.
 //   - With the real clock and without FIFO, a history that lasted 1 ms or more
-//     may have had a head that lost patience. Then the model lets newcomers be
-//     kept out while somebody waits, and does not ask when. With the fake clock
-//     it does.
+//     may have had a starving head. Then the model lets newcomers be kept out
+//     while somebody waits, and does not ask when. With the fake clock it does.
 //   - Event.Set is two steps: the flag, which IsSet and Wait see at once, and the
 //     release of those who wait, which Waiters and a context that ends in between
 //     may come before. NotifyN and NotifyAll of Cond, and this release, look at

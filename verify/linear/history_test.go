@@ -32,8 +32,8 @@ const (
 type scene struct {
 	*script
 	seed  uint64
-	do    func(ctx context.Context, o op) (out any)          // performs an operation
-	model func(patient bool) porcupine.NondeterministicModel // see resourceModel.porcupine
+	do    func(ctx context.Context, o op) (out any)            // performs an operation
+	model func(exactTime bool) porcupine.NondeterministicModel // see resourceModel.porcupine
 	clock *atomic.Int64
 	begun *[maxCalls]int64 // if not nil, when the first half of each call was over
 }

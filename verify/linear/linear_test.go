@@ -65,8 +65,8 @@ func verifyOne(t *testing.T, newScene func(seed uint64, fake bool) scene, seed u
 	sc := newScene(seed, fake)
 	start := time.Now()
 	history := play(sc, fake)
-	patient := fake || time.Since(start) < time.Millisecond
-	nondeterministic := sc.model(patient)
+	exactTime := fake || time.Since(start) < time.Millisecond
+	nondeterministic := sc.model(exactTime)
 	model := nondeterministic.ToModel()
 	if porcupine.CheckOperations(model, history) {
 		return

@@ -53,7 +53,7 @@ func resourceStats(inUse, waiting int64) condvar.Stats {
 // as little as can be. The resource has one permit.
 var handmade = []struct {
 	name  string
-	model func(patient bool) porcupine.NondeterministicModel
+	model func(exactTime bool) porcupine.NondeterministicModel
 	good  []past
 	bad   []past
 }{

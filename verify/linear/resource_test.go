@@ -103,7 +103,7 @@ func tryRelease(r *condvar.CapacityResource, n int64) (ok bool) {
 type resourceModel struct {
 	capacity int64
 	fifo     bool
-	loose    bool // the head of the line may have lost patience at any time
+	loose    bool // the head of the line may be starving at any time
 }
 
 // A resourceState is what a CapacityResource is to those who use it.
@@ -113,10 +113,10 @@ type resourceState struct {
 	starving bool
 }
 
-// porcupine returns the model in the form that porcupine wants. patient says
-// that heads of the line lose patience only as the model's own time passes.
-func (m resourceModel) porcupine(patient bool) porcupine.NondeterministicModel {
-	m.loose = !patient && !m.fifo
+// porcupine returns the model in the form that porcupine wants. exactTime says
+// that heads of the line starve only as the model's own time passes.
+func (m resourceModel) porcupine(exactTime bool) porcupine.NondeterministicModel {
+	m.loose = !exactTime && !m.fifo
 	return porcupine.NondeterministicModel{
 		Init:              func() []any { return []any{resourceState{stats: condvar.Stats{Capacity: m.capacity}}} },
 		Step:              func(s, in, out any) []any { return m.step(s.(resourceState), in.(op), out) },
@@ -150,7 +150,7 @@ func (m resourceModel) step(s resourceState, o op, out any) []any {
 		if out == true {
 			s.stats.InUse -= o.n
 			if o.n > 0 {
-				m.losePatience(&s)
+				m.markStarving(&s)
 			}
 		}
 	case resize:
@@ -158,7 +158,7 @@ func (m resourceModel) step(s resourceState, o op, out any) []any {
 		s.stats.Capacity = o.n
 		s.turnAway(o, tooLarge, s.tooLarge)
 		if grown {
-			m.losePatience(&s)
+			m.markStarving(&s)
 		}
 	case closing:
 		s.stats.Closed = true
@@ -226,14 +226,14 @@ func (m resourceModel) enters(s *resourceState, n int64) bool {
 }
 
 // mayBeKeptOut reports whether a newcomer who would get n permits may have to do
-// without, as the head of the line may have lost patience.
+// without, as the head of the line may be starving.
 func (m resourceModel) mayBeKeptOut(s *resourceState, n int64) bool {
 	return m.loose && n > 0 && s.waiting > 0
 }
 
-// losePatience is what permits that come in do to a head that has waited long.
-func (m resourceModel) losePatience(s *resourceState) {
-	s.starving = s.starving || !m.fifo && s.impatient()
+// markStarving is what permits that come in do to a head that has waited long.
+func (m resourceModel) markStarving(s *resourceState) {
+	s.starving = s.starving || !m.fifo && s.headStarved()
 }
 
 func (s *resourceState) fits(n int64) bool { return n <= s.stats.Capacity-s.stats.InUse }
@@ -242,7 +242,7 @@ func (s *resourceState) tooLarge(n int64) bool {
 	return n > s.stats.Capacity && s.stats.Capacity > 0
 }
 
-func (s *resourceState) impatient() bool {
+func (s *resourceState) headStarved() bool {
 	return s.waiting > 0 && s.now-s.waiters[0].since >= time.Millisecond
 }
 
@@ -269,7 +269,7 @@ func (s *resourceState) remove(call int, f fate) {
 	if f == canceled {
 		s.stats.Canceled++
 	}
-	s.starving = s.starving && s.impatient()
+	s.starving = s.starving && s.headStarved()
 }
 
 // snapshot returns what Stats must return.

@@ -110,7 +110,7 @@ func (m *condMachine) WaitUnlocked(t *rapid.T) {
 	if m.locked {
 		t.SkipNow()
 	}
-	m.rest(t) // lest somebody else has the lock
+	m.rest(t) // otherwise somebody else may have the lock
 	got := try(func() { m.cond.Wait(context.Background()) })
 	m.did(t, "Wait without the lock", got, func(*condState) any { return panicked(unlocked) })
 }
@@ -323,22 +323,21 @@ func (s *condState) step(i int) bool {
 		return false
 	}
 	s.unlocks++ // by the call as it parks, or by its caller
-	woken := before == notified || before == released
-	if s.holds(c) || !c.waitFor && woken {
+	switch {
+	case before == gaveUp: // WaitFor does not look again
+		c.outcome = c.err
+	case !c.waitFor && before != starting, s.holds(c):
 		c.outcome = success
-	} else if c.outcome == "" {
+	case c.outcome == "":
 		c.outcome = c.err
 	}
-	switch {
-	case c.outcome != "":
-		c.phase = over
-		if before == notified && c.outcome != success {
-			s.notify(1, notified)
-		}
-	case before == starting:
+	if c.outcome == "" {
 		s.park(i)
-	default:
-		c.phase = parked // at its old place
+		return true
+	}
+	c.phase = over
+	if before == notified && c.outcome != success {
+		s.notify(1, notified)
 	}
 	return true
 }

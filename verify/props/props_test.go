@@ -382,7 +382,8 @@ func (h *harness[S, M]) drawCall(t *rapid.T, name string) (i int, c *call, err s
 	return h.add(name, c), c, err
 }
 
-// drawTime returns a time that means something to the patience of 1 ms.
+// drawTime returns a time that is near the starvation threshold of 1 ms, or
+// far from it.
 func drawTime(t *rapid.T) time.Duration {
 	return rapid.SampledFrom([]time.Duration{time.Millisecond, 999 * time.Microsecond, 500 * time.Microsecond,
 		time.Microsecond, 3 * time.Millisecond}).Draw(t, "time")

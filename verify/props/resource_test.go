@@ -126,7 +126,7 @@ func (m *resourceMachine) Release(t *rapid.T) {
 
 // ReleaseAll releases what is held.
 func (m *resourceMachine) ReleaseAll(t *rapid.T) {
-	m.rest(t) // lest a DoN releases in between
+	m.rest(t) // otherwise a DoN may release in between
 	n := m.r.Stats().InUse
 	m.r.ReleaseN(n)
 	m.did(t, fmt.Sprintf("ReleaseN(%d)", n), "", func(s *resourceState) any { return s.release(n) })
