@@ -45,7 +45,8 @@ func newResourceScene(seed uint64, fake bool) scene {
 	if m.fifo {
 		options = append(options, condvar.FIFO())
 	}
-	r := condvar.NewCapacityResource(m.capacity, options...)
+	r := condvar.NewCapacityResource(max(1, m.capacity), options...)
+	r.Resize(m.capacity)
 	do := func(ctx context.Context, o op) any {
 		switch o.kind {
 		case begin:

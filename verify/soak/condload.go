@@ -25,7 +25,7 @@ func (l *condLoad) rounds() []func(*worker) {
 }
 
 // A relay passes a few notifications round and round, among carriers who wait
-// with patience, and visitors who give up, panic or vanish. Whoever gets one
+// without end, and visitors who give up, panic or vanish. Whoever gets one
 // notifies the next. As long as there are two carriers more than notifications
 // somebody is always in line: so each Notify must find somebody, and in the end
 // all notifications must be there still.
@@ -209,9 +209,9 @@ func (r *relay) visit(w *worker) {
 	}
 }
 
-// visitByWaitFor has a predicate that is true after a notification and false
-// when the context has ended, be there a notification or not. In the latter case
-// it is up to the library to pass that on.
+// visitByWaitFor has a predicate that is true after a notification, unless the
+// context has ended by then. In that case the library has to pass the
+// notification on.
 func (r *relay) visitByWaitFor(ctx context.Context, w *worker) (got bool) {
 	r.cond.L.Lock()
 	defer r.cond.L.Unlock()
@@ -227,9 +227,9 @@ func (r *relay) visitByWaitFor(ctx context.Context, w *worker) (got bool) {
 }
 
 // signals compares how many were woken, by what the notifying calls return, with
-// how many were notified. In a round either all notifications are by NotifyAll
-// or none is, as those of a Listener that is stopped are passed on, unseen, if
-// they are of Notify.
+// how many were notified. In a round either all notifications are of NotifyAll,
+// which are never passed on, or none is. Then no Listener is stopped and no
+// WaitFor gives up, since either may pass on a notification that was counted.
 func (l *condLoad) signals(w *worker) {
 	const waiters = 12
 	c, broadcast := l.signaled, w.oneIn(2)
@@ -278,19 +278,19 @@ func signaled(w *worker, c *condvar.Cond, broadcast bool) (n int) {
 	}
 	c.L.Lock()
 	defer c.L.Unlock()
+	ctx, cancel := context.Background(), func() {}
+	if kind > 1 || kind == 1 && broadcast {
+		ctx, cancel = w.context()
+	}
+	defer cancel()
 	if kind == 1 {
 		calls, enough := 0, 1+w.rng.IntN(3)
-		_ = c.WaitFor(context.Background(), func() bool {
+		_ = c.WaitFor(ctx, func() bool {
 			calls++
 			return calls > enough
 		})
 		return calls - 1
 	}
-	ctx, cancel := context.Background(), func() {}
-	if kind > 1 {
-		ctx, cancel = w.context()
-	}
-	defer cancel()
 	if err := c.Wait(ctx); err != nil {
 		w.checkError(ctx, err)
 		return 0
@@ -347,7 +347,7 @@ func (q *queue) await(w *worker, c *condvar.Cond, pred func() bool) {
 		if w.oneIn(4) {
 			ctx, cancel = w.context()
 		}
-		fails, first := w.oneIn(16), true
+		fails, first, holds := w.oneIn(16), true, false
 		w.ops++
 		w.waits++
 		var err error
@@ -357,7 +357,8 @@ func (q *queue) await(w *worker, c *condvar.Cond, pred func() bool) {
 					panic(planned{})
 				}
 				first = false
-				return pred()
+				holds = pred()
+				return holds
 			})
 		})
 		cancel()
@@ -368,8 +369,8 @@ func (q *queue) await(w *worker, c *condvar.Cond, pred func() bool) {
 				w.failf("WaitFor returned nil though the predicate is false")
 			}
 			return
-		case pred():
-			w.failf("WaitFor failed though the predicate is true")
+		case holds: // it may hold by now, at which WaitFor does not look
+			w.failf("WaitFor failed though the predicate was true")
 		default:
 			w.checkError(ctx, err)
 		}

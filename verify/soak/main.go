@@ -1,5 +1,6 @@
 // Command soak puts a mixed load on all types of package condvar at once, and
-// keeps books about it. It ends with exit status 0 only if they are right.
+// counts what it does and what comes of it. It ends with exit status 0 only if
+// all adds up.
 //
 //	go run ./soak                      ten seconds
 //	go run ./soak -duration 10m        some billions of operations
@@ -37,10 +38,10 @@ func main() {
 	var c config
 	flag.DurationVar(&c.duration, "duration", 10*time.Second, "how long to run")
 	flag.Uint64Var(&c.seed, "seed", 1, "what the workers do follows from it")
-	flag.DurationVar(&c.patience, "patience", 20*time.Second, "how long to wait for a round that hangs")
+	flag.DurationVar(&c.hangsAfter, "hangs-after", 20*time.Second, "how long a part may be without progress")
 	flag.StringVar(&c.plant, "plant", "", "something wrong to plant: "+strings.Join(plants(), ", "))
 	flag.Parse()
-	if flag.NArg() > 0 || c.duration <= 0 || c.patience <= 0 || c.plant != "" && !slices.Contains(plants(), c.plant) {
+	if flag.NArg() > 0 || c.duration <= 0 || c.hangsAfter <= 0 || c.plant != "" && !slices.Contains(plants(), c.plant) {
 		flag.Usage()
 		os.Exit(2)
 	}

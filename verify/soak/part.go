@@ -14,7 +14,7 @@ import (
 )
 
 // A part is the load on one type. It runs short rounds, one after another: a
-// round starts some workers, joins them, and then checks the books while nothing
+// round starts some workers, joins them, and then checks the counts while nothing
 // moves. For a lost wake-up shows for sure only when nobody comes later who
 // makes good for it.
 type part struct {

@@ -24,15 +24,15 @@ type resourceLoad struct {
 }
 
 func newResourceLoad(options ...condvar.Option) *resourceLoad {
-	return &resourceLoad{options: options, kept: condvar.NewCapacityResource(0, options...)}
+	return &resourceLoad{options: options, kept: condvar.NewCapacityResource(1, options...)}
 }
 
 func (l *resourceLoad) rounds() []func(*worker) {
 	return []func(*worker){l.gates, l.mixed, l.resized, l.generation, l.exclusive, l.alone}
 }
 
-// The books are what the soak itself knows of a resource.
-type books struct {
+// An account is what the soak itself knows of a resource.
+type account struct {
 	*condvar.CapacityResource
 	largest int64        // the largest capacity in force in this round
 	least   int64        // the smallest one that is not 0
@@ -47,20 +47,20 @@ type books struct {
 // between nobody makes a call.
 func (l *resourceLoad) gates(w *worker) {
 	const capacity, others = 6, 3
-	b := &books{CapacityResource: condvar.NewCapacityResource(capacity, l.options...), largest: capacity}
-	gather := func(n int64) { await(func() bool { return b.Stats().Waiting == n }) }
+	a := &account{CapacityResource: condvar.NewCapacityResource(capacity, l.options...), largest: capacity}
+	gather := func(n int64) { await(func() bool { return a.Stats().Waiting == n }) }
 	for range 8 {
-		if err := b.AcquireN(context.Background(), capacity); err != nil {
+		if err := a.AcquireN(context.Background(), capacity); err != nil {
 			w.failf("AcquireN of what is free: %v", err)
 		}
-		b.Resize(1)
-		if b.TryAcquire() {
+		a.Resize(1)
+		if a.TryAcquire() {
 			w.failf("a permit was taken though %d of 1 were held", capacity)
 		}
-		b.Resize(capacity)
+		a.Resize(capacity)
 		ctx, cancel := context.WithCancel(context.Background())
 		joinHead := w.start(1, func(w *worker) {
-			if b.AcquireN(ctx, capacity) == nil {
+			if a.AcquireN(ctx, capacity) == nil {
 				w.failf("the whole capacity was taken while permits were held")
 			}
 		})
@@ -68,45 +68,45 @@ func (l *resourceLoad) gates(w *worker) {
 		var in sync.WaitGroup
 		in.Add(others)
 		joinOthers := w.start(others, func(w *worker) {
-			if err := b.Acquire(context.Background()); err != nil {
+			if err := a.Acquire(context.Background()); err != nil {
 				w.failf("Acquire without end: %v", err)
 			}
 			in.Done()
 			in.Wait()
-			b.Release()
+			a.Release()
 		})
 		gather(1 + others)
 		held := int64(capacity)
 		switch w.rng.IntN(5) {
 		case 0:
 			held -= others
-			b.ReleaseN(others)
+			a.ReleaseN(others)
 			cancel()
 		case 1:
 			cancel()
 			held -= others
-			b.ReleaseN(others)
+			a.ReleaseN(others)
 		case 2:
-			b.Resize(capacity + others)
+			a.Resize(capacity + others)
 			cancel()
 		case 3:
 			cancel()
 			joinHead()
-			b.Resize(capacity + others)
+			a.Resize(capacity + others)
 		case 4:
 			held -= others + 1
-			b.ReleaseN(others + 1)
-			b.Resize(capacity - 1) // the head wants too much now
+			a.ReleaseN(others + 1)
+			a.Resize(capacity - 1) // the head wants too much now
 		}
 		joinHead()
 		joinOthers()
 		cancel()
-		b.ReleaseN(held)
-		b.Resize(capacity)
-		b.checkAtRest(w)
+		a.ReleaseN(held)
+		a.Resize(capacity)
+		a.checkAtRest(w)
 		w.ops += 8 + 2*others
 	}
-	w.waits += uint64(b.Stats().WaitCount)
+	w.waits += uint64(a.Stats().WaitCount)
 }
 
 // mixed is everything, at a constant capacity.
@@ -116,34 +116,34 @@ func (l *resourceLoad) mixed(w *worker) { l.mix(w, false) }
 func (l *resourceLoad) resized(w *worker) { l.mix(w, true) }
 
 func (l *resourceLoad) mix(w *worker, resize bool) {
-	b := &books{CapacityResource: l.kept, largest: 2 + w.rng.Int64N(4)}
-	b.least = b.largest
+	a := &account{CapacityResource: l.kept, largest: 2 + w.rng.Int64N(4)}
+	a.least = a.largest
 	if resize {
-		b.least = 1
+		a.least = 1
 	}
-	b.Resize(b.largest)
+	a.Resize(a.largest)
 	join := w.start(12, func(w *worker) {
 		for range 60 {
-			b.step(w)
+			a.step(w)
 		}
 	})
 	if resize || w.oneIn(2) {
 		w.during(join, func() {
 			if resize {
 				w.ops++
-				b.Resize(w.rng.Int64N(b.largest + 1))
+				a.Resize(w.rng.Int64N(a.largest + 1))
 			}
-			b.checkStats(w)
+			a.checkStats(w)
 			w.linger(8)
 		})
-		b.Resize(b.largest)
+		a.Resize(a.largest)
 	}
 	join()
 	if w.plant == plantLost {
-		b.TryAcquire()
+		a.TryAcquire()
 	}
-	b.checkAtRest(w)
-	s := b.Stats()
+	a.checkAtRest(w)
+	s := a.Stats()
 	w.waits += uint64(s.WaitCount - l.waits)
 	l.waits = s.WaitCount
 }
@@ -151,149 +151,149 @@ func (l *resourceLoad) mix(w *worker, resize bool) {
 // generation is a new resource, used until it is closed and drained.
 func (l *resourceLoad) generation(w *worker) {
 	capacity := 1 + w.rng.Int64N(4)
-	b := &books{
+	a := &account{
 		CapacityResource: condvar.NewCapacityResource(capacity, l.options...),
 		largest:          capacity, least: capacity,
 	}
 	join := w.start(12, func(w *worker) {
-		for !b.closed.Load() {
-			b.step(w)
+		for !a.closed.Load() {
+			a.step(w)
 		}
-		b.step(w)
+		a.step(w)
 	})
-	await(func() bool { return b.Stats().WaitCount >= 100 })
-	b.closing.Store(true)
+	await(func() bool { return a.Stats().WaitCount >= 100 })
+	a.closing.Store(true)
 	w.ops += 2
 	if w.oneIn(2) {
-		_ = b.Close()
-		b.closed.Store(true)
+		_ = a.Close()
+		a.closed.Store(true)
 	} else {
 		ctx, cancel := w.context()
-		if err := b.Drain(ctx); err != nil {
+		if err := a.Drain(ctx); err != nil {
 			w.checkError(ctx, err)
 		}
 		cancel()
-		b.closed.Store(true)
+		a.closed.Store(true)
 	}
-	if err := b.Drain(context.Background()); err != nil {
+	if err := a.Drain(context.Background()); err != nil {
 		w.failf("Drain without end: %v", err)
 	}
-	if s := b.Stats(); s.InUse != 0 || s.Waiting != 0 || s.WaitingN != 0 || !s.Closed {
+	if s := a.Stats(); s.InUse != 0 || s.Waiting != 0 || s.WaitingN != 0 || !s.Closed {
 		w.failf("drained, but %+v", s)
 	}
 	join()
-	w.waits += uint64(b.Stats().WaitCount)
+	w.waits += uint64(a.Stats().WaitCount)
 }
 
 // step acquires and releases once.
-func (b *books) step(w *worker) {
-	n := [...]int64{1, 1, 1, 1, 2, 3, b.largest, b.largest + 1, 0}[w.rng.IntN(9)]
+func (a *account) step(w *worker) {
+	n := [...]int64{1, 1, 1, 1, 2, 3, a.largest, a.largest + 1, 0}[w.rng.IntN(9)]
 	w.ops++
-	wasClosed := b.closed.Load()
+	wasClosed := a.closed.Load()
 	var err error
 	switch kind := w.rng.IntN(8); kind {
 	case 0, 1:
-		if b.TryAcquireN(n) {
-			b.hold(w, n, wasClosed)
-			b.giveBack(w, n)
+		if a.TryAcquireN(n) {
+			a.hold(w, n, wasClosed)
+			a.giveBack(w, n)
 		}
 		return
 	case 2:
 		ctx, cancel := w.context()
 		defer cancel()
 		w.abandon(func(leave func()) {
-			err := b.DoN(ctx, n, func(context.Context) error {
-				b.hold(w, n, wasClosed)
-				b.holders.Add(-n)
+			err := a.DoN(ctx, n, func(context.Context) error {
+				a.hold(w, n, wasClosed)
+				a.holders.Add(-n)
 				leave()
 				return nil
 			})
-			b.checkError(ctx, w, n, err)
+			a.checkError(ctx, w, n, err)
 		})
 		return
 	case 3:
 		w.ops++
-		if !panics(func() { b.ReleaseN(math.MaxInt64) }) {
+		if !panics(func() { a.ReleaseN(math.MaxInt64) }) {
 			w.failf("released more than held")
 		}
 		fallthrough
 	case 4, 5:
 		ctx, cancel := w.context()
 		defer cancel()
-		err = b.AcquireN(ctx, n)
-		b.checkError(ctx, w, n, err)
+		err = a.AcquireN(ctx, n)
+		a.checkError(ctx, w, n, err)
 	default:
-		err = b.AcquireN(context.Background(), n)
-		b.checkError(context.Background(), w, n, err)
+		err = a.AcquireN(context.Background(), n)
+		a.checkError(context.Background(), w, n, err)
 	}
 	if err == nil {
-		b.hold(w, n, wasClosed)
-		b.giveBack(w, n)
+		a.hold(w, n, wasClosed)
+		a.giveBack(w, n)
 	}
 }
 
 // hold counts n permits that were taken, and uses them for a while.
-func (b *books) hold(w *worker, n int64, wasClosed bool) {
+func (a *account) hold(w *worker, n int64, wasClosed bool) {
 	if wasClosed {
 		w.failf("%d permits taken after Close had returned", n)
 	}
-	if held := b.holders.Add(n); held > b.largest {
-		w.failf("%d permits taken of at most %d", held, b.largest)
+	if held := a.holders.Add(n); held > a.largest {
+		w.failf("%d permits taken of at most %d", held, a.largest)
 	}
 	w.linger(2)
 }
 
 // giveBack releases n permits, in one or two parts.
-func (b *books) giveBack(w *worker, n int64) {
-	b.holders.Add(-n)
+func (a *account) giveBack(w *worker, n int64) {
+	a.holders.Add(-n)
 	w.ops++
 	if n > 1 && w.oneIn(2) {
 		w.ops++
-		b.Release()
+		a.Release()
 		n--
 	}
-	b.ReleaseN(n)
+	a.ReleaseN(n)
 }
 
 // checkError checks what an acquisition of n permits with ctx returned.
-func (b *books) checkError(ctx context.Context, w *worker, n int64, err error) {
+func (a *account) checkError(ctx context.Context, w *worker, n int64, err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, condvar.ErrClosed):
-		if !b.closing.Load() {
+		if !a.closing.Load() {
 			w.failf("ErrClosed from a resource that is not closed")
 		}
 	case errors.Is(err, condvar.ErrTooLarge):
-		if n <= b.least {
-			w.failf("ErrTooLarge for %d permits of a capacity of at least %d", n, b.least)
+		if n <= a.least {
+			w.failf("ErrTooLarge for %d permits of a capacity of at least %d", n, a.least)
 		}
 	default:
 		w.checkError(ctx, err)
 	}
 }
 
-func (b *books) checkStats(w *worker) {
+func (a *account) checkStats(w *worker) {
 	w.ops++
-	s := b.Stats()
-	if s.InUse < 0 || s.InUse > b.largest || s.Waiting < 0 || s.WaitingN < s.Waiting || s.Canceled > s.WaitCount {
-		w.failf("impossible, with a capacity of at most %d: %+v", b.largest, s)
+	s := a.Stats()
+	if s.InUse < 0 || s.InUse > a.largest || s.Waiting < 0 || s.WaitingN < s.Waiting || s.Canceled > s.WaitCount {
+		w.failf("impossible, with a capacity of at most %d: %+v", a.largest, s)
 	}
 }
 
 // checkAtRest checks that exactly the whole capacity is free.
-func (b *books) checkAtRest(w *worker) {
+func (a *account) checkAtRest(w *worker) {
 	w.ops += 5
-	s := b.Stats()
-	if s.InUse != 0 || s.Waiting != 0 || s.WaitingN != 0 || s.OldestWait != 0 || s.Capacity != b.largest {
-		w.failf("at rest, with a capacity of %d: %+v", b.largest, s)
+	s := a.Stats()
+	if s.InUse != 0 || s.Waiting != 0 || s.WaitingN != 0 || s.OldestWait != 0 || s.Capacity != a.largest {
+		w.failf("at rest, with a capacity of %d: %+v", a.largest, s)
 		return
 	}
-	if !b.TryAcquireN(b.largest) || b.TryAcquire() {
-		w.failf("at rest, not exactly %d permits are free", b.largest)
+	if !a.TryAcquireN(a.largest) || a.TryAcquire() {
+		w.failf("at rest, not exactly %d permits are free", a.largest)
 		return
 	}
-	b.ReleaseN(b.largest)
-	if !panics(b.Release) {
+	a.ReleaseN(a.largest)
+	if !panics(a.Release) {
 		w.failf("released, though nothing is held")
 	}
 }
@@ -325,8 +325,8 @@ func (l *resourceLoad) exclusive(w *worker) {
 	if count != workers*each {
 		w.failf("%d acquisitions, but counted to %d", workers*each, count)
 	}
-	b := &books{CapacityResource: r, largest: 1}
-	b.checkAtRest(w)
+	a := &account{CapacityResource: r, largest: 1}
+	a.checkAtRest(w)
 	w.waits += uint64(r.Stats().WaitCount)
 }
 
@@ -340,16 +340,16 @@ func (l *resourceLoad) alone(w *worker) {
 		if w.oneIn(4) {
 			capacity = 1 << 40
 		}
-		b := &books{CapacityResource: condvar.NewCapacityResource(capacity, l.options...), largest: capacity}
+		a := &account{CapacityResource: condvar.NewCapacityResource(capacity, l.options...), largest: capacity}
 		for range 20000 {
-			err1, err2 := b.Acquire(ctx), b.AcquireN(ctx, capacity-1)
-			if err1 != nil || err2 != nil || b.TryAcquire() {
+			err1, err2 := a.Acquire(ctx), a.AcquireN(ctx, capacity-1)
+			if err1 != nil || err2 != nil || a.TryAcquire() {
 				w.failf("not exactly %d permits could be taken", capacity)
 			}
-			b.ReleaseN(capacity - 1)
-			b.Release()
+			a.ReleaseN(capacity - 1)
+			a.Release()
 			w.ops += 5
 		}
-		b.checkAtRest(w)
+		a.checkAtRest(w)
 	})()
 }

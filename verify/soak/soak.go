@@ -29,10 +29,10 @@ func plants() []string {
 
 // A config is what a run is to do.
 type config struct {
-	duration time.Duration
-	seed     uint64
-	plant    string
-	patience time.Duration // how long a part may be without progress
+	duration   time.Duration
+	seed       uint64
+	plant      string
+	hangsAfter time.Duration // how long a part may be without progress
 }
 
 const (
@@ -127,9 +127,9 @@ func (s *soak) leg(ctx context.Context) {
 		case <-ticker.C:
 			s.display.progress(s)
 			for _, p := range s.parts {
-				if p.isStuck(s.patience) {
+				if p.isStuck(s.hangsAfter) {
 					s.hung = true
-					p.failf("no progress for %v: a wake-up was lost", s.patience)
+					p.failf("no progress for %v: a wake-up was lost", s.hangsAfter)
 				}
 			}
 			if s.hung {
@@ -141,15 +141,15 @@ func (s *soak) leg(ctx context.Context) {
 
 // isStuck is called at each tick. It counts ticks, not time, so that a machine
 // that was stopped for a while is not mistaken for a part that hangs. With a part
-// where something is wrong already it has less patience.
-func (p *part) isStuck(patience time.Duration) bool {
+// where something is wrong already it waits for less time.
+func (p *part) isStuck(limit time.Duration) bool {
 	joined := p.joined.Load()
 	if !p.running || joined != p.seen {
 		p.seen, p.idle = joined, 0
 		return false
 	}
 	p.idle += tick
-	return p.idle >= patience || p.failure() != nil && p.idle >= patience/10
+	return p.idle >= limit || p.failure() != nil && p.idle >= limit/10
 }
 
 func (s *soak) failed() bool {

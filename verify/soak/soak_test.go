@@ -22,7 +22,7 @@ func soakTime() time.Duration {
 func TestASoakFindsNothingWrong(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	var out bytes.Buffer
-	ok := run(t.Context(), config{duration: soakTime(), seed: 1, patience: time.Minute}, &out, false)
+	ok := run(t.Context(), config{duration: soakTime(), seed: 1, hangsAfter: time.Minute}, &out, false)
 	require.True(t, ok, out.String())
 	require.NotContains(t, out.String(), "FAILED")
 	require.Equal(t, procs, runtime.GOMAXPROCS(0))
@@ -37,7 +37,7 @@ func TestASoakFindsWhatIsPlanted(t *testing.T) {
 	} {
 		t.Run(plant, func(t *testing.T) {
 			var out bytes.Buffer
-			c := config{duration: 400 * time.Millisecond, seed: 1, plant: plant, patience: time.Minute}
+			c := config{duration: 400 * time.Millisecond, seed: 1, plant: plant, hangsAfter: time.Minute}
 			require.False(t, run(t.Context(), c, &out, false))
 			require.Contains(t, out.String(), want)
 		})
@@ -48,7 +48,7 @@ func TestAnInterruptEndsASoakWithAVerdict(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	var out bytes.Buffer
-	ok := run(ctx, config{duration: time.Hour, seed: 1, patience: time.Minute}, &out, true)
+	ok := run(ctx, config{duration: time.Hour, seed: 1, hangsAfter: time.Minute}, &out, true)
 	require.True(t, ok, out.String())
 	require.Regexp(t, `memory +not compared`, out.String())
 	require.Regexp(t, `total .*: ok\n$`, out.String())
