@@ -565,3 +565,37 @@ func TestACanceledCallThatWasWokenWaitsForItsToken(t *testing.T) {
 		w.requireDone(t, context.Canceled)
 	})
 }
+
+// Bugs C6, R17. Close or Resize turns away a head that was woken to look and has
+// not run. It returns their error once it has its token, even if its permits are
+// free, or the error of its context if that ended before.
+func TestAWokenHeadThatIsTurnedAwayFailsAndReceivesItsToken(t *testing.T) {
+	for _, turnAway := range []struct {
+		err  error
+		call func(r *condvar.CapacityResource)
+	}{
+		{condvar.ErrClosed, func(r *condvar.CapacityResource) { _ = r.Close() }},
+		{condvar.ErrTooLarge, func(r *condvar.CapacityResource) { r.Resize(1) }},
+	} {
+		for i := range 40 {
+			synctest.Test(t, func(t *testing.T) {
+				r := resNew(t, 2, 2)
+				head, want := resPark(t, r, 2), turnAway.err
+				send := r.WakeHeadLater()
+				r.ReleaseN(2)
+				if i%2 == 1 {
+					head.cancel()
+					want = context.Canceled
+				}
+				turnAway.call(r)
+				resRequire(t, r, 0, 0)
+				synctest.Wait()
+				head.requireParked(t)
+				send()
+				synctest.Wait()
+				head.requireDone(t, want)
+				resRequire(t, r, 0, 0)
+			})
+		}
+	}
+}

@@ -1562,6 +1562,7 @@ func TestNoTryAcquireSucceedsOnceCloseHasReturned(t *testing.T) {
 
 func TestDrainOfAnIdleResourceReturnsAtOnceEvenWithADeadContext(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		require.NoError(t, resNew(t, 2, 0, opts...).Drain(context.Background()))
 		r := resNew(t, 2, 0, opts...)
 		for range 2 {
 			require.NoError(t, r.Drain(resDead()))
