@@ -70,6 +70,36 @@ func TestAllocations(t *testing.T) {
 		})
 	}
 
+	t.Run("WaitFor", func(t *testing.T) {
+		var mu sync.Mutex
+		c, asked := condvar.NewCond(&mu), make(chan struct{})
+		defer close(asked)
+		go func() {
+			for range asked {
+				for range 2 { // of which the first is futile
+					for c.Waiters() == 0 {
+						runtime.Gosched()
+					}
+					c.Notify()
+				}
+			}
+		}()
+		looks := 0
+		pred := func() bool { looks++; return looks%3 == 0 }
+		require.Zero(t, testing.AllocsPerRun(runs, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			asked <- struct{}{}
+			_ = c.WaitFor(ctx, pred)
+		}))
+		require.Equal(t, 3*(1+runs), looks)
+	})
+
+	t.Run("Listen", func(t *testing.T) {
+		c := condvar.NewCond(new(sync.Mutex))
+		require.EqualValues(t, 2, testing.AllocsPerRun(runs, func() { c.Listen().Stop() }))
+	})
+
 	t.Run("Event", func(t *testing.T) {
 		var e condvar.Event
 		asked := make(chan struct{})

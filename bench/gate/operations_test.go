@@ -17,9 +17,9 @@ import (
 // mutex, and the unlock with it; a store is any atomic operation that writes.
 type operations struct {
 	locks, loads, stores, sends int
-	// holding is how many mutexes were held when the first token was sent: who
-	// is woken may run into them. It is so on purpose in Listen, and where who is
-	// woken has no business with the mutex.
+	// holding is how many mutexes were held when the first token was sent. Who is
+	// woken may run into them, so a resource sends after it has unlocked. Who is
+	// woken by a Cond does not need the mutex, and to send with it held is faster.
 	holding int
 }
 
@@ -28,6 +28,9 @@ type counter struct {
 	mu    sync.Mutex
 	count operations
 	held  int
+	// sentLocked is how many tokens were sent with a mutex held. It is exact as
+	// long as the woken lock none.
+	sentLocked int
 	// atSend, if not nil, is called once, by the first who is about to send.
 	atSend func()
 }
@@ -55,6 +58,9 @@ func (c *counter) Step(op condvar.Op, _ any) {
 			c.count.holding = c.held
 		}
 		c.count.sends++
+		if c.held > 0 {
+			c.sentLocked++
+		}
 		atSend, c.atSend = c.atSend, nil
 	}
 }
@@ -104,9 +110,12 @@ func TestOperations(t *testing.T) {
 					c.Notify()
 				}
 			},
-			operations{locks: 2, loads: 1, stores: 2, sends: 1, holding: 1},
+			operations{locks: 2, loads: 3, stores: 4, sends: 1, holding: 1},
 		},
 		{
+			// Wait takes the lock to join, and Notify takes it. A load and a
+			// compare-and-swap take a waiter from the pool, and as much puts it
+			// back, without the lock.
 			"Wait, Notify",
 			func(ctx context.Context) func() {
 				c := condvar.NewCond(new(sync.Mutex))
@@ -115,7 +124,7 @@ func TestOperations(t *testing.T) {
 					c.Notify()
 				}
 			},
-			operations{locks: 3, loads: 2, stores: 2, sends: 1},
+			operations{locks: 2, loads: 4, stores: 4, sends: 1, holding: 1},
 		},
 		{
 			"three Waits, NotifyAll",
@@ -126,7 +135,7 @@ func TestOperations(t *testing.T) {
 					c.NotifyAll()
 				}
 			},
-			operations{locks: 7, loads: 4, stores: 2, sends: 3},
+			operations{locks: 4, loads: 10, stores: 8, sends: 3, holding: 1},
 		},
 		{
 			"Wait, canceled",
@@ -138,10 +147,10 @@ func TestOperations(t *testing.T) {
 					cancel()
 				}
 			},
-			operations{locks: 2, stores: 2},
+			operations{locks: 2, loads: 2, stores: 4},
 		},
 		{
-			"WaitFor, one Notify in vain, one not",
+			"WaitFor, a futile Notify and another",
 			func(ctx context.Context) func() {
 				c, looks := condvar.NewCond(new(sync.Mutex)), 0
 				return func() {
@@ -155,7 +164,7 @@ func TestOperations(t *testing.T) {
 					c.Notify()
 				}
 			},
-			operations{locks: 5, loads: 5, stores: 4, sends: 2},
+			operations{locks: 4, loads: 8, stores: 8, sends: 2, holding: 1},
 		},
 		{
 			"Listen, Notify, Stop",
@@ -189,7 +198,7 @@ func TestOperations(t *testing.T) {
 					e.Clear()
 				}
 			},
-			operations{locks: 4, loads: 4, stores: 4, sends: 1},
+			operations{locks: 3, loads: 6, stores: 6, sends: 1, holding: 1},
 		},
 		{
 			"Acquire, Release",
@@ -215,20 +224,19 @@ func TestOperations(t *testing.T) {
 		},
 		{
 			// Each takes the lock to join and, once woken, to look again; so does
-			// the release that wakes it. The clock of the bubble stands still, so
-			// the deadline of the head is always the same and not stored again.
+			// the release that wakes it.
 			"one Acquire that waits",
 			func(ctx context.Context) func() { return handOver(ctx, 1) },
-			operations{locks: 3, loads: 14, stores: 10, sends: 1},
+			operations{locks: 3, loads: 12, stores: 12, sends: 1},
 		},
 		{
 			"three Acquires that wait",
 			func(ctx context.Context) func() { return handOver(ctx, 3) },
-			operations{locks: 9, loads: 38, stores: 26, sends: 3},
+			operations{locks: 9, loads: 32, stores: 28, sends: 3},
 		},
 		{
 			// The second release comes after the first has woken the head and before
-			// that has run: three loads and a compare-and-swap, and no lock.
+			// that has run. It takes the lock, as somebody waits, and wakes nobody.
 			"one Acquire that waits, a Release while it is awake",
 			func(ctx context.Context) func() {
 				r := condvar.NewCapacityResource(2)
@@ -241,14 +249,14 @@ func TestOperations(t *testing.T) {
 					r.Release()
 				}
 			},
-			operations{locks: 3, loads: 17, stores: 11, sends: 1},
+			operations{locks: 4, loads: 14, stores: 14, sends: 1},
 		},
 		{
 			// Each takes the lock to join. A release gives it its permit, and it
 			// does not take the lock again.
 			"three Acquires that wait, FIFO",
 			func(ctx context.Context) func() { return handOver(ctx, 3, condvar.FIFO()) },
-			operations{locks: 6, loads: 29, stores: 10, sends: 3},
+			operations{locks: 6, loads: 26, stores: 12, sends: 3},
 		},
 		{
 			"Acquire, canceled",
@@ -261,7 +269,7 @@ func TestOperations(t *testing.T) {
 					cancel()
 				}
 			},
-			operations{locks: 2, loads: 7, stores: 6},
+			operations{locks: 2, loads: 6, stores: 8},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -281,6 +289,23 @@ func TestOperations(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A NotifyAll sends with the mutex held, which is faster, but not to so many that
+// it holds the mutex for long.
+func TestNotifyAllOfManyUnlocksAfterTheFirstThousand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, sentLocked = 1100, 1000
+		c := condvar.NewCond(new(sync.Mutex))
+		gather(many, waitOn(t.Context(), c))
+		var count counter
+		condvar.Explore = &count
+		defer func() { condvar.Explore = nil }()
+		require.Equal(t, many, c.NotifyAll())
+		synctest.Wait()
+		require.Equal(t, many, count.count.sends)
+		require.Equal(t, sentLocked, count.sentLocked)
+	})
 }
 
 // handOver returns what takes the one permit, has waiters wait for it, and

@@ -40,7 +40,7 @@ func TestGate(t *testing.T) {
 }
 
 func runGate(flags []string) (string, error) {
-	args := append([]string{"test", "-tags", "condvar_explore", "-count=1"}, flags...)
+	args := append([]string{"test", "-tags", "condvar_explore", "-count=1", "-timeout=2m"}, flags...)
 	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
 	return string(out), err
 }
