@@ -8,9 +8,10 @@ import (
 )
 
 // An alarm blocks a goroutine for some time as the answer of another machine
-// would: it waits in the network poller, for a timerfd. time.Sleep is no use for
-// that: the poller counts in milliseconds, so if no processor is busy a sleep of
-// 100 µs takes 1.1 ms, if one is busy 120 µs. A timerfd takes 160 µs always.
+// would: it waits in the network poller, for a timerfd. time.Sleep is no use
+// for that: the poller counts in milliseconds, so if no processor is busy a
+// sleep of 100 µs takes 1.1 ms, if one is busy 120 µs. A timerfd takes 160 µs
+// always.
 type alarm struct {
 	fd   int
 	file *os.File // of fd, to wait for it

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/creachadair/msync/trigger"
 
@@ -30,7 +31,7 @@ func (c ourCond) Wait(ctx context.Context) { _ = c.Cond.Wait(ctx) }
 func (c ourCond) Signal()                  { c.Notify() }
 func (c ourCond) Broadcast()               { c.NotifyAll() }
 
-// A standardCond knows nothing of contexts.
+// A standardCond ignores the context.
 type standardCond struct{ *sync.Cond }
 
 func (c standardCond) Wait(context.Context) { c.Cond.Wait() }
@@ -50,9 +51,8 @@ func (c afterFuncCond) Wait(ctx context.Context) {
 }
 
 // A triggerCond is the condition variable of github.com/creachadair/msync,
-// which is a channel that is closed: it can wake all, not one, and all who wait
-// share the channel, so its broadcast is as cheap as one that obeys contexts
-// can be.
+// which is a channel that is closed. It can only wake all waiters. They share
+// the channel, so its broadcast is as cheap as one that obeys contexts can be.
 type triggerCond struct {
 	trigger.Cond
 	l sync.Locker
@@ -105,6 +105,15 @@ func (c *dividedCond) Broadcast() {
 	}
 }
 
+// contexts says with which contexts a goroutine waits.
+type contexts string
+
+const (
+	noContext  contexts = "none"   // none of its waits can be canceled
+	oneContext contexts = "cancel" // one that can end, for all of its waits
+	newForEach contexts = "new"    // one that can end, for each of its waits
+)
+
 // newContext returns a context that can end, or one that cannot.
 func newContext(cancelable bool) (context.Context, context.CancelFunc) {
 	if cancelable {
@@ -117,7 +126,7 @@ func newContext(cancelable bool) (context.Context, context.CancelFunc) {
 func idle(notify func(c cond), build newCond) Body {
 	return func(t Timer, n int) Extra {
 		c := build(&sync.Mutex{})
-		c.Signal() // the first call on a Cond is another thing
+		c.Signal() // the first call on a Cond has more to do
 		t.StartTimer()
 		for range n {
 			notify(c)
@@ -127,52 +136,87 @@ func idle(notify func(c cond), build newCond) Body {
 	}
 }
 
-// pingPong has two goroutines take turns, each waiting on a cond of its own
-// and with a context of its own. An operation is a turn of both.
-func pingPong(cancelable bool, build newCond) Body {
+// A game is what the two goroutines of pingPong share.
+type game struct {
+	mu    sync.Mutex
+	conds [2]cond
+	turn  int // whose turn it is
+}
+
+// pingPong has two goroutines take turns, each waiting on a cond of its own.
+// play takes n turns of one of them. An operation is a turn of both.
+func pingPong(play func(g *game, mine, n int), build newCond) Body {
 	return func(t Timer, n int) Extra {
-		var mu sync.Mutex
-		ping, pong, turn := build(&mu), build(&mu), 0
-		play := func(mine int, own, other cond) {
-			ctx, cancel := newContext(cancelable)
-			defer cancel()
-			mu.Lock()
-			defer mu.Unlock()
-			for range n {
-				for turn != mine {
-					own.Wait(ctx)
-				}
-				turn = 1 - mine
-				other.Signal()
-			}
-		}
-		wg := gather(1, func() { play(1, pong, ping) })
+		var g game
+		g.conds = [2]cond{build(&g.mu), build(&g.mu)}
+		wg := gather(1, func() { play(&g, 1, n) })
 		t.StartTimer()
-		play(0, ping, pong)
+		play(&g, 0, n)
 		wg.Wait()
 		t.StopTimer()
 		return nil
 	}
 }
 
+// inLoop returns a player who waits in a loop.
+func inLoop(ctxs contexts) func(g *game, mine, n int) {
+	return func(g *game, mine, n int) {
+		own, other := g.conds[mine], g.conds[1-mine]
+		ctx, cancel := newContext(ctxs == oneContext)
+		defer cancel()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for range n {
+			for g.turn != mine {
+				if ctxs == newForEach {
+					ctx, cancel := newContext(true)
+					own.Wait(ctx)
+					cancel()
+				} else {
+					own.Wait(ctx)
+				}
+			}
+			g.turn = 1 - mine
+			other.Signal()
+		}
+	}
+}
+
+// byWaitFor is a player who waits in our WaitFor.
+func byWaitFor(g *game, mine, n int) {
+	own, other := g.conds[mine].(ourCond), g.conds[1-mine]
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for range n {
+		must(own.WaitFor(context.Background(), func() bool { return g.turn == mine }))
+		g.turn = 1 - mine
+		other.Signal()
+	}
+}
+
 // pingPongChannels is the floor: pingPong with nothing but channels.
-func pingPongChannels(cancelable bool) Body {
+func pingPongChannels(ctxs contexts) Body {
 	return func(t Timer, n int) Extra {
 		ping, pong := make(chan struct{}, 1), make(chan struct{}, 1)
 		play := func(own <-chan struct{}, other chan<- struct{}) {
-			ctx, cancel := newContext(cancelable)
+			ctx, cancel := newContext(ctxs == oneContext)
 			defer cancel()
-			if !cancelable {
-				for range n {
-					<-own
-					other <- struct{}{}
-				}
-				return
-			}
 			for range n {
-				select {
-				case <-own:
-				case <-ctx.Done():
+				switch ctxs {
+				case noContext:
+					<-own
+				case oneContext:
+					select {
+					case <-own:
+					case <-ctx.Done():
+					}
+				case newForEach:
+					ctx, cancel := newContext(true)
+					select {
+					case <-own:
+					case <-ctx.Done():
+					}
+					cancel()
 				}
 				other <- struct{}{}
 			}
@@ -189,12 +233,12 @@ func pingPongChannels(cancelable bool) Body {
 
 // broadcast has the last of a crowd to arrive wake all others, n times, as
 // BenchmarkCond32 of package sync does.
-func broadcast(waiters int, cancelable bool, build newCond) Body {
+func broadcast(waiters int, ctxs contexts, build newCond) Body {
 	return func(t Timer, n int) Extra {
 		var mu sync.Mutex
 		c, arrived, generation := build(&mu), 0, 0
 		play := func() {
-			ctx, cancel := newContext(cancelable)
+			ctx, cancel := newContext(ctxs == oneContext)
 			defer cancel()
 			for range n {
 				mu.Lock()
@@ -280,4 +324,55 @@ func notifyAll(waiters int, build newCond) Body {
 		}
 		return perWaiter(t, n, waiters)
 	}
+}
+
+// notifyBusy has a crowd in WaitFor, which NotifyAll wakes. Each calls Notify
+// when it looks after that, and joins the line again, so that the next Notify
+// has a waiter to wake. Meanwhile all that have not looked yet are busy. Its
+// waits are the times of Notify. It is their median that counts: the longest
+// are of goroutines that lost their processor in Notify. An operation is a
+// crowd.
+func notifyBusy(waiters int) Body {
+	return func(t Timer, n int) Extra {
+		times := make([]time.Duration, 0, n*waiters)
+		for range n {
+			var mu sync.Mutex
+			c, looked := condvar.NewCond(&mu), 0
+			wg := gather(waiters, func() {
+				looks := 0
+				mu.Lock()
+				defer mu.Unlock()
+				must(c.WaitFor(context.Background(), func() bool {
+					looks++
+					if looks != 2 { // 1: at the call, 3: woken by a Notify
+						return looks == 3
+					}
+					start := time.Now()
+					c.Notify()
+					times = append(times, time.Since(start))
+					looked++
+					if looked < waiters {
+						return false
+					}
+					c.NotifyAll() // no Notify is left for those in line
+					return true
+				}))
+			})
+			t.StartTimer()
+			c.NotifyAll()
+			wg.Wait()
+			t.StopTimer()
+		}
+		return percentiles(times)
+	}
+}
+
+// lockHeldNotifyAll measures how long NotifyAll holds the lock of a Cond, with
+// a crowd in line. An operation is a crowd.
+func lockHeldNotifyAll(waiters int) Body {
+	return lockHeld(waiters, func() locked {
+		var mu sync.Mutex
+		c := condvar.NewCond(&mu)
+		return locked{lockOf(c, "mu"), waitOn(&mu, ourCond{c}), func() { c.NotifyAll() }, func() { c.Waiters() }}
+	})
 }

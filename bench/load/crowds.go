@@ -3,7 +3,10 @@ package load
 import (
 	"context"
 	"math/rand/v2"
+	"reflect"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // A waitFunc waits for its turn until ctx ends.
@@ -19,8 +22,8 @@ func gather(waiters int, wait func()) *sync.WaitGroup {
 	return &wg
 }
 
-// canceled ends the contexts of a crowd in line, each its own, not in the order
-// in which they came. An operation is a crowd.
+// canceled ends the contexts of a crowd in line, one for each waiter, not in
+// the order of the line. An operation is a crowd.
 func canceled(t Timer, n, waiters int, wait waitFunc) Extra {
 	order := rand.New(rand.NewPCG(1, 2)).Perm(waiters)
 	cancels := make([]context.CancelFunc, waiters)
@@ -57,12 +60,12 @@ func storm(t Timer, n, waiters int, wait waitFunc) Extra {
 
 // crowd measures the time to get a crowd in line and out of it, and the memory
 // that a waiter takes, its goroutine included. build makes a line, and returns
-// how to wait in it and how to let all go. An operation is a crowd.
+// how to wait in it and how to end all waits. An operation is a crowd.
 func crowd(waiters int, build func() (wait waitFunc, release func())) Body {
 	return func(t Timer, n int) Extra {
 		var bytes float64
 		for range n {
-			// One without us first, for what the runtime keeps once it has it.
+			// A crowd without us first, for the memory that the runtime keeps.
 			gate := make(chan struct{})
 			first := gather(waiters, func() { <-gate })
 			close(gate)
@@ -100,4 +103,82 @@ func crowdOnChannel(waiters int) Body {
 		gate := make(chan struct{})
 		return func(context.Context) { <-gate }, func() { close(gate) }
 	})
+}
+
+// A locked is something with an internal lock and a line.
+type locked struct {
+	lock    *sync.Mutex
+	wait    waitFunc
+	release func() // ends all waits
+	look    func() // takes lock for a moment
+}
+
+// lockHeld measures how long release holds the internal lock, with a crowd in
+// line. Its waits are these times. An operation is a crowd.
+func lockHeld(waiters int, build func() locked) Body {
+	return func(t Timer, n int) Extra {
+		times := make([]time.Duration, n)
+		for i := range times {
+			l := build()
+			wg := gather(waiters, func() { l.wait(context.Background()) })
+			t.StartTimer()
+			times[i] = timeHeld(l.lock, l.release, l.look)
+			wg.Wait()
+			t.StopTimer()
+		}
+		return percentiles(times)
+	}
+}
+
+// timeHeld calls f, which locks and unlocks lock, and next, which waits for
+// lock meanwhile. It returns the time from when f may have lock until next has
+// it. lock is in starvation mode: Unlock hands it to the one that has waited
+// longest, which runs at once in place of the caller. So the time has two
+// switches between goroutines in it, but none in the run queue.
+func timeHeld(lock *sync.Mutex, f, next func()) time.Duration {
+	const starving = 2 * time.Millisecond // a Mutex takes 1 ms
+	var wg sync.WaitGroup
+	var start, end time.Time
+	lock.Lock()
+	for { // until a goroutine has waited too long and finds lock locked again
+		var overtaken atomic.Bool
+		wg.Go(func() {
+			lock.Lock()
+			overtaken.Store(true)
+			start = time.Now()
+			lock.Unlock()
+		})
+		settle()
+		time.Sleep(starving)
+		lock.Unlock()
+		lock.Lock()
+		settle()
+		if !overtaken.Load() {
+			break
+		}
+	}
+	wg.Go(f)
+	settle() // f is the second to wait
+	wg.Go(func() {
+		next()
+		end = time.Now()
+	})
+	settle()
+	time.Sleep(starving)
+	lock.Unlock()
+	wg.Wait()
+	return end.Sub(start)
+}
+
+// lockOf returns the mutex of what v points to, which is unexported. path has
+// the names of the fields on the way.
+func lockOf(v any, path ...string) *sync.Mutex {
+	field := reflect.ValueOf(v).Elem()
+	for _, name := range path {
+		field = field.FieldByName(name)
+	}
+	if field.Type() != reflect.TypeFor[sync.Mutex]() {
+		panic("the lock is no sync.Mutex")
+	}
+	return (*sync.Mutex)(field.Addr().UnsafePointer())
 }

@@ -2,8 +2,8 @@ package load
 
 import "time"
 
-// A pause is what a goroutine does between two calls: it sleeps, waits for
-// something outside, works.
+// A pause is what a goroutine does between two calls: sleep, wait for something
+// outside the process, use the CPU.
 type pause struct{ asleep, blocked, cpu time.Duration }
 
 // A pauser makes the pauses of one goroutine.
@@ -40,8 +40,8 @@ func (p *pauser) pause(d pause) {
 	}
 }
 
-// spin is CPU work, measured by its amount and not by the clock: a goroutine
-// that loses its processor meanwhile has the rest still to do.
+// spin is CPU work, measured by its amount and not by the clock. A goroutine
+// that loses its processor meanwhile still has to do the rest.
 func (p *pauser) spin(n int) {
 	x := p.state | 1
 	for range n {
@@ -49,10 +49,10 @@ func (p *pauser) spin(n int) {
 		x ^= x >> 17
 		x ^= x << 5
 	}
-	p.state = x // lest the compiler leave it all out
+	p.state = x // so that the compiler does not remove the loop
 }
 
-// calibrate returns how many spins take a nanosecond, if nobody disturbs.
+// calibrate returns how many spins take a nanosecond on an idle machine.
 func calibrate() float64 {
 	const n = 100_000
 	best, p := time.Hour, &pauser{}

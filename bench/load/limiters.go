@@ -19,7 +19,7 @@ type limiter interface {
 	Release(h handle, n int64)
 }
 
-// A handle is what puddle wants back.
+// A handle is what puddle needs for a release.
 type handle = *puddle.Resource[struct{}]
 
 type newLimiter func(capacity int64) limiter
@@ -81,7 +81,7 @@ func (l channelLimiter) Acquire(ctx context.Context, _ int64) (handle, error) {
 }
 func (l channelLimiter) Release(handle, int64) { <-l }
 
-// A poolLimiter is a user of x/sync: it hands out things, under a mutex, that a
+// A poolLimiter uses x/sync: it hands out resources, under a mutex, that a
 // semaphore counts.
 type poolLimiter struct{ *puddle.Pool[struct{}] }
 
@@ -90,7 +90,7 @@ func (l poolLimiter) Acquire(ctx context.Context, _ int64) (handle, error) {
 }
 func (l poolLimiter) Release(h handle, _ int64) { h.Release() }
 
-// uncontended acquires and releases, with nobody else there.
+// uncontended acquires and releases, in one goroutine.
 func uncontended(build newLimiter) Body {
 	return func(t Timer, n int) Extra {
 		ctx, cancel := newContext(true)
@@ -107,8 +107,8 @@ func uncontended(build newLimiter) Body {
 	}
 }
 
-// A scene has goroutines that acquire, hold and release, again and again. All
-// are in line when the clock starts, and that is when their first wait starts.
+// A scene has goroutines that acquire, hold and release in a loop. All are in
+// line when the clock starts, and that is when their first wait starts.
 type scene struct {
 	capacity   int64
 	goroutines int
@@ -181,10 +181,10 @@ func (s scene) run(build newLimiter) Body {
 	}
 }
 
-// bigAgainstSmall has one goroutine ask for everything, again and again, while
-// loopers ask for 1 and hold it for longer than they are without, so that some
-// is always held. An operation is an acquisition of everything, and a pause in
-// which the loopers come back.
+// bigAgainstSmall has one goroutine acquire the whole capacity in a loop, while
+// loopers acquire 1 and hold it for longer than they are without, so that some
+// is always held. An operation is an acquisition of the whole capacity, and a
+// pause in which the loopers come back.
 func bigAgainstSmall(loopers int, hold time.Duration, build newLimiter) Body {
 	return func(t Timer, n int) Extra {
 		ctx, cancel := newContext(true)
@@ -222,6 +222,66 @@ func bigAgainstSmall(loopers int, hold time.Duration, build newLimiter) Body {
 	}
 }
 
+// releaseBeside measures how long a Release takes that lets in a goroutine
+// which has waited for some time, while others compute without a pause. Its
+// waits are these times. An operation is such a wait and the Release that ends
+// it.
+func releaseBeside(computing int, waited time.Duration, build newLimiter) Body {
+	return func(t Timer, n int) Extra {
+		ctx, cancel := newContext(true)
+		defer cancel()
+		l, stop := build(1), atomic.Bool{}
+		held, err := l.Acquire(ctx, 1)
+		must(err)
+		var wg sync.WaitGroup
+		for range computing {
+			wg.Go(func() {
+				for p := newPauser(0, false); !stop.Load(); {
+					p.spin(1000)
+				}
+			})
+		}
+		asks, acquired := make(chan struct{}), make(chan handle)
+		wg.Go(func() {
+			for range n {
+				asks <- struct{}{}
+				h, err := l.Acquire(ctx, 1)
+				must(err)
+				acquired <- h
+			}
+		})
+		times := make([]time.Duration, n)
+		t.StartTimer()
+		for i := range times {
+			<-asks
+			time.Sleep(waited)
+			start := time.Now()
+			l.Release(held, 1)
+			times[i] = time.Since(start)
+			held = <-acquired
+		}
+		t.StopTimer()
+		stop.Store(true)
+		wg.Wait()
+		return percentiles(times)
+	}
+}
+
+// lockHeldClose measures how long Close holds the lock of a resource, with a
+// crowd in line. An operation is a crowd.
+func lockHeldClose(waiters int) Body {
+	return lockHeld(waiters, func() locked {
+		r := condvar.NewCapacityResource(1)
+		must(r.Acquire(context.Background()))
+		wait := func(ctx context.Context) {
+			if err := r.Acquire(ctx); err == nil {
+				panic("acquired what is taken")
+			}
+		}
+		return locked{lockOf(r, "line", "mu"), wait, func() { must(r.Close()) }, func() { r.Stats() }}
+	})
+}
+
 // onLimiter makes a workload of canceled or storm for limiters, of capacity 1,
 // which is taken.
 func onLimiter(f func(Timer, int, int, waitFunc) Extra, waiters int, build newLimiter) Body {
@@ -237,8 +297,8 @@ func onLimiter(f func(Timer, int, int, waitFunc) Extra, waiters int, build newLi
 	}
 }
 
-// crowdOnLimiter is crowd in the line of a limiter: whoever is let in lets in the
-// next.
+// crowdOnLimiter is crowd in the line of a limiter: each that is let in lets in
+// the next.
 func crowdOnLimiter(waiters int, build newLimiter) Body {
 	return crowd(waiters, func() (waitFunc, func()) {
 		l := build(1)

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// A Workload is something to measure, and who is measured.
+// A Workload is something to measure, and the implementations that run it.
 type Workload struct {
 	Name     string    // as benchmarks are called, such as "PingPong/ctx=none"
-	Subjects []Subject // ours first, then the one it is compared with, then others
+	Subjects []Subject // ours first, then the one it is compared with, if any, then others
 
 	// Goroutines is how many it starts.
 	Goroutines int
-	// Slice is how long a measurement should take at least, if not as long as
-	// all others.
+	// Slice is how long a measurement should take, if that is longer than for
+	// the others.
 	Slice time.Duration
 }
 
@@ -32,8 +32,8 @@ type Subject struct {
 // returns what it measured besides time and allocations.
 type Body func(t Timer, n int) Extra
 
-// A Timer is the part of testing.B that a Body sees. It stands at the call and
-// at the return.
+// A Timer is the part of testing.B that a Body sees. It is stopped at the call
+// and at the return.
 type Timer interface {
 	StartTimer()
 	StopTimer()
@@ -43,7 +43,8 @@ type Timer interface {
 // Extra is a measurement by its unit, as testing.B.ReportMetric has them.
 type Extra map[string]float64
 
-// The units of Extra.
+// The units of Extra. Waits are those of the operations, or of what else the
+// workload says.
 const (
 	PerWaiter = "ns/waiter"
 	Memory    = "B/waiter"
@@ -66,9 +67,10 @@ func percentiles(waits []time.Duration) Extra {
 }
 
 // settle returns when all goroutines but the caller's are parked, however the
-// implementation parks them, so that the clock starts with everybody in line.
-// The runtime's figures are approximate while things change, so they have to be
-// right several times. They count who is in a system call apart: a profiler is.
+// implementation parks them, so that the clock starts with all of them in line.
+// The runtime's figures are approximate while they change, so they have to be
+// right several times. Goroutines in a system call, as of a profiler, are not
+// in them.
 func settle() {
 	figures := []metrics.Sample{
 		{Name: "/sched/goroutines/runnable:goroutines"},

@@ -17,11 +17,12 @@ const (
 // machine is.
 //
 // The rivals are sync.Cond, alone and with context.AfterFunc; x/sync/semaphore;
-// channels; and three packages that are maintained, need nothing heavy, and do a
-// part of the job: the condition variable of github.com/creachadair/msync, the
-// semaphore of github.com/cockroachdb/crlib, which has weights and contexts and
-// can be resized, and github.com/jackc/puddle, a pool of resources. Of others,
-// that of tailscale.com/syncs is a buffered channel, which is here already.
+// channels; and three packages that are maintained, have few dependencies, and
+// do part of the job: the condition variable of github.com/creachadair/msync,
+// the semaphore of github.com/cockroachdb/crlib, which has weights and contexts
+// and can be resized, and github.com/jackc/puddle, a pool of resources. Of
+// others, that of tailscale.com/syncs is a buffered channel, which is here
+// already.
 func Workloads() []Workload {
 	var all []Workload
 	add := func(goroutines int, slice time.Duration, name string, subjects ...Subject) {
@@ -33,27 +34,34 @@ func Workloads() []Workload {
 	add(1, 0, "IdleNotifyAll", Subject{Ours, idle(notify, ours)}, Subject{"sync", idle(notify, standard)})
 
 	add(2, 0, "PingPong/ctx=none",
-		Subject{Ours, pingPong(false, ours)},
-		Subject{"sync", pingPong(false, standard)},
-		Subject{"channels", pingPongChannels(false)},
-		Subject{"msync", pingPong(false, msync)})
+		Subject{Ours, pingPong(inLoop(noContext), ours)},
+		Subject{"sync", pingPong(inLoop(noContext), standard)},
+		Subject{"channels", pingPongChannels(noContext)},
+		Subject{"msync", pingPong(inLoop(noContext), msync)})
 	add(2, 0, "PingPong/ctx=cancel",
-		Subject{Ours, pingPong(true, ours)},
-		Subject{"channels", pingPongChannels(true)},
-		Subject{"afterfunc", pingPong(true, afterFunc)},
-		Subject{"msync", pingPong(true, msync)})
+		Subject{Ours, pingPong(inLoop(oneContext), ours)},
+		Subject{"channels", pingPongChannels(oneContext)},
+		Subject{"afterfunc", pingPong(inLoop(oneContext), afterFunc)},
+		Subject{"msync", pingPong(inLoop(oneContext), msync)})
+	add(2, 0, "PingPong/ctx=new",
+		Subject{Ours, pingPong(inLoop(newForEach), ours)},
+		Subject{"channels", pingPongChannels(newForEach)},
+		Subject{"msync", pingPong(inLoop(newForEach), msync)})
+	add(2, 0, "PingPongWaitFor",
+		Subject{Ours, pingPong(byWaitFor, ours)},
+		Subject{"sync", pingPong(inLoop(noContext), standard)},
+		Subject{"msync", pingPong(inLoop(noContext), msync)})
 
 	for _, waiters := range []int{32, 1000} {
 		// sync.Cond has no contexts, and is what it would cost without.
-		for _, ctx := range []string{"none", "cancel"} {
-			cancelable := ctx == "cancel"
+		for _, ctx := range []contexts{noContext, oneContext} {
 			subjects := []Subject{
-				{Ours, broadcast(waiters, cancelable, ours)},
-				{"sync", broadcast(waiters, false, standard)},
-				{"msync", broadcast(waiters, cancelable, msync)},
+				{Ours, broadcast(waiters, ctx, ours)},
+				{"sync", broadcast(waiters, noContext, standard)},
+				{"msync", broadcast(waiters, ctx, msync)},
 			}
-			if cancelable {
-				subjects = append(subjects, Subject{"afterfunc", broadcast(waiters, true, afterFunc)})
+			if ctx == oneContext {
+				subjects = append(subjects, Subject{"afterfunc", broadcast(waiters, ctx, afterFunc)})
 			}
 			add(waiters, 0, fmt.Sprintf("Broadcast/waiters=%d/ctx=%s", waiters, ctx), subjects...)
 		}
@@ -98,6 +106,19 @@ func Workloads() []Workload {
 	add(17, 0, "BigAgainstSmall/loopers=16", weighted(func(build newLimiter) Body {
 		return bigAgainstSmall(16, 100*time.Microsecond, build)
 	})...)
+	add(22, 300*time.Millisecond, "ReleaseBeside/computing=20", withoutPool(func(build newLimiter) Body {
+		return releaseBeside(20, 3*time.Millisecond, build)
+	})...)
+
+	// These are about our own promises, and have no rivals.
+	for _, waiters := range []int{1000, 64_000} {
+		add(waiters, 0, fmt.Sprintf("NotifyBusy/waiters=%d", waiters), Subject{Ours, notifyBusy(waiters)})
+	}
+	for _, waiters := range []int{1000, 100_000} {
+		suffix := fmt.Sprintf("/waiters=%d", waiters)
+		add(waiters, 0, "LockHeldNotifyAll"+suffix, Subject{Ours, lockHeldNotifyAll(waiters)})
+		add(waiters, 0, "LockHeldClose"+suffix, Subject{Ours, lockHeldClose(waiters)})
+	}
 
 	for _, waiters := range []int{1000, 100_000} {
 		suffix := fmt.Sprintf("/waiters=%d", waiters)
@@ -119,8 +140,8 @@ func Workloads() []Workload {
 			Subject{"channels", notifyAllChannel(waiters)},
 			Subject{"msync", notifyAll(waiters, msync)})
 	}
-	// As many goroutines as above, but no line is longer than lineLength: what
-	// differs is due to the line, and not to what goroutines take in memory.
+	// As many goroutines as above, but no line is longer than lineLength. What
+	// differs is due to the line, and not to the memory of the goroutines.
 	const inLines, lines = 100_000, 100_000 / lineLength
 	suffix := fmt.Sprintf("/waiters=%d/lines=%d", inLines, lines)
 	add(inLines, 0, "CancelWait"+suffix,
@@ -154,7 +175,7 @@ func weighted(run func(newLimiter) Body) []Subject {
 	}
 }
 
-// withoutPool returns those that are no more than limiters.
+// withoutPool returns those that limit and do nothing else.
 func withoutPool(run func(newLimiter) Body) []Subject {
 	return append(weighted(run), Subject{"channel", run(channel)})
 }
