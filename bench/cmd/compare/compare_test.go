@@ -40,6 +40,8 @@ func TestVerdicts(t *testing.T) {
 		{"it is over, and not good enough", bar{ours: ours, rival: rival, most: 1, enough: 19}, false},
 		{"the worst is on the bar", bar{ours: ours, most: 90}, true},
 		{"the worst is over it", bar{ours: ours, most: 89}, false},
+		{"the median of one without a rival is on the bar", bar{ours: ours, most: 20, median: true}, true},
+		{"the median of one without a rival is over it", bar{ours: ours, most: 19, median: true}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, cleared, ok := test.bar.verdict(s, 2)
@@ -74,6 +76,7 @@ func TestMeasureTakesTurns(t *testing.T) {
 		return load.Extra{load.P99: 7}
 	}
 	workloads := []load.Workload{
+		{Name: "big", Subjects: []load.Subject{{Impl: "c", Run: body}}, Goroutines: bigCrowd},
 		{Name: "w", Subjects: []load.Subject{{Impl: "a", Run: body}, {Impl: "b", Run: body}}},
 		{Name: "huge", Goroutines: hugeCrowd},
 	}
@@ -81,9 +84,10 @@ func TestMeasureTakesTurns(t *testing.T) {
 	s := measure(workloads, plan{
 		pattern: regexp.MustCompile(""), most: hugeCrowd - 1, cpus: []int{2, 1}, rounds: 3, slice: 1,
 	}, func(_, _ int, what string) { turns = append(turns, what[strings.LastIndex(what, " ")+1:]) })
-	// In both, a round to warm up and then every second one in reverse.
-	require.Equal(t, "ab"+"baabba"+"ab"+"baab"+"done", strings.Join(turns, ""))
-	require.Len(t, s.order, 4)
+	// In both, a round to warm up and then every second one in reverse. The crowd
+	// is last.
+	require.Equal(t, "ab"+"baabba"+"ab"+"baab"+"cccc"+"done", strings.Join(turns, ""))
+	require.Len(t, s.order, 5)
 	require.Equal(t, []float64{7, 7, 7}, s.values(subject{"w", "a", 2}, load.P99))
 	require.Equal(t, []float64{7, 7}, s.values(subject{"w", "b", 1}, load.P99))
 }
@@ -96,25 +100,28 @@ func TestWhatABarWouldBeForOthers(t *testing.T) {
 		}
 		return sm
 	}
-	many, few := subject{"NotifyAll/waiters=100000", "sync", 2}, subject{"NotifyAll/waiters=1000", "sync", 2}
+	const name = "NotifyAll/waiters=100000"
+	many, few := subject{name, "sync", 2}, subject{name + "/lines=100", "sync", 2}
 	s := samples{[]subject{few, many}, map[subject]*sample{many: figures(60, 70, 80), few: figures(20, 20, 20)}}
 	var text strings.Builder
 	writeGrowth(&text, s, 2)
-	require.Contains(t, text.String(), "sync, ns/waiter, against NotifyAll/waiters=1000  3.5 [3.25 3.75]")
+	require.Contains(t, text.String(), "sync, ns/waiter, against NotifyAll/waiters=100000/lines=100  3.5 [3.25 3.75]")
 	text.Reset()
 	writeGrowth(&text, s, 1)
 	require.Empty(t, text.String())
 }
 
-// One round of the quickest workload, and all that is written.
+// One round of the quickest workload and of one without a rival, and all that
+// is written.
 func TestRunWritesResults(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, run(plan{
-		pattern: regexp.MustCompile("^Uncontended$"), most: 1, cpus: []int{1}, rounds: 1, slice: time.Microsecond,
+		pattern: regexp.MustCompile("^(Uncontended|LockHeldClose/waiters=1000)$"),
+		most:    1000, cpus: []int{1}, rounds: 1, slice: time.Microsecond,
 	}, dir))
 	for name, want := range map[string]string{
 		"raw.txt":     "\nBenchmarkLoad/Uncontended/impl=xsync-1\t",
-		"summary.txt": " bars missed",
+		"summary.txt": "\nLockHeldClose/waiters=1000, GOMAXPROCS=1\n",
 		"ratios.svg":  "Uncontended : xsync",
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, name))

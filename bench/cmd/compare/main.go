@@ -28,7 +28,7 @@ func main() {
 	dir := flag.String("out", "results", "the `folder` for the results")
 	flag.IntVar(&p.rounds, "rounds", 10, "how many times to measure each")
 	flag.DurationVar(&p.slice, "benchtime", 100*time.Millisecond, "how long to measure, each time")
-	short := flag.Bool("short", false, "three rounds, short ones, without the crowd of a million, with one value of GOMAXPROCS")
+	short := flag.Bool("short", false, "three rounds, short ones, without crowds of a million, with one value of GOMAXPROCS")
 	flag.Parse()
 	var err error
 	if p.pattern, err = regexp.Compile(*pattern); err == nil {
