@@ -109,7 +109,6 @@ const starvationThreshold = time.Millisecond
 // NewCapacityResource panics if capacity < 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 	r := &CapacityResource{base: time.Now()}
-	r.line.firstUse()
 	for _, opt := range opts {
 		opt(r)
 	}
@@ -204,11 +203,10 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 // so that w has left the line. Otherwise it receives the token.
 func (r *CapacityResource) cancel(w *waiter) bool {
 	r.lockTimed()
-	inLine := w.state == parked // otherwise it may have been passed over
-	left := r.line.leaveLocked(w)
-	if left && inLine {
-		r.endWaitLocked(w, errEnded)
+	if w.state == parked { // otherwise it may have been passed over
+		r.removeLocked(w, errEnded)
 	}
+	left := w.state == away
 	r.unlock()
 	if !left {
 		w.receive()
@@ -393,6 +391,7 @@ func (r *CapacityResource) Drain(ctx context.Context) error {
 // lock locks mu and claims the permits.
 func (r *CapacityResource) lock() {
 	r.line.mu.Lock()
+	r.line.checkLocked()
 	if r.state.Load() != slow {
 		r.held = int64(r.state.Swap(slow) & fieldMax)
 	}
@@ -479,7 +478,6 @@ func (r *CapacityResource) enterLocked(n int64) bool {
 // if the time is from before mu was locked and another call joined meanwhile,
 // or joined in another testing/synctest bubble. Then the clock is read again.
 func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *waiter {
-	r.line.checkLocked()
 	w := r.line.joinLocked(done)
 	w.n, w.arrivedAt = n, r.nowLocked()
 	if w.arrivedAt < r.lastArrival {
@@ -503,7 +501,10 @@ func (r *CapacityResource) turnAwayLocked(w *waiter, err error) {
 // err is nil. If w is awake, it is about to find that it is out of line.
 func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	r.line.removeLocked(w)
-	r.endWaitLocked(w, err)
+	w.err = err
+	if err == errEnded { //nolint:errorlint // it is ours
+		r.canceled++
+	}
 	switch {
 	case w.state != parked:
 	case err == errEnded: //nolint:errorlint // it is ours
@@ -511,14 +512,6 @@ func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	default:
 		w.state = decided
 		r.wake.push(w)
-	}
-}
-
-// endWaitLocked is for when w has left the line because of err.
-func (r *CapacityResource) endWaitLocked(w *waiter, err error) {
-	w.err = err
-	if err == errEnded { //nolint:errorlint // it is ours
-		r.canceled++
 	}
 	now := r.nowLocked()
 	r.waitCount++
