@@ -1872,6 +1872,26 @@ func TestUnlockThatPanicsPassesOnTheNotification(t *testing.T) {
 	}
 }
 
+// Bug C21.
+func TestUnlockThatPanicsDoesNotPassOnANotificationOfNotifyAll(t *testing.T) {
+	for _, w := range condWaits {
+		t.Run(w.name, func(t *testing.T) {
+			condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
+				var late *condvar.Listener
+				l.afterUnlock = condFirst(func() {
+					require.Equal(t, 1, c.NotifyAll())
+					late = c.Listen()
+					panic("unlock")
+				})
+				l.Lock()
+				require.PanicsWithValue(t, "unlock", func() { w.wait(c, condBackground) })
+				require.Empty(t, late.C)
+				require.True(t, late.Stop())
+			})
+		})
+	}
+}
+
 // WaitFor parks again after a futile wake-up, and so unlocks again.
 func TestSecondUnlockOfWaitForThatPanicsPassesOnTheNotification(t *testing.T) {
 	for _, notified := range []bool{false, true} {
@@ -1996,6 +2016,7 @@ func TestLockThatPanicsPassesOnTheNotification(t *testing.T) {
 						return nil
 					})
 					b := startWait(condBackground, c)
+					last := c.Listen()
 					l.beforeLock = condFirst(func() { panic("lock") })
 					if notified {
 						require.True(t, c.Notify())
@@ -2010,7 +2031,8 @@ func TestLockThatPanicsPassesOnTheNotification(t *testing.T) {
 						b.requireParked(t)
 						require.True(t, c.Notify())
 					}
-					require.Equal(t, 0, c.Waiters())
+					require.Empty(t, last.C, "it was passed on twice")
+					require.Equal(t, 1, c.Waiters())
 				})
 			})
 		}
@@ -2617,7 +2639,7 @@ func TestALaterWaiterDoesNotStealANotification(t *testing.T) {
 // Stop is called while the notifier is at work. The one behind gets the
 // notification, be it because Stop was in time or because Stop passed it on.
 func TestStopThatRacesWithNotifyLosesNothing(t *testing.T) {
-	const n = 1000 // enough to keep it at work for a while
+	const n = 1500 // enough to keep it at work for a while, also once it has unlocked
 	for range 300 {
 		c := condvar.NewCond(new(sync.Mutex))
 		var listeners [n]*condvar.Listener

@@ -62,19 +62,21 @@ func TestEventSetBeforeAnybodyWaitsIsRemembered(t *testing.T) {
 
 // Rows 51, 61, 62.
 func TestEventSetReleasesEverybodyAndLateArrivalsPass(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var e condvar.Event
-		calls := startEventWaits(t.Context(), &e, 3)
-		for _, a := range calls {
-			a.requireParked(t)
-		}
-		e.Set()
-		synctest.Wait()
-		for _, a := range calls {
-			a.requireDone(t, nil)
-		}
-		startEventWait(t.Context(), &e).requireDone(t, nil)
-	})
+	for _, n := range []int{3, 1500} { // Set wakes the last of so many after it has unlocked
+		synctest.Test(t, func(t *testing.T) {
+			var e condvar.Event
+			calls := startEventWaits(t.Context(), &e, n)
+			for _, a := range calls {
+				a.requireParked(t)
+			}
+			e.Set()
+			synctest.Wait()
+			for _, a := range calls {
+				a.requireDone(t, nil)
+			}
+			startEventWait(t.Context(), &e).requireDone(t, nil)
+		})
+	}
 }
 
 // Rows 50, 61, 65.
