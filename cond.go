@@ -267,9 +267,26 @@ func (c *Cond) notify(limit int, state state) int {
 	}
 	c.mu.Lock()
 	c.checkLocked()
-	n, unsent := c.notifyLocked(limit, state)
+	n := c.chooseLocked(limit, state)
+	unsent := c.wakeLocked()
 	c.mu.Unlock()
 	unsent.send()
+	return n
+}
+
+// chooseLocked chooses those to wake: up to limit waiters, whose state becomes
+// state, and which it counts. Those before them whose context has ended become
+// away. All contexts are asked before the first token is sent, since a waiter
+// that is woken may cancel another. wakeLocked has to follow.
+func (c *Cond) chooseLocked(limit int, state state) (n int) {
+	for w := c.waiters.first; w != nil && n < limit; w = w.next {
+		if ended(w.done) {
+			w.state = away
+		} else {
+			w.state = state
+			n++
+		}
+	}
 	return n
 }
 
@@ -277,28 +294,21 @@ func (c *Cond) notify(limit int, state state) int {
 // as the woken do not need mu, but sending 100,000 takes 70 ms.
 const maxSentLocked = 1000
 
-// notifyLocked wakes up to limit waiters and returns how many. The caller has
-// to send the tokens of unsent once it has unlocked mu.
-func (c *Cond) notifyLocked(limit int, state state) (n int, unsent queue) {
-	for n < limit && c.waiters.len > 0 {
+// wakeLocked takes the chosen out of the line. The caller has to send the tokens
+// of unsent once it has unlocked mu.
+func (c *Cond) wakeLocked() (unsent queue) {
+	for n := 0; c.waiters.len > 0 && c.waiters.first.state != parked; n++ {
 		w := c.waiters.first
-		// The context is asked before idle can say that nobody waits. Otherwise
-		// another Notify could return false while w was still to be woken.
-		passOver := ended(w.done)
 		c.removeLocked(w)
-		if passOver {
-			w.state = away
-			continue
-		}
-		w.state = state
-		n++
-		if n <= maxSentLocked || w.isListener {
+		switch {
+		case w.state == away: // its context wakes it
+		case n < maxSentLocked || w.isListener:
 			w.send()
-		} else {
+		default:
 			unsent.push(w)
 		}
 	}
-	return n, unsent
+	return unsent
 }
 
 // Waiters returns how many are in line. Those of [Cond.Listen] count. Those

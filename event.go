@@ -38,8 +38,9 @@ type Event struct {
 // not block.
 func (e *Event) Set() {
 	e.lock()
+	e.cond.chooseLocked(math.MaxInt, swept) // before others see set, and cancel somebody
 	e.set.Store(true)
-	_, unsent := e.cond.notifyLocked(math.MaxInt, swept)
+	unsent := e.cond.wakeLocked()
 	e.cond.mu.Unlock()
 	unsent.send()
 }

@@ -94,6 +94,47 @@ func TestNotifyAllIsOneMoment(t *testing.T) {
 	}
 }
 
+// Bug C10. Whoever was woken may cancel others at once. These were woken before,
+// as NotifyAll and Set are one moment.
+func TestNotifyAllReachesThoseThatItsFirstWaiterCancels(t *testing.T) {
+	const n, rounds = 500, 20
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	var failed atomic.Int32
+	crowd := func(waiting func() int, wait func(ctx context.Context) error) {
+		ctx, cancel = context.WithCancel(context.Background())
+		for i := range n {
+			own := ctx
+			if i == 0 {
+				own = context.Background()
+			}
+			wg.Go(func() {
+				if wait(own) != nil {
+					failed.Add(1)
+				}
+				cancel()
+			})
+			spin(t, waiting, i+1)
+		}
+	}
+	c := condvar.NewCond(new(sync.Mutex))
+	var e condvar.Event
+	for range rounds {
+		crowd(c.Waiters, func(ctx context.Context) error {
+			c.L.Lock()
+			defer c.L.Unlock()
+			return c.Wait(ctx)
+		})
+		require.Equal(t, n, c.NotifyAll())
+		wg.Wait()
+		crowd(e.Waiters, e.Wait)
+		e.Set()
+		e.Clear()
+		wg.Wait()
+	}
+	require.Zero(t, failed.Load())
+}
+
 func TestStatsAreASnapshotWhileTheResourceIsResized(t *testing.T) {
 	r := condvar.NewCapacityResource(1)
 	var over atomic.Bool
