@@ -73,6 +73,27 @@ func TestHooksCompileToNothing(t *testing.T) {
 	}
 }
 
+// No scene has so many waiters that a broadcast sends some tokens after it has
+// unlocked. Without those that it sends before, all but a Listener's are.
+func TestScenesWithTokensSentAfterUnlocking(t *testing.T) {
+	dir := strings.TrimSpace(run(t, "", "go", "list", "-m", "-f", "{{.Dir}}", "example.com/condvar"))
+	source, err := os.ReadFile(filepath.Join(dir, "cond.go"))
+	require.NoError(t, err)
+	const bound = "const maxSentLocked = 1000\n"
+	require.Contains(t, string(source), bound)
+	tmp := t.TempDir()
+	changed := filepath.Join(tmp, "cond.go")
+	text := strings.Replace(string(source), bound, "const maxSentLocked = 0\n", 1)
+	require.NoError(t, os.WriteFile(changed, []byte(text), 0o666))
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(dir, "cond.go"): changed}})
+	require.NoError(t, err)
+	file := filepath.Join(tmp, "overlay.json")
+	require.NoError(t, os.WriteFile(file, overlay, 0o666))
+	out := run(t, "", "go", "test", "-count=1", "-tags", "condvar_explore", "-overlay", file, "-v",
+		"-run", "TestScenes/(CondBroadcastAndPanickingP|CondNotifyAllL|CondPanickingUnlockR|CondWaiterR|CondPassed|ListenerStop|EventP)", ".")
+	require.Greater(t, strings.Count(out, "--- PASS: TestScenes/"), 8, out)
+}
+
 // assembly compiles the package and returns the instructions of its functions,
 // without positions and without the numbers of the compiler's own variables.
 func assembly(t *testing.T, dir string, args ...string) map[string]string {

@@ -124,6 +124,24 @@ func (s *condScene) waitFor(name string, ctx *Context, pred func() bool, then fu
 // expected is what predicates of scenes panic with.
 const expected = "expected"
 
+// waitBehind adds a thread that waits once, after it has passed a gate. If joined
+// is not nil, it is opened before L is unlocked.
+func (s *condScene) waitBehind(name string, gate, joined Gate) *call {
+	c := &call{name: name}
+	s.calls = append(s.calls, c)
+	s.Go(name, func() {
+		gate.Pass()
+		s.l.Lock()
+		defer s.l.Unlock()
+		if joined != nil {
+			joined.Open() // nobody else locks before Wait unlocks
+		}
+		c.err = s.c.Wait(context.Background())
+		c.returned = true
+	})
+	return c
+}
+
 // notify adds a thread that changes something under the lock and then notifies,
 // with the lock held or not.
 func (s *condScene) notify(name string, locked bool, change func(), notify func() int) {
@@ -210,6 +228,60 @@ func leavesWithout(r *Run, leave func()) func() error {
 	}
 }
 
+// A countingLocker counts how often waits unlock it.
+type countingLocker struct {
+	*Mutex
+	unlocks int
+}
+
+func (l *countingLocker) Unlock() {
+	l.unlocks++
+	l.Mutex.Unlock()
+}
+
+// A lockPanics panics when the thread of that name locks it.
+type lockPanics struct {
+	*Mutex
+	name string
+}
+
+func (l *lockPanics) Lock() {
+	if hooks.self().name == l.name {
+		hooks.Step(condvar.OpStore, l)
+		panic(expected)
+	}
+	l.Mutex.Lock()
+}
+
+// broadcastLeavesNothing is a scene in which a thread, "first", waits by the given
+// function, gets a notification of NotifyAll, and leaves without using it. The
+// second joins the line, and gets another NotifyAll. The third comes after that.
+func broadcastLeavesNothing(s *condScene, wait func()) func() error {
+	s.Go("first", func() {
+		defer func() { _ = recover() }()
+		wait()
+	})
+	s.Settle()
+	gate, joined, over := make(Gate, 1), make(Gate, 1), make(Gate, 1)
+	s.Go("notifier", func() {
+		s.woken = s.c.NotifyAll()
+		gate.Open()
+		joined.Pass()
+		s.l.Lock()   // so that the second is in line
+		s.l.Unlock() //nolint:staticcheck // as it says
+		s.woken += s.c.NotifyAll()
+		over.Open()
+	})
+	second := s.waitBehind("second", gate, joined)
+	third := s.waitBehind("third", over, nil)
+	return func() error {
+		if !second.succeeded() || third.returned {
+			return fmt.Errorf("%d woken; second: %v, third: %v", s.woken, second.returned, third.returned)
+		}
+		return nil
+	}
+}
+
 // A brokenLocker panics at the first Unlock, after having opened a gate.
 type brokenLocker struct {
 	*Mutex
@@ -243,16 +315,7 @@ func unlockPanics(r *Run, before int, wait func(c *condvar.Cond)) func() error {
 		s.l.Lock()
 		wait(s.c)
 	})
-	last := &call{name: "last"}
-	s.calls = append(s.calls, last)
-	s.Go("last", func() {
-		joined.Pass()
-		s.l.Lock()
-		defer s.l.Unlock()
-		next.Open() // nobody else locks before Wait unlocks
-		last.err = s.c.Wait(context.Background())
-		last.returned = true
-	})
+	s.waitBehind("last", joined, next)
 	s.Go("notifier", func() {
 		next.Pass()
 		s.l.Lock()   // so that the last is in line
@@ -411,7 +474,7 @@ func (s *resourceScene) giveBack(n int64) {
 	s.r.ReleaseN(n)
 }
 
-// atRest checks that the books agree with what the scene counted, that those who
+// atRest checks that Stats agrees with what the scene counted, that those who
 // wait on are in line, and that it is not because nobody woke them: some
 // request must be too large for what is free, or the resource is paused.
 func (s *resourceScene) atRest() error {
@@ -432,9 +495,9 @@ func (s *resourceScene) atRest() error {
 	case s.tooMany != nil:
 		return s.tooMany
 	case st.InUse != s.taken:
-		return fmt.Errorf("%d permits are held, but the books say %d", s.taken, st.InUse)
+		return fmt.Errorf("%d permits are held, but Stats says %d", s.taken, st.InUse)
 	case st.Waiting != parked || st.WaitingN != wanted:
-		return fmt.Errorf("%d wait for %d permits, but the books say %d for %d", parked, wanted, st.Waiting, st.WaitingN)
+		return fmt.Errorf("%d wait for %d permits, but Stats says %d for %d", parked, wanted, st.Waiting, st.WaitingN)
 	case st.Closed && parked > 0:
 		return fmt.Errorf("the resource is closed, but %d wait", parked)
 	case parked > 0 && largest <= free:
@@ -501,7 +564,7 @@ func LargerScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceCrowd",
-			Invariant: "five take turns with weights, while the capacity changes and two are canceled: all who are not get in, and the books stay exact",
+			Invariant: "five take turns with weights, while the capacity changes and two are canceled: all who are not get in, and the accounts stay exact",
 			Sampled:   true,
 			Setup:     func(r *Run) func() error { return resourceCrowd(r) },
 		},
@@ -601,7 +664,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondTwoKindsOfWaiters",
-			Invariant: "those whom no context can end, and one between them who is canceled, are woken in the order in which they came",
+			Invariant: "two without a context, and one between them who is canceled, are woken in the order in which they came",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -621,7 +684,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondJoinRacingNotifyN",
-			Invariant: "three whom no context can end, two of them late, NotifyN(2) and NotifyAll: as many return nil as were woken",
+			Invariant: "three without a context, two of them late, NotifyN(2) and NotifyAll: as many return nil as were woken",
 			Bound:     1,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -739,21 +802,70 @@ func condScenes() []*Scene {
 			},
 		},
 		{
-			Name:      "CondFutileWakeUpKeepsThePlace",
-			Invariant: "a WaitFor that was woken in vain is still first in line: the Notify that is for it reaches it",
+			Name:      "CondFutileWakeUpJoinsTheEnd",
+			Invariant: "a WaitFor whose wake-up was futile is behind those who were in line: the next Notify is for the second",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
 				ready := false
-				first := s.waitFor("first", nil, func() bool { return ready }, nil)
-				s.wait("second", nil)
+				s.waitFor("first", nil, func() bool { return ready }, nil)
+				second := s.wait("second", nil)
 				r.Settle()
-				s.c.Notify() // in vain
+				s.c.Notify() // is futile, unless the first looks late
 				s.wait("third", nil)
 				s.notify("notifier", false, func() { ready = true }, s.one)
 				return func() error {
-					if s.woken != 1 || !first.succeeded() {
-						return errors.New("it is ready, but the first sleeps")
+					if s.woken != 1 || !second.succeeded() {
+						return errors.New("the second was first in line, but it sleeps")
+					}
+					return s.inLine()
+				}
+			},
+		},
+		{
+			Name:      "CondNotificationsGoRound",
+			Invariant: "two wait for different things: of two notifications one is for the one whose thing has come, though the other may be canceled",
+			Bound:     1,
+			LongBound: toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				ctx, has := r.Context(), false
+				s.waitFor("never", ctx, func() bool { return false }, nil)
+				second := s.waitFor("second", nil, func() bool { return has }, nil)
+				r.Settle()
+				has = true
+				s.notify("n1", true, nothing, s.one)
+				s.notify("n2", false, nothing, s.one)
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if !second.succeeded() {
+						return errors.New("the second could go on, but it sleeps")
+					}
+					return s.inLine()
+				}
+			},
+		},
+		{
+			Name:      "CondCanceledWaitForTakesNothing",
+			Invariant: "a WaitFor that was canceled first does not look again, and leaves what comes then to the next",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				ctx, data, looks := r.Context(), 0, 0
+				use := func() { data-- }
+				gone := s.waitFor("gone", ctx, func() bool { looks++; return data > 0 }, use)
+				next := s.waitFor("next", nil, func() bool { return data > 0 }, use)
+				r.Settle()
+				s.Go("cancels", func() {
+					ctx.Cancel()
+					s.l.Lock()
+					data++
+					s.woken = s.one()
+					s.l.Unlock()
+				})
+				return func() error {
+					if s.woken != 1 || looks != 1 || !gone.failed() || !next.succeeded() {
+						return fmt.Errorf("%d woken; after %d looks the canceled one has %w; the next got it: %v", s.woken, looks, gone.err, next.succeeded())
 					}
 					return s.inLine()
 				}
@@ -765,23 +877,167 @@ func condScenes() []*Scene {
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
-				ctx, looks := r.Context(), 0
-				first := s.waitFor("first", ctx, func() bool {
-					looks++
-					return false
-				}, nil)
+				l := &countingLocker{Mutex: s.l}
+				s.c.L = l
+				ctx := r.Context()
+				first := s.waitFor("first", ctx, func() bool { return false }, nil)
 				second := s.wait("second", nil)
 				r.Settle()
 				s.Go("notifier", func() { s.woken = s.one() })
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
-					// Three looks are at the start, when notified, and when canceled: that
-					// is to spend it. With two, it was canceled before it could.
-					if s.woken != 1 || !first.failed() || second.returned != (looks == 2) {
-						return fmt.Errorf("after %d looks, the second is notified: %v", looks, second.returned)
+					// The third time that L is unlocked by a wait, the first has joined
+					// the line again, and spent the notification.
+					if spent := l.unlocks == 3; s.woken != 1 || !first.failed() || second.returned == spent {
+						return fmt.Errorf("the first has spent the notification: %v, the second is notified: %v", spent, second.returned)
 					}
 					return s.inLine()
 				}
+			},
+		},
+		{
+			Name:      "CondWaiterReusedWhileItsWaitLocks",
+			Invariant: "a notification is passed on though the waiter that brought it is used by another call by then",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				l := &countingLocker{Mutex: s.l}
+				s.c.L = l
+				ctx := r.Context()
+				first := s.waitFor("first", ctx, func() bool { return false }, nil)
+				second := s.wait("second", nil)
+				r.Settle()
+				s.c.Notify() // the first is awake, and stands before it puts its waiter back
+				late := s.wait("late", nil)
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					// The fourth time that L is unlocked by a wait, the first has joined
+					// the line again, and spent the notification.
+					if spent := l.unlocks == 4; !first.failed() || second.returned == spent || late.returned {
+						return fmt.Errorf("the first has spent the notification: %v, the second is notified: %v", spent, second.returned)
+					}
+					return s.inLine()
+				}
+			},
+		},
+		{
+			Name:      "CondPassedOverAndRecycled",
+			Invariant: "who is canceled as a Notify comes gets it or is passed over, and its next wait finds nothing of that",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				ctx, over := r.Context(), make(Gate, 1)
+				var first error
+				again := &call{name: "again"}
+				s.Go("again", func() {
+					s.l.Lock()
+					defer s.l.Unlock()
+					first = s.c.Wait(ctx)
+					s.l.Unlock()
+					over.Pass()
+					s.l.Lock()
+					again.err = s.c.Wait(context.Background())
+					again.returned = true
+				})
+				next := s.wait("next", nil)
+				s.calls = append(s.calls, again)
+				r.Settle()
+				s.Go("notifier", func() {
+					s.woken = s.one()
+					over.Open()
+				})
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if s.woken != 1 || (first == nil) == next.returned || again.returned {
+						return fmt.Errorf("the first wait: %w; the next got it: %v; the second wait ended: %v", first, next.returned, again.returned)
+					}
+					return s.inLine()
+				}
+			},
+		},
+		{
+			Name:      "CondPoolPushesAndPops",
+			Invariant: "no waiter is of two waits at once, though two are put back while others are taken: all three late ones are woken once",
+			Bound:     1,
+			LongBound: 2,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				for i := range 3 {
+					s.wait(fmt.Sprintf("early%d", i+1), nil)
+				}
+				r.Settle()
+				s.c.Notify() // the first puts its waiter back
+				r.Settle()
+				s.c.NotifyN(2) // the other two are about to
+				for i := range 3 {
+					s.wait(fmt.Sprintf("late%d", i+1), nil)
+				}
+				return func() error {
+					if n := s.c.Waiters(); n != 3 {
+						return fmt.Errorf("%d in line", n)
+					}
+					for range 3 {
+						if !s.c.Notify() {
+							return errors.New("somebody waits, but nobody is in line")
+						}
+						r.Settle()
+						s.woken++
+					}
+					if n := count(s.calls, (*call).succeeded); n != 6 {
+						return fmt.Errorf("%d have returned", n)
+					}
+					return s.inLine()
+				}
+			},
+		},
+		{
+			Name:      "CondBroadcastAndPanickingLock",
+			Invariant: "if L.Lock panics after a NotifyAll, nobody who came later gets anything of it, though there was another NotifyAll meanwhile",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				s.c.L = &lockPanics{Mutex: s.l, name: "first"}
+				return broadcastLeavesNothing(s, func() {
+					s.l.Lock()
+					_ = s.c.Wait(context.Background())
+				})
+			},
+		},
+		{
+			Name:      "CondBroadcastAndPanickingPredicate",
+			Invariant: "the same if a predicate panics",
+			Bound:     1,
+			LongBound: toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				return broadcastLeavesNothing(s, func() {
+					s.l.Lock()
+					defer s.l.Unlock()
+					looks := 0
+					_ = s.c.WaitFor(context.Background(), func() bool {
+						if looks++; looks > 1 {
+							panic(expected)
+						}
+						return false
+					})
+				})
+			},
+		},
+		{
+			Name:      "CondBroadcastAndCanceledWaitFor",
+			Invariant: "the same if the context of a WaitFor ends",
+			Bound:     0,
+			LongBound: 1,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				ctx := r.Context()
+				check := broadcastLeavesNothing(s, func() {
+					s.l.Lock()
+					defer s.l.Unlock()
+					_ = s.c.WaitFor(ctx, func() bool { return false })
+				})
+				s.Go("canceller", ctx.Cancel)
+				return check
 			},
 		},
 		{
@@ -822,7 +1078,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondNotifyNAndTwoCancels",
-			Invariant: "NotifyN(2) for three in line, of whom two are canceled: as many return nil as it woke",
+			Invariant: "NotifyN(2) for three in line, two of which are canceled: as many return nil as it woke",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -905,7 +1161,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondPanickingUnlockWithAContext",
-			Invariant: "the same in a Wait that a context could end",
+			Invariant: "the same in a Wait with a context",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				return unlockPanics(r, 0, func(c *condvar.Cond) { _ = c.Wait(r.Context()) })
@@ -922,9 +1178,41 @@ func condScenes() []*Scene {
 		{
 			Name:      "CondPanickingUnlockBetweenOthers",
 			Invariant: "if L.Unlock panics for one in the middle of the line, those before and behind it get two notifications",
-			Bound:     toTheEnd,
+			Bound:     2,
+			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
 				return unlockPanics(r, 1, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
+			},
+		},
+		{
+			Name:      "CondPanickingUnlockRacingNotifyAll",
+			Invariant: "if L.Unlock panics, a notification of NotifyAll that came by then is gone: nobody who comes later gets it",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				joined, over := make(Gate, 1), make(Gate, 1)
+				l := &brokenLocker{Mutex: s.l}
+				s.c.L = l
+				early := s.wait("early", nil)
+				r.Settle()
+				l.joined = joined
+				s.Go("panics", func() {
+					defer func() { _ = recover() }()
+					s.l.Lock()
+					_ = s.c.Wait(context.Background())
+				})
+				s.Go("notifier", func() {
+					joined.Pass()
+					s.woken = s.c.NotifyAll()
+					over.Open()
+				})
+				late := s.waitBehind("late", over, nil)
+				return func() error {
+					if s.woken < 1 || s.woken > 2 || !early.succeeded() || late.returned {
+						return fmt.Errorf("%d woken; early: %v, late: %v", s.woken, early.returned, late.returned)
+					}
+					return s.inLine()
+				}
 			},
 		},
 		{
@@ -1149,6 +1437,37 @@ func eventScenes() []*Scene {
 			},
 		},
 		{
+			Name:      "EventPassedOverAndRecycled",
+			Invariant: "who is canceled as a pulse comes is released or passed over, and its next wait finds nothing of that",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newEventScene(r)
+				ctx, over := r.Context(), make(Gate, 1)
+				again := &call{name: "again"}
+				s.Go("again", func() {
+					_ = s.e.Wait(ctx)
+					over.Pass()
+					again.err = s.e.Wait(context.Background())
+					again.returned = true
+				})
+				other := s.wait("other", r.Context())
+				s.calls = append(s.calls, again)
+				r.Settle()
+				s.Go("pulse", func() {
+					s.e.Set()
+					s.e.Clear()
+					over.Open()
+				})
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if !other.succeeded() || again.returned {
+						return fmt.Errorf("the other is released: %v, the second wait: %v", other.returned, again.returned)
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
 			Name:      "EventSetAndClearByTwo",
 			Invariant: "nobody sleeps while the event is set, whatever order Set and Clear came in",
 			Bound:     toTheEnd,
@@ -1221,7 +1540,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceJoinRacingRelease",
-			Invariant: "a release between the look at the books and the line is not missed",
+			Invariant: "a release between the look at the state and the line is not missed",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
@@ -1608,7 +1927,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOverReleaseRecovered",
-			Invariant: "of two releases of the one permit, one panics, and the books stay exact",
+			Invariant: "of two releases of the one permit, one panics, and the accounts stay exact",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -1782,7 +2101,7 @@ func resourceScenes() []*Scene {
 			},
 		},
 		{
-			Name:      "ResourcePatienceEndsDuringARelease",
+			Name:      "ResourceHeadStarvesDuringARelease",
 			Invariant: "a release that looked at the clock too early does not undo one that found the head old",
 			Bound:     2,
 			LongBound: toTheEnd,
@@ -1838,8 +2157,8 @@ func resourceScenes() []*Scene {
 			},
 		},
 		{
-			Name:      "ResourceCanceledRequestRecycled",
-			Invariant: "what was sent to a call that is over wakes no later one that has its request",
+			Name:      "ResourceCanceledWaiterRecycled",
+			Invariant: "what was sent to a call that is over wakes no later one that has its waiter",
 			Bound:     2,
 			LongBound: 3,
 			Setup: func(r *Run) func() error {
@@ -1871,8 +2190,8 @@ func resourceScenes() []*Scene {
 			},
 		},
 		{
-			Name:      "ResourceGrantedRequestRecycledFIFO",
-			Invariant: "a call is not over because the last one that had its request was given permits",
+			Name:      "ResourceAdmittedWaiterRecycledFIFO",
+			Invariant: "a call is not over because the last one that had its waiter was given permits",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1, condvar.FIFO())
@@ -1900,8 +2219,8 @@ func resourceScenes() []*Scene {
 			},
 		},
 		{
-			Name:      "ResourceRequestFreedWhileAnotherIsTaken",
-			Invariant: "no request is of two calls at once: all three who wait get in",
+			Name:      "ResourceWaiterPushedWhileAnotherIsPopped",
+			Invariant: "no waiter is of two calls at once: all three who wait get in",
 			Bound:     1,
 			LongBound: 2,
 			Setup: func(r *Run) func() error {
@@ -1917,7 +2236,7 @@ func resourceScenes() []*Scene {
 					s.took(1, 3)
 				})
 				s.calls = append(s.calls, again)
-				s.acquire("gone", gone, 1) // leaves a request that is free
+				s.acquire("gone", gone, 1) // leaves a waiter in the pool
 				r.Settle()
 				s.Go("canceller1", gone.Cancel)
 				r.Settle()
@@ -1954,6 +2273,95 @@ func resourceScenes() []*Scene {
 					}
 					if head.succeeded() == drain.succeeded() {
 						return fmt.Errorf("the head holds: %v, Drain returned: %v", head.succeeded(), drain.succeeded())
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceAwakeHeadAgainstAll",
+			Invariant: "a woken head against Close, Resize, its context and a release at once: one counts, and the one behind it gets its answer, too",
+			Bound:     1,
+			LongBound: 3,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 3)
+				s.hold(3)
+				ctx := r.Context()
+				head := s.acquire("head", ctx, 2)
+				next := s.acquire("next", nil, 1)
+				r.Settle()
+				s.giveBack(2) // the head is awake, and stands before it looks
+				s.release("release", 1)
+				s.Go("shrink", func() { s.r.Resize(1) })
+				s.Go("close", func() { _ = s.r.Close() })
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					for _, c := range s.calls {
+						if c.failed() && !errors.Is(c.err, context.Canceled) && !errors.Is(c.err, condvar.ErrClosed) && !errors.Is(c.err, condvar.ErrTooLarge) {
+							return fmt.Errorf("%s: %w", c.name, c.err)
+						}
+					}
+					if errors.Is(next.err, condvar.ErrTooLarge) || !head.returned {
+						return fmt.Errorf("head: %w, next: %w", head.err, next.err)
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceOldAwakeHeadAndThoseBehind",
+			Invariant: "a release that finds the woken head old lets all in who fit, when the head has looked or is canceled, and no newcomer before",
+			Bound:     2,
+			LongBound: toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 3)
+				s.hold(3)
+				ctx := r.Context()
+				s.acquire("head", ctx, 1)
+				second := s.acquire("second", nil, 1)
+				third := s.acquire("third", nil, 1)
+				r.Settle()
+				s.giveBack(1) // the head is awake, and stands before it looks
+				time.Sleep(time.Millisecond)
+				overtaken := false
+				s.Go("release", func() {
+					s.giveBack(2)
+					if s.r.TryAcquire() {
+						s.took(1, 3)
+						overtaken = !ctx.Canceled()
+					}
+				})
+				s.Go("canceller", ctx.Cancel)
+				return func() error {
+					if overtaken || !second.succeeded() || !third.succeeded() {
+						return fmt.Errorf("overtaken: %v; the second got in: %v, the third: %v", overtaken, second.succeeded(), third.succeeded())
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "ResourceDrainWithADeadContext",
+			Invariant: "a Drain with a dead context returns nil if nothing is held when it begins, and else its error or nil",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1)
+				s.hold(1)
+				ctx := r.Context()
+				ctx.Cancel()
+				drain, idle := &call{name: "drain", ctx: ctx}, false
+				s.Go("drain", func() {
+					idle = s.r.Stats().InUse == 0
+					drain.err = s.r.Drain(ctx)
+					drain.returned = true
+				})
+				s.release("release", 1)
+				return func() error {
+					if !drain.returned || idle && drain.err != nil {
+						return fmt.Errorf("nothing was held: %v; Drain: %w", idle, drain.err)
+					}
+					if err := drain.explained(); err != nil {
+						return err
 					}
 					return s.atRest()
 				}
@@ -2005,8 +2413,8 @@ func resourceScenes() []*Scene {
 			},
 		},
 		{
-			Name:      "ResourceBeyondTheWord",
-			Invariant: "a capacity that the word cannot hold works by the mutex alone",
+			Name:      "ResourceBeyondTheState",
+			Invariant: "a capacity that the state cannot hold works by the mutex alone",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				const capacity = 1 << 40
