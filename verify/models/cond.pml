@@ -1,65 +1,64 @@
 /*
- * Cond, as it is in cond.go and line.go: Wait, WaitFor, Listen, Notify, NotifyN,
- * NotifyAll. run.sh says which instances and which broken variants are run.
+ * Cond, as it is in waiter.go and cond.go: Wait, WaitFor, Listen, Stop, Notify,
+ * NotifyN, NotifyAll. run.sh says which instances and which broken variants are run.
  *
  * NW goroutines (Waiter) wait for data > 0 and take one, each by one of the
  * KINDS of wait, ROUNDS times; NP goroutines (Producer) may add data and notify
  * by one of the OPS; at most NC contexts end, anybody's, at any time (Canceler).
  *
- *   WAITFOR    WaitFor; pred may panic, if PANICS is defined
+ *   WAITFOR    WaitFor
  *   WAIT       the loop in the documentation of Wait
  *   LISTEN     the loop in the documentation of Listen; Stop
- *   MISUSE     Wait without L, so that L.Unlock panics
- *   join, park appendLocked, parkLocked, and where wait sleeps
- *   notify     commitLocked and send
- *   parkLocked also busyLocked; unparkLocked, also idleLocked
- *   cancel, leave, appendLocked, unlink
+ *   PANICS     which of the predicate, L.Unlock and L.Lock may panic
+ *   MAX_SENT   maxSentLocked: how many tokens of a call are sent with mu held
+ *   notify     notify, notifyLocked, and send of those whose tokens are unsent
+ *   leave, leaveLocked, appendLocked, removeLocked
  *              the functions of these names
  *
- * A token is in a channel of size 1, or as good as: a waiter that no context can
- * end sleeps on a sync.Cond, which it has joined before it unlocks mu, so that
- * a Signal is for it from then on, and there is one Signal for each commit. That
- * those of Wait share one sync.Cond, whose order is that of the line, and what
- * becomes of a ticket if L panics, is not in here: explore has it.
- *
  * Granularity. A critical section of mu with at most one effect that is seen
- * without mu (the store to idle) is one step: it begins with a step that others
- * cannot disturb, and ends with one that cannot disturb others. That of
- * commitLocked has several and holds mu from step to step. Loads, stores, channel
- * operations and looks at a context outside mu are steps of their own. As with
- * Go's atomics and locks, memory is sequentially consistent.
+ * without mu (the store to idle) is one step. That of notifyLocked has several and
+ * holds mu from step to step: a look at a context, the removal with the store to
+ * idle, and the token are three. Loads, channel operations and looks at a context
+ * outside mu are steps of their own. As with Go's atomics and locks, memory is
+ * sequentially consistent.
  *
- * Left out: the free list. A waiter belongs to its goroutine, and whenever it
- * would go to the list the model checks that no token lies in it or is under
- * way (Recycled), so that it makes no difference who gets it. Copies of a Cond,
- * bubbles, and the texts of errors are left out, too.
+ * Left out: the pool, which is in pool.pml. A waiter belongs to its goroutine, and
+ * whenever it would go to the pool the model checks that nobody else has anything
+ * to do with it (Recycled), so it makes no difference which call gets it. Copies of
+ * a Cond, bubbles, and the texts of errors are left out, too.
  *
  * Properties, by the names that stand in the assertions:
  *   LostWakeup  at rest, nobody is parked while there is data
- *   Books       at rest, no lock is held, no token or notification is left over,
- *               waiting and idle agree with the line
+ *   Books       at rest, no lock is held, no token is still to be sent, and idle
+ *               and the states agree with the line
+ *   Exact       each notification of Notify and NotifyN is used once: by a return
+ *               of nil, or by a predicate after which the waiter joins again or
+ *               returns nil; or it is passed on when nobody is in line. So none is
+ *               invented, and none is left at rest
  *   Overlooked  Notify returns 0 only if nobody waited, with a live context, from
- *               before the call until its end, but for those whom another call
+ *               before the call until its end, except for those whom another call
  *               wakes
- *   OutOfOrder  a notification goes to the one who came first, of those who are
- *               parked and alive; WaitFor keeps its place
+ *   OutOfOrder  a notification goes to the one who joined first, of those in line
  *   Dead        nobody is notified whose context ended before the call
  *   NotAtOnce   a call wakes nobody who joined after the first was woken
- *   Recycled    see above
+ *   Recycled    who goes to the pool is not in line, has no token, and is sent none
  *   Spurious    a token comes to those who were notified only, and there is
- *               room for it; who parks again or leaves was not parked twice
+ *               room for it; nobody is in line twice
  * In addition spin finds every state in which somebody is stuck elsewhere than
- * in line ("invalid end state").
+ * in line ("invalid end state"). With ONLY=P, only P is checked.
  */
 #define WAITFOR 1
 #define WAIT 2
 #define LISTEN 4
-#define MISUSE 8
 
 #define NOTIFY 1     /* one datum, Notify without L */
 #define NOTIFY_L 2   /* one datum, Notify with L held */
 #define NOTIFY_N 4   /* two data, NotifyN(2) */
 #define NOTIFY_ALL 8 /* one datum, NotifyAll */
+
+#define PRED 1
+#define UNLOCK 2
+#define LOCK 4
 
 #ifndef NW
 #define NW 3
@@ -68,7 +67,7 @@
 #define NP 2
 #endif
 #ifndef NC
-#define NC 2
+#define NC 1
 #endif
 #ifndef ROUNDS
 #define ROUNDS 1
@@ -77,14 +76,24 @@
 #define KINDS WAITFOR
 #endif
 #ifndef OPS
-#define OPS (NOTIFY | NOTIFY_L)
+#define OPS NOTIFY
+#endif
+#ifndef PANICS
+#define PANICS 0
+#endif
+#ifndef MAX_SENT
+#define MAX_SENT 1
 #endif
 
-#define ROOT NW
+#define AWAY 0
+#define PARKED 1
+#define NOTIFIED 2
+#define SWEPT 3
+
 #define BIT(w) (1 << (w))
 
-/* The names of the properties. Always 0, and no part of the state. */
-hidden byte LostWakeup, Books, Overlooked, OutOfOrder, Dead, NotAtOnce, Recycled, Spurious;
+/* The names of the properties. Always 0, except with ONLY, and no part of the state. */
+hidden byte LostWakeup, Books, Exact, Overlooked, OutOfOrder, Dead, NotAtOnce, Recycled, Spurious;
 
 bool L;
 byte data;
@@ -92,20 +101,21 @@ byte data;
 /* Cond */
 bool mu;
 bool idle = true;
-byte line[NW], size; /* the ring in order of place */
-byte first = ROOT;
-byte waiting;
+byte line[NW], size;
 
-/* the waiters; parked has one more for root */
-bool parked[NW + 1], notified[NW], broadcast[NW], keep[NW], eager[NW], token[NW];
+/* the waiters */
+byte state[NW];
+bool isListener[NW], token[NW];
 bool done[NW]; /* the context has ended; for a Listener, that it quits */
 
 /* for the properties */
-byte before[NW];   /* those who were in line when this one joined, and still are */
-byte unlocked;     /* those who have unlocked L and wait, and are not settled */
-byte inFlight;     /* those to whom a token will be sent */
+byte inLine;        /* those in line, and */
+byte before[NW];    /* those who were in line when this one joined, and still are */
+byte unlocked;      /* those who have unlocked L and wait, and are not settled */
+byte inFlight;      /* those to whom a token will be sent */
+byte unused;        /* notifications of Notify and NotifyN that are not used */
 byte seen[NW + NP]; /* for each who notifies: who has waited since before the call */
-byte passedOver;   /* those whom a call did not find, as another was about to wake them */
+byte passedOver;    /* those whom a call did not find, as another was about to wake them */
 
 byte began = 0; /* Waiters are alike, and so are Producers: they begin in order */
 
@@ -113,8 +123,29 @@ hidden byte i, j; /* scratch of single steps */
 
 inline acquire(l) { atomic { !l -> l = true } }
 
-/* remove takes w out of the ring. */
-inline remove(w) {
+inline appendLocked(w) {
+	state[w] = PARKED;
+	assert(Spurious || !(inLine & BIT(w)));
+	before[w] = inLine;
+#ifdef JOINS_AT_HEAD
+	i = size;
+	do
+	:: i > 0 -> line[i] = line[i - 1]; i--
+	:: else -> break
+	od;
+	line[0] = w;
+#else
+	line[size] = w;
+#endif
+	size++;
+	inLine = inLine | BIT(w);
+#ifndef IDLE_LATE
+	idle = false
+#endif
+}
+
+inline removeLocked(w) {
+	assert(Spurious || (inLine & BIT(w)));
 	i = 0;
 	do
 	:: line[i] == w -> break
@@ -125,80 +156,20 @@ inline remove(w) {
 	:: i < size -> line[i] = line[i + 1]; i++
 	:: else -> break
 	od;
-	line[size] = 0
-}
-
-inline unlink(w) {
-	remove(w);
-	j = 0;
-	do
-	:: j < NW -> before[j] = before[j] & ~BIT(w); j++
-	:: else -> break
-	od;
-	before[w] = 0
-}
-
-inline parkLocked(w) {
-	assert(Spurious || !parked[w]);
-	parked[w] = true;
-#ifndef STALE_FIRST
+	line[size] = 0;
+	inLine = inLine & ~BIT(w);
 	i = 0;
 	do
-	:: i == size || line[i] == first -> break
-	:: else ->
-		if
-		:: line[i] == w -> first = w; break
-		:: else -> i++
-		fi
-	od;
-#else
-	if
-	:: first == ROOT -> first = w
-	:: else
-	fi;
-#endif
-	waiting++;
-#ifndef IDLE_LATE
-	idle = false
-#endif
-}
-
-inline appendLocked(w) {
-	i = 0;
-	do
-	:: i < size -> before[w] = before[w] | BIT(line[i]); i++
+	:: i < NW -> before[i] = before[i] & ~BIT(w); i++
 	:: else -> break
 	od;
-	line[size] = w;
-	size++;
-	parkLocked(w)
-}
-
-inline unparkLocked(w) {
-	assert(Spurious || parked[w]);
-	parked[w] = false;
-	do
-	:: parked[first] -> break
-	:: else ->
-		i = 0;
-		do
-		:: line[i] == first -> break
-		:: else -> i++
-		od;
-		first = (i + 1 < size -> line[i + 1] : ROOT)
-	od;
-	if
-	:: keep[w]
-	:: else -> unlink(w)
-	fi;
-	waiting--;
+	before[w] = 0;
+	i = 0;
 #ifndef IDLE_STAYS
 	if
-	:: waiting == 0 -> idle = true
+	:: size == 0 -> idle = true
 	:: else
 	fi
-#else
-	skip
 #endif
 }
 
@@ -210,71 +181,57 @@ inline settle(w) {
 	do
 	:: j < NW + NP -> seen[j] = seen[j] & ~BIT(w); j++
 	:: else -> break
-	od
+	od;
+	j = 0
 }
 
-inline join(w, k, e) {
+inline leaveLocked(w) {
+	if
+	:: state[w] == PARKED -> removeLocked(w); settle(w); state[w] = AWAY
+	:: else
+	fi
+}
+
+inline join(w, listener) {
 	d_step {
 		!mu;
-		assert(Recycled || (!token[w] && !(inFlight & BIT(w))));
-		keep[w] = k;
-		eager[w] = e;
+		isListener[w] = listener;
 		appendLocked(w)
 	}
 }
 
-/* sleep is park between L.Unlock and L.Lock. */
-inline sleep(w) {
-#ifdef IDLE_LATE
-	idle = false;
-#endif
-	skip;
-end_parked:
-	if
-	:: d_step { token[w] -> token[w] = false; assert(Spurious || notified[w]) }
-	:: done[w] ->
-		d_step {
-			!mu;
-			if
-			:: parked[w] -> unparkLocked(w); settle(w)
-			:: else
-			fi
-		}
-#ifndef RECYCLE_EARLY
-		if
-		:: notified[w] ->
-			d_step { token[w]; token[w] = false }
-#ifdef DROP_TOKEN
-			notified[w] = false
-#endif
-		:: else
-		fi
-#endif
-	fi
+inline receive(w) {
+	d_step {
+		token[w] -> token[w] = false;
+		assert(Spurious || state[w] == NOTIFIED || state[w] == SWEPT)
+	}
 }
 
-inline unlockL(w) { d_step { L = false; unlocked = (parked[w] -> unlocked | BIT(w) : unlocked) } }
-
-inline park(w) {
-	unlockL(w);
-	sleep(w);
-	acquire(L)
+inline recycle(w) {
+	assert(Recycled || (!token[w] && !(inFlight & BIT(w)) && !(inLine & BIT(w))))
 }
 
-/* notify is notify and commitLocked, called by process me. */
-inline notify(me, limit, all) {
+/* use: a notification is used, or passed on when nobody is in line. */
+inline use() {
+	assert(Exact || unused > 0);
+	unused = (unused > 0 -> unused - 1 : 0)
+}
+
+inline send(w) {
+	assert(Spurious || !token[w]);
+	token[w] = true
+}
+
+/* notify is notify and notifyLocked, called by process me. */
+inline notify(me, limit, how) {
 	d_step {
 		seen[me] = unlocked;
 		j = 0;
 		do
-		:: j < NW ->
-			if
-			:: done[j] -> dead = dead | BIT(j)
-			:: else
-			fi;
-			j++
+		:: j < NW -> dead = dead | (done[j] -> BIT(j) : 0); j++
 		:: else -> break
-		od
+		od;
+		j = 0
 	}
 	if
 	:: idle
@@ -283,67 +240,71 @@ inline notify(me, limit, all) {
 #ifndef NO_MUTEX
 			!mu -> mu = true;
 #endif
-			d_step {
-				j = 0;
-				do
-				:: j < size -> inLine = inLine | BIT(line[j]); j++
-				:: else -> break
-				od
-			}
+			were = inLine
 		}
 		do
-		:: n < limit && waiting > 0 ->
+		:: n < limit && size > from ->
 			d_step {
-				assert(Spurious || first != ROOT);
-				k = first;
+				k = line[from];
 #ifndef NO_ENDED_CHECK
-				gone = done[k] && !eager[k]
+				gone = done[k] && !isListener[k]
 #endif
 			}
 #ifdef LOOKS_LATE
-			d_step { unparkLocked(k) }
-			gone = done[k] && !eager[k];
+			d_step { removeLocked(k) }
+			gone = done[k] && !isListener[k];
 #endif
-			atomic {
-#ifndef LOOKS_LATE
-				d_step { unparkLocked(k) }
-#endif
+			d_step {
 				if
-				:: gone -> d_step { assert(Overlooked || !(passedOver & BIT(k))); settle(k); gone = false }
-				:: else -> d_step {
-					assert(Dead || eager[k] || !(dead & BIT(k)));
-					assert(NotAtOnce || (inLine & BIT(k)));
-					inLine = inLine & ~BIT(k);
-					j = 0;
-					do
-					:: j < NW ->
-						assert(OutOfOrder || !(before[k] & BIT(j)) || !parked[j] || (done[j] && !eager[j]));
-						j++
-					:: else -> break
-					od;
-					settle(k);
-					notified[k] = true;
-					broadcast[k] = all;
-					n++;
-					if
-#ifndef LAZY_LISTENER
-					:: eager[k] -> assert(Spurious || !token[k]); token[k] = true
+				:: gone ->
+					assert(Overlooked || !(passedOver & BIT(k)));
+#ifdef PASSED_OVER_STAYS
+					from++;
+#else
+#ifndef LOOKS_LATE
+					removeLocked(k);
 #endif
-					:: else -> wake = wake | BIT(k); inFlight = inFlight | BIT(k)
-					fi }
-				fi;
-				k = 0
+#endif
+					settle(k);
+					state[k] = AWAY;
+					gone = false
+				:: else ->
+					assert(Dead || isListener[k] || !(dead & BIT(k)));
+					assert(NotAtOnce || (were & BIT(k)));
+					assert(OutOfOrder || !before[k]);
+					were = were & ~BIT(k);
+#ifndef LOOKS_LATE
+					removeLocked(k);
+#endif
+					settle(k);
+					state[k] = how;
+					n++;
+					unused = unused + (me >= NW && how == NOTIFIED);
+					inFlight = inFlight | BIT(k);
+#ifdef LAZY_LISTENER
+					now = (n <= MAX_SENT);
+#else
+					now = (n <= MAX_SENT || isListener[k]);
+#endif
+					wake = (now -> wake : wake | BIT(k))
+				fi
 			}
+			if
+			:: d_step { now -> send(k); inFlight = inFlight & ~BIT(k); now = false }
+			:: else
+			fi;
+			k = 0
 #ifdef ALL_IN_PARTS
+			;
 			mu = false;
 			acquire(mu)
 #endif
-		:: atomic { !(n < limit && waiting > 0) -> d_step { mu = false; inLine = 0 } } break
+		:: atomic { !(n < limit && size > from) -> d_step { mu = false; were = 0; from = 0 } } break
 		od;
 		do
-		:: wake & 1 -> send(0)
-		:: wake & 2 -> send(1)
-		:: wake & 4 -> send(2)
+		:: wake & 1 -> sendUnsent(0)
+		:: wake & 2 -> sendUnsent(1)
+		:: wake & 4 -> sendUnsent(2)
 		:: !wake -> break
 		od
 	fi;
@@ -352,60 +313,38 @@ inline notify(me, limit, all) {
 		do
 		:: j < NW ->
 			if
-			:: n == 0 && (seen[me] & BIT(j)) && !(done[j] && !eager[j]) ->
-				assert(Overlooked || !parked[j]);
+			:: n == 0 && (seen[me] & BIT(j)) && !(done[j] && !isListener[j]) ->
+				assert(Overlooked || !(inLine & BIT(j)));
 				passedOver = passedOver | BIT(j)
 			:: else
 			fi;
 			j++
 		:: else -> break
 		od;
+		if
+		:: n == 0 && me < NW -> use()
+		:: else
+		fi;
+		j = 0;
 		seen[me] = 0;
 		dead = 0;
 		n = 0
 	}
 }
 
-inline send(w) {
-	d_step {
-		assert(Spurious || !token[w]);
-		token[w] = true;
-		wake = wake & ~BIT(w);
-		inFlight = inFlight & ~BIT(w)
-	}
-}
-
-/* leave; recycle says that the waiter would go to the free list. */
-inline leave(w, recycle) {
-	d_step {
-		!mu;
-#ifndef LEFT_BEHIND
-		if
-		:: parked[w] -> unparkLocked(w); settle(w)
-		:: else
-		fi;
-#endif
-		if
-		:: keep[w] -> unlink(w)
-		:: else
-		fi;
-#ifdef NO_PASS
-		pass = false;
+/* inFlight also stands for the queue of those whose tokens are unsent. */
+inline sendUnsent(w) {
+#ifdef SENDS_THEN_UNLINKS
+	d_step { send(w); wake = wake & ~BIT(w) }
+	inFlight = inFlight & ~BIT(w)
 #else
-		pass = notified[w] && !broadcast[w];
+	d_step { send(w); wake = wake & ~BIT(w); inFlight = inFlight & ~BIT(w) }
 #endif
-		notified[w] = false;
-		assert(Recycled || !recycle || (!token[w] && !(inFlight & BIT(w))))
-	}
-	if
-	:: pass -> pass = false; notify(w, 1, false)
-	:: else
-	fi
 }
 
 proctype Waiter(byte w) {
-	byte k, n, wake, inLine, dead, round;
-	bool pass, got, gone;
+	byte kind, k, n, wake, were, dead, from, round, pass;
+	bool unspent, held, gone, now;
 
 	d_step { (began & 15) == w; began++ }
 	do
@@ -413,162 +352,234 @@ proctype Waiter(byte w) {
 		round++;
 		if
 #if KINDS & WAITFOR
-		:: true ->
-			acquire(L);
-			if
-			:: data > 0 -> got = true
-			:: else ->
-				if
-				:: done[w]
-				:: else ->
-#ifdef JOIN_LATE
-					L = false;
-					join(w, true, false);
-					acquire(L);
-#else
-					join(w, true, false);
-#endif
-					do
-					:: true ->
-						park(w);
-						if
-#ifdef PREFER_CONTEXT
-						:: done[w] -> notified[w] = false; break
-						:: !done[w] && data > 0 -> notified[w] = false; got = true; break
-#else
-						:: data > 0 -> notified[w] = false; got = true; break
-#endif
-#ifdef PANICS
-						:: break
-#endif
-						:: data == 0 ->
-							if
-							:: done[w] -> break
-							:: else ->
-								d_step {
-									!mu;
-									notified[w] = false;
-#ifdef LOSE_PLACE
-									remove(w);
-									line[size] = w;
-									size++;
-#endif
-									parkLocked(w)
-								}
-							fi
-						fi
-					od;
-					leave(w, true)
-				fi
-			fi;
-			d_step { data = data - got; got = false; L = false }
+		:: kind = WAITFOR
 #endif
 #if KINDS & WAIT
-		:: true ->
-			acquire(L);
-			do
-			:: data > 0 -> data--; break
-			:: else ->
-				if
-				:: done[w] -> break
-				:: else ->
-#ifdef JOIN_LATE
-					unlockL(w);
-					join(w, false, false);
-					sleep(w);
-					acquire(L);
-#else
-					join(w, false, false);
-					park(w);
-#endif
-					got = notified[w];
-					notified[w] = false;
-					leave(w, true);
-					if
-					:: got -> got = false
-					:: else -> break
-					fi
-				fi
-			od;
-			L = false
+		:: kind = WAIT
 #endif
 #if KINDS & LISTEN
-		:: true ->
-			acquire(L);
-			do
-			:: data > 0 -> data--; break
-			:: else ->
-				join(w, false, true);
-				unlockL(w);
-end_listening:			if
-				:: d_step { token[w] -> token[w] = false; assert(Spurious || notified[w]) }
-				:: done[w] -> got = true /* here: quit */
+		:: kind = LISTEN
+#endif
+		fi;
+		atomic { !L -> L = true; held = true }
+		do
+#ifdef PREFER_CONTEXT
+		:: d_step { unspent && done[w] -> unspent = false; use() } break
+		:: d_step { data > 0 && !(unspent && done[w]) -> data--;
+#else
+		:: d_step { data > 0 -> data--;
+#endif
+			if
+			:: unspent -> use(); unspent = false
+			:: else
+			fi
+		   } break
+#if PANICS & PRED
+		:: kind == WAITFOR -> break
+#endif
+		:: data == 0 ->
+			if
+			:: done[w] && kind != LISTEN -> break
+			:: else
+			fi;
+#ifdef JOIN_LATE
+			L = false;
+#endif
+			d_step {
+				!mu;
+				isListener[w] = (kind == LISTEN);
+				appendLocked(w);
+				if
+				:: unspent -> use()
+				:: else
 				fi;
-				d_step {
-					!mu;
+#ifndef UNSPENT_STAYS
+				unspent = false
+#endif
+			}
+			if
+			:: d_step { true ->
+				L = false;
+				held = false;
+				unlocked = (state[w] == PARKED -> unlocked | BIT(w) : unlocked)
+			   }
+#if PANICS & UNLOCK
+			:: kind != LISTEN -> /* L.Unlock panics: it has unlocked L, or not */
+				if
+				:: d_step { true -> L = false; held = false }
+				:: true
+				fi;
+#ifndef LEFT_BEHIND
+				d_step { !mu; leaveLocked(w) }
+				if
+				:: state[w] == AWAY
+				:: state[w] != AWAY ->
+					receive(w);
+#ifdef NO_PASS
 					if
-					:: parked[w] -> unparkLocked(w); settle(w)
+					:: state[w] == NOTIFIED -> d_step { use() }
 					:: else
 					fi
-				}
-				d_step {
-					pass = token[w] && !broadcast[w];
-#ifdef STOP_NO_PASS
-					pass = false;
+#else
+					pass = (state[w] == NOTIFIED)
 #endif
-					token[w] = false;
-					notified[w] = false
-				}
+				fi;
+#endif
+				d_step { recycle(w); state[w] = AWAY }
+				break
+#endif
+			fi;
+#ifdef IDLE_LATE
+			idle = false;
+#endif
+			skip;
+end_parked:		if
+			:: receive(w); gone = false
+			:: done[w] && kind != LISTEN ->
+#ifdef RECYCLES_EARLY
+				d_step { !mu; leaveLocked(w); gone = (state[w] == AWAY); recycle(w) }
+#else
+				d_step { !mu; leaveLocked(w); gone = (state[w] == AWAY) }
+#endif
 				if
-				:: pass -> pass = false; notify(w, 1, false)
+				:: gone
+#ifdef LEAVES_WITHOUT_TOKEN
+				:: !gone
+#else
+				:: !gone -> receive(w)
+#endif
+#ifdef DROPS_TOKEN
+					d_step {
+						gone = true;
+						if
+						:: state[w] == NOTIFIED -> use()
+						:: else
+						fi;
+						state[w] = AWAY
+					}
+#endif
+				fi
+			:: done[w] && kind == LISTEN -> gone = true
+			fi;
+#if KINDS & LISTEN
+			if
+			:: kind == LISTEN ->
+				if
+				:: d_step { !gone && state[w] == NOTIFIED -> use() }
 				:: else
 				fi;
-				acquire(L);
+				/* Stop */
+				d_step { !mu; leaveLocked(w) }
+				d_step {
+#ifdef STOP_NO_PASS
+					if
+					:: token[w] && state[w] == NOTIFIED -> use()
+					:: else
+					fi;
+#else
+					pass = (token[w] && state[w] == NOTIFIED);
+#endif
+					token[w] = false;
+					state[w] = AWAY
+				}
 				if
-				:: got -> got = false; break
-				:: else
+				:: gone -> break
+				:: !gone -> atomic { !L -> L = true; held = true }
 				fi
-			od;
-			L = false
+			:: kind != LISTEN ->
 #endif
-#if KINDS & MISUSE
-		:: true ->
-			join(w, false, false);
-			leave(w, false);
-			break /* a token may lie in its channel for ever */
+				d_step { recycle(w) }
+				/* lockL */
+				if
+				:: atomic { !L -> d_step { L = true; held = true;
+					if
+					:: kind == WAIT && state[w] == NOTIFIED -> use()
+					:: else
+					fi;
+#ifdef PASSES_SWEPT
+					unspent = (gone -> unspent : kind == WAITFOR);
+#else
+					unspent = (gone -> unspent : kind == WAITFOR && state[w] == NOTIFIED);
 #endif
-		fi
+					state[w] = AWAY } }
+#if PANICS & LOCK
+				:: !gone ->
+#ifdef NO_PASS
+					d_step {
+						if
+						:: state[w] == NOTIFIED -> use()
+						:: else
+						fi
+					}
+#else
+					pass = (state[w] == NOTIFIED);
+#endif
+					state[w] = AWAY;
+					break
+#endif
+				fi;
+				if
+				:: gone -> break
+				:: !gone
+				fi
+#if KINDS & LISTEN
+			fi
+#endif
+		od;
+		/* the deferred function of WaitFor, and what unlockL, lockL and Stop pass on */
+#ifdef NO_PASS
+		atomic {
+			if
+			:: unspent -> use()
+			:: else
+			fi;
+			unspent = false
+		}
+#endif
+#ifdef NO_PASS_OF_UNSPENT
+		unspent = false;
+#endif
+		atomic { pass = pass + unspent; unspent = false; gone = false }
+		do
+		:: pass > 0 -> pass--; notify(w, 1, NOTIFIED)
+		:: else -> break
+		od;
+		if
+		:: held -> d_step { L = false; held = false }
+		:: else
+		fi;
+		kind = 0
 	:: else -> break
 	od
 }
 
-inline produce(me, number, locked, limit, all) {
+inline produce(me, number, locked, limit, how) {
 	acquire(L);
 	data = data + number;
 	if
-	:: locked -> notify(me, limit, all); L = false
-	:: else -> L = false; notify(me, limit, all)
+	:: locked -> notify(me, limit, how); L = false
+	:: else -> L = false; notify(me, limit, how)
 	fi
 }
 
 proctype Producer(byte me) {
-	byte k, n, wake, inLine, dead;
-	bool gone;
+	byte k, n, wake, were, dead, from;
+	bool gone, now;
 
 	d_step { (began >> 4) == me - NW; began = began + 16 }
 	if
 	:: true /* nothing: so instances with fewer producers are part of this one */
 #if OPS & NOTIFY
-	:: produce(me, 1, false, 1, false)
+	:: produce(me, 1, false, 1, NOTIFIED)
 #endif
 #if OPS & NOTIFY_L
-	:: produce(me, 1, true, 1, false)
+	:: produce(me, 1, true, 1, NOTIFIED)
 #endif
 #if OPS & NOTIFY_N
-	:: produce(me, 2, false, 2, false)
+	:: produce(me, 2, false, 2, NOTIFIED)
 #endif
 #if OPS & NOTIFY_ALL
-	:: produce(me, 1, false, 255, true)
+	:: produce(me, 1, false, 255, SWEPT)
 #endif
 	fi
 }
@@ -595,11 +606,12 @@ proctype Canceler() {
 proctype AtRest() {
 	timeout;
 	d_step {
-		assert(LostWakeup || data == 0 || waiting == 0);
-		assert(Books || (!L && !mu && inFlight == 0 && size == waiting && idle == (waiting == 0)));
+		assert(LostWakeup || data == 0 || size == 0);
+		assert(Books || (!L && !mu && inFlight == 0 && idle == (size == 0)));
+		assert(Exact || unused == 0);
 		j = 0;
 		do
-		:: j < NW -> assert(Books || !notified[j]); j++
+		:: j < NW -> assert(Books || (state[j] == PARKED) == ((inLine & BIT(j)) != 0)); j++
 		:: else -> break
 		od
 	}
@@ -607,7 +619,11 @@ proctype AtRest() {
 
 init {
 	atomic {
-		parked[ROOT] = true;
+#ifdef ONLY
+		LostWakeup = 1; Books = 1; Exact = 1; Overlooked = 1; OutOfOrder = 1;
+		Dead = 1; NotAtOnce = 1; Recycled = 1; Spurious = 1;
+		ONLY = 0;
+#endif
 		run Waiter(0);
 		run Waiter(1);
 #if NW > 2

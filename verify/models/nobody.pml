@@ -5,28 +5,33 @@
  * with larger steps. One of these is to be defined:
  *
  *   IDLE    Cond.idle: Notify (Notifier) returns if it says that nobody waits.
- *           Waiter is a loop around Wait; parkLocked and busyLocked, unparkLocked and
- *           commitLocked, those of line.go.
+ *           Waiter is a loop around Wait. The order of appendLocked and of
+ *           notifyLocked is that of cond.go.
  *   EVENT   Event.set: Wait (EventWaiter) returns if it is true. Setter calls
- *           Set and perhaps Clear, which makes a pulse; Clearer calls Clear.
- *   WORD    CapacityResource.word: Release returns if it had no lineFlag.
+ *           Set and perhaps Clear, which makes a pulse; Clearer calls Clear. There are NE
+ *           waiters, and NC contexts end (Canceler).
+ *   WORD    CapacityResource.state: Release returns if the flag slow was not set.
  *           Caller acquires one of CAPACITY permits and releases it. The flag is
- *           part of the word, so that to look at both is one step. With
+ *           part of the word, so that to look at both is one step; who locks mu
+ *           claims the permits, and puts them back before unlocking. With
  *           SEPARATE, those who wait are counted in a variable of their own,
  *           as most libraries do it: that is harder to get right, but works if
  *           the waiter counts itself first and then looks again, and the
  *           releaser adds first and then looks, and takes the mutex.
  *
- * Left out: contexts, and the order of the line, which is a set of bits here.
- * As with Go's atomics and locks, memory is sequentially consistent.
+ * Left out: contexts, except with EVENT, and the order of the line, which is a
+ * set of bits here. As with Go's atomics and locks, memory is sequentially
+ * consistent.
  *
  * Properties, by the names that stand in the assertions:
  *   LostWakeup  at rest, nobody is parked while there is data, the event is set,
  *               or a permit is free
- *   LostPulse   at rest, nobody is parked who was in line at a Set
+ *   LostPulse   who was in line at a Set, with a live context, gets nil
+ *   Dead        a Set releases nobody whose context ended before the call
  *   Agree       the line is released while the event is set, not before or after
+ *   Books       at rest, all permits are free
  * In addition spin finds every state in which somebody is stuck elsewhere than
- * in line ("invalid end state").
+ * in line ("invalid end state"). With ONLY=P, only P is checked.
  */
 #ifndef CAPACITY
 #define CAPACITY 1
@@ -34,8 +39,15 @@
 
 #define BIT(w) (1 << (w))
 
-/* The names of the properties. Always 0, and no part of the state. */
-hidden byte LostWakeup, LostPulse, Agree;
+#ifndef NE
+#define NE 3
+#endif
+#ifndef NC
+#define NC 1
+#endif
+
+/* The names of the properties. Always 0, except with ONLY, and no part of the state. */
+hidden byte LostWakeup, LostPulse, Dead, Agree, Books;
 
 bool mu;
 byte parked; /* the line */
@@ -138,9 +150,15 @@ proctype Notifier() {
 
 #ifdef EVENT
 bool set;
-byte released; /* those who were in line at a Set */
+byte ended;    /* those whose contexts have ended */
+byte swept;    /* those who have been released */
+byte released; /* those who were in line at a Set, with a live context */
+
+hidden byte alive;
 
 proctype EventWaiter(byte w) {
+	bool canceled;
+
 	do
 	:: set -> break
 	:: !set ->
@@ -150,24 +168,59 @@ proctype EventWaiter(byte w) {
 		:: set -> mu = false; break
 #endif
 		:: else ->
+			if
+			:: ended & BIT(w) -> mu = false; canceled = true; break
+			:: !(ended & BIT(w))
+			fi;
 			parked = parked | BIT(w);
 			mu = false;
-			await(w)
-#ifndef LOOKS_AGAIN
-			; break
+end_parked:
+			if
+			:: d_step { token[w] -> token[w] = false; swept = swept & ~BIT(w) }
+			:: ended & BIT(w) ->
+				acquire(mu);
+				d_step { canceled = !(swept & BIT(w)); parked = parked & ~BIT(w) }
+				mu = false;
+				if
+				:: canceled
+				:: !canceled -> d_step { token[w] -> token[w] = false; swept = swept & ~BIT(w) }
+				fi
+#ifdef CANCEL_WINS
+				;
+				canceled = true
+#endif
+			fi
+#ifdef LOOKS_AGAIN
+			;
+			if
+			:: canceled -> break
+			:: !canceled
+			fi
+#else
+			;
+			break
 #endif
 		fi
 	od;
+	assert(LostPulse || !canceled || !(released & BIT(w)));
 	released = released & ~BIT(w)
 }
 
+/* release is notifyLocked, for all. */
 inline release() {
 	d_step {
 		assert(Agree || set || parked == 0);
-		released = released | parked;
-		token[0] = (parked & 1) || token[0];
-		token[1] = (parked & 2) || token[1];
-		token[2] = (parked & 4) || token[2];
+#ifdef NO_ENDED_CHECK
+		alive = parked;
+#else
+		alive = parked & ~ended;
+#endif
+		assert(Dead || !(alive & dead));
+		released = released | alive;
+		swept = swept | alive;
+		token[0] = (alive & 1) || token[0];
+		token[1] = (alive & 2) || token[1];
+		token[2] = (alive & 4) || token[2];
 		parked = 0
 	}
 }
@@ -183,6 +236,9 @@ inline clear() {
 }
 
 proctype Setter() {
+	byte dead;
+
+	dead = ended;
 #ifdef STORE_OUTSIDE_MU
 	set = true;
 	acquire(mu);
@@ -191,11 +247,7 @@ proctype Setter() {
 #else
 	acquire(mu);
 #ifdef STORE_LAST
-	released = released | parked;
-	token[0] = (parked & 1) || token[0];
-	token[1] = (parked & 2) || token[1];
-	token[2] = (parked & 4) || token[2];
-	parked = 0;
+	release();
 	mu = false;
 	set = true;
 #else
@@ -212,15 +264,64 @@ proctype Setter() {
 
 proctype Clearer() { clear() }
 
-#define PROCESSES run EventWaiter(0); run EventWaiter(1); run EventWaiter(2); run Setter(); run Setter(); run Clearer()
+proctype Canceler() {
+	byte n;
+
+	do
+	:: n < NC ->
+		n++;
+		if
+		:: ended = ended | 1
+		:: ended = ended | 2
+#if NE > 2
+		:: ended = ended | 4
+#endif
+		:: break
+		fi
+	:: else -> break
+	od
+}
+
+#define PROCESSES run EventWaiter(0); run EventWaiter(1); THIRD run Setter(); run Setter(); run Clearer(); run Canceler()
+#if NE > 2
+#define THIRD run EventWaiter(2);
+#else
+#define THIRD
+#endif
 #define LOST (parked && set)
 #define LOST_PULSE (released & parked)
 #endif
 
 #ifdef WORD
 byte room = CAPACITY; /* the word: free permits, */
-bool lineFlag;        /* and the flag */
+bool slow;            /* and the flag */
+byte claimed;          /* the free permits, while mu is locked */
 byte waiting;         /* with SEPARATE, in place of the flag */
+
+inline lock() {
+	acquire(mu);
+#ifndef SEPARATE
+#ifdef NO_CLAIM
+	claimed = room;
+#else
+	d_step { claimed = room; room = 0; slow = true }
+#endif
+#endif
+}
+
+inline unlock() {
+#ifndef SEPARATE
+#ifdef STORE_AFTER_UNLOCK
+	mu = false;
+	d_step { room = claimed; slow = (parked != 0) }
+#else
+	d_step { room = claimed; slow = (parked != 0) }
+	mu = false;
+#endif
+#else
+	mu = false
+#endif
+}
 
 proctype Caller(byte w) {
 	byte k;
@@ -229,15 +330,14 @@ proctype Caller(byte w) {
 	do
 	:: d_step { room > 0 -> room-- } break
 	:: room == 0 ->
+		lock();
 #ifdef SEPARATE
 #ifdef CHECK_THEN_JOIN
-		acquire(mu);
 		if
 		:: d_step { room > 0 -> room-- } mu = false; break
 		:: room == 0 -> waiting++
 		fi;
 #else
-		acquire(mu);
 		waiting++;
 		if
 		:: d_step { room > 0 -> room-- } waiting--; mu = false; break
@@ -246,13 +346,12 @@ proctype Caller(byte w) {
 #endif
 		parked = parked | BIT(w);
 #else
-		acquire(mu);
 		if
-		:: d_step { room > 0 -> room-- } mu = false; break
-		:: d_step { room == 0 -> lineFlag = true; parked = parked | BIT(w) }
+		:: claimed > 0 -> claimed--; unlock(); break
+		:: claimed == 0 -> parked = parked | BIT(w)
 		fi;
 #endif
-		mu = false;
+		unlock();
 		await(w)
 	od;
 
@@ -265,33 +364,44 @@ proctype Caller(byte w) {
 	looked = (waiting > 0);
 #endif
 #else
+#ifdef FLAG_APART
+	looked = slow;
 	if
-	:: d_step { !lineFlag -> room++ }
-	:: lineFlag -> looked = true
+	:: looked
+	:: else -> room++
 	fi;
+#else
+	if
+	:: d_step { !slow -> room++ }
+	:: slow -> looked = true
+	fi;
+#endif
 #endif
 	if
 	:: looked ->
-#ifndef NO_MUTEX
-		acquire(mu);
-#endif
+#ifdef NO_MUTEX
+		if
+		:: parked -> wakeOne(); token[k] = true; waiting--
+		:: else
+		fi
+#else
+		lock();
 #ifndef SEPARATE
-		room++;
+		claimed++;
 #endif
 		if
-		:: parked -> wakeOne(); token[k] = true
+		:: parked -> wakeOne(); looked = true
 #ifdef SEPARATE
-			; waiting--
+			;
+			waiting--
 #endif
-		:: else
+		:: else -> looked = false
 		fi;
-#ifndef SEPARATE
-		lineFlag = (parked != 0);
-#endif
-#ifndef NO_MUTEX
-		mu = false
-#else
-		skip
+		unlock();
+		if
+		:: looked -> token[k] = true
+		:: else
+		fi
 #endif
 	:: else
 	fi
@@ -299,6 +409,7 @@ proctype Caller(byte w) {
 
 #define PROCESSES run Caller(0); run Caller(1); run Caller(2)
 #define LOST (parked && room > 0)
+#define BOOKS (room == CAPACITY)
 #endif
 
 /* AtRest runs when nobody else can. */
@@ -306,8 +417,21 @@ proctype AtRest() {
 	timeout;
 	assert(LostWakeup || !LOST);
 #ifdef LOST_PULSE
-	assert(LostPulse || !LOST_PULSE)
+	assert(LostPulse || !LOST_PULSE);
 #endif
+#ifdef BOOKS
+	assert(Books || BOOKS);
+#endif
+	skip
 }
 
-init { atomic { PROCESSES; run AtRest() } }
+init {
+	atomic {
+#ifdef ONLY
+		LostWakeup = 1; LostPulse = 1; Dead = 1; Agree = 1; Books = 1;
+		ONLY = 0;
+#endif
+		PROCESSES;
+		run AtRest()
+	}
+}

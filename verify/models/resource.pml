@@ -1,37 +1,38 @@
 /*
- * CapacityResource, as it is in resource.go and books.go. run.sh says which
- * instances and which broken variants are run.
+ * CapacityResource, as it is in resource.go. run.sh says which instances and which
+ * broken variants are run.
  *
- * NA goroutines (Caller) acquire N0, N1, N2 permits of CAPACITY, ROUNDS times,
- * by AcquireN or, with TRY, by either that or TryAcquireN, and release them or
- * keep them for ever. Besides them, at any time: NC contexts end (Canceler),
+ * NA goroutines (Caller) acquire N0, N1, N2 permits of CAPACITY, ROUNDS times
+ * (callers 0 and 1 OTHERS times), by AcquireN or, with TRY, by either that or
+ * TryAcquireN, and release them or keep them for ever. Besides them, at any time: NC contexts end (Canceler),
  * Resize sets the capacity to 0, 1, 2 or 3, NR times (Resizer), the resource is
  * closed (CLOSE, by Closer) or closed and drained (CLOSE and DRAIN). FIFO is the
  * option; STATS has Stats look (Reader); HUGE stands for a capacity that has no
- * room in the word.
+ * room in the packed state, and for hooks that see every call.
  *
- *   AcquireN, acquireSlow, TryAcquireN, ReleaseN, Resize, Close, Drain, lock,
- *   unlock, enterLocked, joinLocked, removeLocked, turnAwayLocked
- *               the functions of these names; serveLocked is part of unlock, and
- *               admitLocked is admit or hand
- *   commit      notifyLocked
- *   end_parked  the wait in acquireSlow, and cancel, which here lets go of mu in
- *               between: there is more to try, not less
- *   Clock       time. Those who join are numbered, by place; time is the number of
- *               those whose patience has run out, in this order, at any moment. So
- *               who has place p is old from time p on, whether in line or not
+ *   AcquireN, acquireSlow, cancel, lookAgain, TryAcquireN, ReleaseN, releaseSlow,
+ *   Resize, Close, Drain, lock, unlock, joinLocked, removeLocked, turnAwayLocked,
+ *   markStarvingLocked
+ *               the functions of these names; serveLocked is part of unlock
+ *   hand        what serveLocked does for a head that nobody may overtake
+ *   admit       a call takes its permits itself
+ *   end_parked  sleep
+ *   Clock       time. Those who join are numbered, by place; time is how many of
+ *               them have waited 1 ms, in this order, at any moment. So who has
+ *               place p has waited too long from time p on, in line or not
  *
- * Granularity. Loads and compare-and-swaps of the word are steps of their own,
- * and so are looks at a context before the lock is taken, and what a release
- * looks at: the clock, the word, and the deadline. What is done under mu
- * changes only what mu guards, until unlock stores the deadline and then the word;
- * so lock is a step, what follows is one or several, and unlock is two, after
- * which each wake-up is another. A loop over the line, as in Resize and Close, is one step for each
- * request. As with Go's atomics and locks, memory is sequentially consistent.
+ * Granularity. Loads and compare-and-swaps of the packed state are steps of their
+ * own, and so are looks at a context before the lock is taken, and at the clock
+ * before a release takes it. What is done under mu changes only what mu guards,
+ * until unlock stores the packed state; so lock is a step, what follows is one or
+ * several, and unlock is two, after which each token is another. A loop over the
+ * line, as in Resize and Close, is one step for each waiter. As with Go's
+ * atomics and locks, memory is sequentially consistent.
  *
- * Left out: n = 0, which never waits; statistics; panics of misuse; the free
- * list: a wake-up that comes late may hit a later wait of the same caller,
- * which is all that reuse can do.
+ * Left out: n = 0, which never waits; statistics; hooks; panics of misuse; the
+ * pool, which is in pool.pml: here the model checks, whenever a waiter would go
+ * to the pool, that nobody else has anything to do with it (Recycled). Drain's
+ * Event is a flag; nobody.pml has its steps.
  *
  * Properties, by the names that stand in the assertions:
  *   LostWakeup   at rest, the head of the line does not fit, but would fit if all
@@ -40,27 +41,31 @@
  *   Asleep       when mu is taken, a head that fits is awake: so who only looks
  *                wakes nobody
  *   Books        when mu is unlocked, held is what callers hold; at rest too, and
- *                free + held = capacity; there is room for every token
- *   Flags        at rest, the word says whether somebody is in line, and that the
- *                head sleeps; starving implies that there is a head, and that it
- *                is old
+ *                free + held = capacity
+ *   Flags        at rest, slow is set if and only if somebody is in line or every
+ *                call has to take mu; starving implies that there is a head, and
+ *                that it has waited too long
  *   OverAdmitted nobody gets permits beyond the capacity of the moment
- *   Overtaken    no newcomer gets in once a release has come that, when it looked
- *                at the clock, found that the head was old; or, with FIFO, while
- *                somebody is in line
+ *   Overtaken    no newcomer gets in once a release or a growth has come that, when
+ *                it looked at the clock, found that the head had waited too long,
+ *                until a head has not; or, with FIFO, while somebody is in line
  *   OutOfOrder   those in line get in in order
- *   AfterClose   nobody gets in after Close has returned
+ *   AfterClose   nobody gets in after Close has returned, nor is in line
  *   AfterEnd     nobody gets in whose context had ended when the call began, or,
  *                for one who waits, when it took the lock
+ *   Recycled     who goes to the pool is not in line, has no token, and is sent
+ *                none; there is room for every token
  * and, with LIVE, that whoever is in line gets in, if those who hold release
  * ("acceptance cycle" if not). In addition spin finds every state in which
- * somebody is stuck elsewhere than in line ("invalid end state").
+ * somebody is stuck elsewhere than in line ("invalid end state"). With ONLY=P,
+ * only P is checked.
  *
  * With LIVE callers 0 and 1 go on for ever, and caller 2 acquires N2 once; it is
- * shown for caller SERVED. There a section under mu, with the wake-up after it,
- * is a single step, and so is a release with all its looks, so that weak fairness (each who can always go on, does) is
- * enough to get mu, as it is with sync.Mutex, which is fair in the end. That offLimits may be seen while others hold mu, is kept:
- * whoever calls may find it at any time and take the slow path.
+ * shown for caller SERVED. There a section under mu, with the tokens after it, is
+ * a single step, and so is a release with all its looks, so that weak fairness
+ * (each who can always go on, does) is enough to get mu, as it is with sync.Mutex,
+ * which is fair in the end. That slow alone may be seen while others hold mu, is
+ * kept: whoever calls may find it at any time and take the slow path.
  */
 #ifndef NA
 #define NA 3
@@ -86,6 +91,9 @@
 #ifndef ROUNDS
 #define ROUNDS 1
 #endif
+#ifndef OTHERS
+#define OTHERS ROUNDS
+#endif
 #ifndef SERVED
 #define SERVED 2
 #endif
@@ -93,41 +101,41 @@
 #define BIT(w) (1 << (w))
 #define SIZE(w) (w == 0 -> N0 : (w == 1 -> N1 : N2))
 
-/* The word: 3 bits of held permits, 3 bits of free ones, and the state of the line. */
-#define HELD(word) ((word) & 7)
-#define FREE(word) (((word) >> 3) & 7)
-#define STATE(word) ((word) & OFF_LIMITS)
-#define NOBODY 0
-#define HEAD_AWAKE 64
-#define HEAD_ASLEEP 128
-#define OFF_LIMITS 192
+/* The packed state: 3 bits of held permits, 3 bits of free ones, and slow. */
+#define HELD(s) ((s) & 7)
+#define FREE(s) (((s) >> 3) & 7)
+#define SLOW 64
 
-/* The names of the properties. Always 0, and no part of the state. */
-hidden byte LostWakeup, Asleep, Books, Flags, OverAdmitted, Overtaken, OutOfOrder, AfterClose, AfterEnd;
+/* The states of a waiter. */
+#define AWAY 0
+#define PARKED 1
+#define NOTIFIED 2
+#define DECIDED 3
 
-byte word = OFF_LIMITS;
-byte deadline; /* the time at which who was head when it was stored gets old */
+/* The names of the properties. Always 0, except with ONLY, and no part of the state. */
+hidden byte LostWakeup, Asleep, Books, Flags, OverAdmitted, Overtaken, OutOfOrder;
+hidden byte AfterClose, AfterEnd, Recycled;
+
+byte packed;
 bool mu;
 byte capacity = CAPACITY;
 byte held;
-bool closed, starving;
-byte line[NA], size; /* the requests in line; line[0] is the head */
+bool closed, starving, drained;
+byte line[NA], size; /* the waiters in line; line[0] is the head */
 byte arrivals, time, place[NA];
-bool inLine[NA], admitted[NA], settled[NA], parked[NA], notified[NA], token[NA], done[NA];
-bool drainParked, drainToken; /* of Drain's waiter */
+byte state[NA];
+bool admitted[NA]; /* the error of a waiter is nil */
+bool token[NA], done[NA];
 
 /* for the properties */
 byte inUse;      /* what callers hold */
+byte inLine;     /* those in line, and */
 byte before[NA]; /* those who were in line when this one joined, and still are */
-bool due;        /* permits have come in for a head that was old */
+byte inFlight;   /* those to whom a token will be sent */
+bool due;        /* permits have come in for a head that had waited too long */
 bool closeReturned;
 
-#ifdef LINE_FLAG_STAYS
-byte lineFlag;
-#endif
-
 hidden byte i, h; /* scratch of single steps */
-hidden byte woken;
 hidden short room;
 
 #ifdef LIVE
@@ -137,14 +145,14 @@ hidden short room;
 #endif
 
 #if defined(BARGING)
-#define MAY_OVERTAKE true
+#define MAY_BARGE true
 #elif defined(FIFO)
-#define MAY_OVERTAKE false
+#define MAY_BARGE (size == 0)
 #else
-#define MAY_OVERTAKE (!starving)
+#define MAY_BARGE (size == 0 || !starving)
 #endif
 
-#define IMPATIENT(now) (size > 0 && place[line[0]] <= now)
+#define STARVED(now) (size > 0 && place[line[0]] <= now)
 #define TOO_LARGE(n) (n > capacity && capacity > 0)
 #define FITS(n) (n <= capacity - held)
 
@@ -156,22 +164,17 @@ hidden short room;
 #define RELEASING 4
 
 /* What the broken variants of unlock leave out; see Caller and Resizer. */
-#ifdef NO_WAKE_AFTER_CANCEL
+#ifdef NO_LOOK_AFTER_CANCEL
 #define AFTER_CANCEL (result == FAILED)
 #else
 #define AFTER_CANCEL false
 #endif
-#ifdef NO_BATON
+#ifdef NO_LOOK_AFTER_HEAD
 #define AFTER_GRANT (result == GOT)
 #else
 #define AFTER_GRANT false
 #endif
-#ifdef NO_WAKE_ON_RELEASE_OF_MANY
-#define AFTER_RELEASE (SIZE(w) > 1)
-#else
-#define AFTER_RELEASE false
-#endif
-#ifdef NO_WAKE_ON_GROWTH
+#ifdef NO_LOOK_AFTER_GROWTH
 #define AFTER_RESIZE true
 #else
 #define AFTER_RESIZE false
@@ -179,42 +182,41 @@ hidden short room;
 
 /* wake is a variable of the caller, the set of those to whom it will send a
  * token; it is empty before lock and after unlock. */
-#define DRAINER BIT(NA)
-
-inline commit(q) {
-	if
-	:: parked[q] ->
-		parked[q] = false;
-		if
-		:: done[q]
-		:: else -> notified[q] = true; wake = wake | BIT(q)
-		fi
-	:: else
-	fi
+inline wakeUp(q, how) {
+	state[q] = how;
+	wake = wake | BIT(q);
+	inFlight = inFlight | BIT(q)
 }
 
 inline send(q) {
 	d_step {
-		assert(Books || !token[q]);
+		assert(Recycled || !token[q]);
 		token[q] = true;
-		wake = wake & ~BIT(q)
+		wake = wake & ~BIT(q);
+		inFlight = inFlight & ~BIT(q)
 	}
+}
+
+inline recycle(w) {
+	assert(Recycled || (!token[w] && !(inFlight & BIT(w)) && !(inLine & BIT(w))));
+	state[w] = AWAY
 }
 
 inline lock() {
 	atomic {
 		!mu -> mu = true;
 		if
-		:: STATE(word) == OFF_LIMITS
-		:: else -> held = HELD(word)
+		:: packed == SLOW
+		:: else -> held = HELD(packed)
 		fi;
-		word = OFF_LIMITS
+#ifndef NO_CLAIM
+		packed = SLOW
+#endif
 	}
 }
 
-/* hand gives permits to the head of the line. */
+/* hand gives permits to the head of the line, which sleeps. */
 inline hand(now) {
-	h = line[0];
 	assert(OverAdmitted || inUse + SIZE(h) <= capacity);
 	assert(AfterClose || !closeReturned);
 	assert(AfterEnd || !done[h]);
@@ -222,23 +224,11 @@ inline hand(now) {
 	held = held + SIZE(h);
 	inUse = inUse + SIZE(h);
 	admitted[h] = true;
-	settled[h] = true;
-	removeLocked(h, now);
-	h = 0
+	removeLocked(h, false, now)
 }
 
-/* Whether commit notifies it. */
-#ifdef HANDS_TO_THE_DEAD
-#define WAKES(q) true
-#else
-#define WAKES(q) (parked[q] && !done[q])
-#endif
-
-/* Whether unlock leaves the word closed. */
-#ifdef HUGE
-#define STAYS_CLOSED true
-#else
-#ifdef CLOSE_LEAVES_WORD
+/* Whether unlock leaves slow alone. */
+#ifdef CLOSE_LEAVES_PERMITS
 #define CLOSED false
 #else
 #define CLOSED closed
@@ -248,105 +238,103 @@ inline hand(now) {
 #else
 #define SHRUNK (held > capacity)
 #endif
-#define STAYS_CLOSED (CLOSED || SHRUNK || (size > 0 && !MAY_OVERTAKE))
-#endif
-
-#ifdef SAYS_AWAKE
-#define HEAD_SLEEPS false
+#ifdef HUGE
+#define SLOW_ALONE true
 #else
-#define HEAD_SLEEPS parked[line[0]]
+#define SLOW_ALONE (CLOSED || SHRUNK || !MAY_BARGE)
 #endif
-#ifdef DEADLINE_OF_THE_LAST
-#define DEADLINE place[line[size - 1]]
+
+#ifdef AWAKE_AGAIN
+#define SLEEPS(q) true
 #else
-#define DEADLINE place[line[0]]
+#define SLEEPS(q) (state[q] == PARKED)
+#endif
+#ifdef HANDS_TO_THE_DEAD
+#define DEAD(q) false
+#else
+#define DEAD(q) done[q]
 #endif
 
-inline storeDeadline() {
-	if
-	:: size > 0 && !STAYS_CLOSED && !HEAD_SLEEPS -> deadline = DEADLINE
-	:: else
-	fi
-}
-
-/* unlock has the time now if it hands over permits. */
-inline unlock(noWake, now) {
+/* unlock has the time now, which is that of a look before lock, perhaps. */
+inline unlock(noServe, now) {
 	atomic {
 		assert(Books || held == inUse);
-		assert(Flags || !starving || IMPATIENT(time));
-		do
-		:: size > 0 && FITS(SIZE(line[0])) && !(noWake) ->
-			woken = WAKES(line[0]);
-			commit(line[0]);
+		assert(Flags || !starving || STARVED(time));
+		do /* serveLocked */
+		:: size > 0 && FITS(SIZE(line[0])) && SLEEPS(line[0]) && !(noServe) ->
+			h = line[0];
 			if
-			:: MAY_OVERTAKE || !woken -> break
-			:: else -> hand(now)
+			:: DEAD(h) -> removeLocked(h, true, now)
+			:: else ->
+				if
+				:: MAY_BARGE -> wakeUp(h, NOTIFIED); break
+				:: else -> hand(now)
+#ifdef SERVES_ONE
+					break
+#endif
+				fi
 			fi
 		:: else -> break
 		od;
-#ifndef DEADLINE_AFTER_WORD
-		storeDeadline()
-#endif
+		h = 0
 	}
 	atomic {
 		room = capacity - held;
-		word = OFF_LIMITS;
+#ifndef NO_WORD_TO_DRAIN
+		drains = closed && held == 0;
+#else
+		drains = closed && held == 0 && !closeReturned;
+#endif
 		if
-		:: STAYS_CLOSED
+		:: SLOW_ALONE -> packed = SLOW
 		:: else ->
-			word = ((room > 0 -> room : 0) << 3) | held;
-			if
-			:: size > 0 -> word = word | (HEAD_SLEEPS -> HEAD_ASLEEP : HEAD_AWAKE)
-			:: else
-			fi;
-#ifdef LINE_FLAG_STAYS
-			lineFlag = (size > 0 -> HEAD_ASLEEP : lineFlag);
-			word = (size > 0 -> word : word | lineFlag)
+			packed = ((room > 0 -> room : 0) << 3) | held;
+			held = 0; /* not valid now */
+#ifdef SLOW_STAYS
+			slowStays = slowStays || size > 0;
+			packed = (slowStays -> packed | SLOW : packed)
+#else
+			packed = (size > 0 -> packed | SLOW : packed)
 #endif
 		fi;
-#ifndef DEADLINE_AFTER_WORD
 		mu = false
-#endif
 	}
-#ifdef DEADLINE_AFTER_WORD
-	atomic { storeDeadline(); mu = false }
-#endif
 	do
 	:: wake & BIT(0) -> send(0)
 	:: wake & BIT(1) -> send(1)
 #if NA > 2
 	:: wake & BIT(2) -> send(2)
 #endif
-#ifdef DRAIN
-	:: wake & DRAINER -> atomic { drainToken = true; wake = wake & ~DRAINER }
-#endif
 	:: !wake -> break
-	od
+	od;
+	if
+	:: atomic { drains -> drained = true; drains = false }
+	:: else
+	fi
 }
 
+#ifdef SLOW_STAYS
+bool slowStays;
+#endif
+
 inline joinLocked(w) {
-	i = 0;
-	do
-	:: i < size -> before[w] = before[w] | BIT(line[i]); i++
-	:: else -> break
-	od;
+	before[w] = inLine;
+	inLine = inLine | BIT(w);
 	line[size] = w;
 	size++;
 	arrivals++;
 	place[w] = arrivals;
-	inLine[w] = true
+	state[w] = PARKED
 }
 
-inline removeLocked(w, now) {
+/* removeLocked takes w out of the line, because its context has ended or not. */
+inline removeLocked(w, ended, now) {
 	i = 0;
 	do
 	:: line[i] == w -> break
 	:: else -> i++
 	od;
-	if
-	:: i == 0 -> due = false
-	:: else
-	fi;
+	room = i;
 	size--;
 	do
 	:: i < size -> line[i] = line[i + 1]; i++
@@ -359,10 +347,14 @@ inline removeLocked(w, now) {
 	:: else -> break
 	od;
 	before[w] = 0;
-	inLine[w] = false;
-#ifndef STARVING_STAYS
-	starving = starving && IMPATIENT(now);
+	inLine = inLine & ~BIT(w);
+#if defined(STALE_CLOCK)
+	starving = starving && STARVED(now);
+#elif !defined(STARVING_STAYS)
+	starving = starving && STARVED(time);
 #endif
+	due = due && (room > 0 || STARVED(time));
+	room = 0;
 #ifdef LIVE /* numbers anew, as there is no end of arrivals, and nobody keeps a look at the clock */
 	i = 0;
 	do
@@ -370,32 +362,37 @@ inline removeLocked(w, now) {
 	:: else -> break
 	od;
 	time = (time >= place[w] -> time - 1 : time);
-	deadline = 0;
 	arrivals--;
 #endif
-	place[w] = 0
+	place[w] = 0;
+	i = 0;
+	if
+#ifdef AWAKE_OVERWRITTEN
+	:: state[w] != PARKED && me != w -> wakeUp(w, DECIDED)
+	:: state[w] != PARKED && me == w
+#else
+	:: state[w] != PARKED /* it is awake, and about to find out */
+#endif
+	:: state[w] == PARKED && ended -> state[w] = AWAY
+	:: state[w] == PARKED && !(ended) -> wakeUp(w, DECIDED)
+	fi
 }
 
-/* permitsCameIn is what a release and a growth do for the head. */
-inline permitsCameIn(now) {
-	due = due || IMPATIENT(now);
+/* markStarvingLocked is for when permits come in. */
+inline markStarvingLocked(now) {
+	due = due || STARVED(now);
 #if !defined(FIFO) && !defined(BARGING) && !defined(HEAD_LOOKS)
-	starving = starving || IMPATIENT(now)
+	starving = starving || STARVED(now)
 #endif
 }
 
-/* What a release in the word compares and changes. */
+/* What a release without mu compares and changes. */
 #ifdef FLAG_APART
-#define IS_STILL(seen) (STATE(word) != OFF_LIMITS && (word & 63) == (seen & 63))
-#define PUT_BACK(n) word = word + (n << 3) - n
+#define IS_STILL(seen) (packed != SLOW && (packed & 63) == (seen & 63))
+#define PUT_BACK(n) packed = packed + (n << 3) - n
 #else
-#define IS_STILL(seen) (word == seen)
-#define PUT_BACK(n) word = seen + (n << 3) - n
-#endif
-#ifdef PATIENCE_IGNORED
-#define PATIENT true
-#else
-#define PATIENT (look < deadline)
+#define IS_STILL(seen) (packed == seen)
+#define PUT_BACK(n) packed = seen + (n << 3) - n
 #endif
 
 /* admit gives w its permits: the moment at which its call takes effect. */
@@ -420,14 +417,26 @@ inline admit(w) {
 #define OVERTAKES due
 #endif
 
-proctype Caller(byte w) {
+#ifdef TRY_OVERTAKES
+#define MAY_ENTER (MAY_BARGE || try)
+#else
+#define MAY_ENTER MAY_BARGE
+#endif
+
+#ifdef STALE_CLOCK
+#define LOOK look
+#else
+#define LOOK time
+#endif
+
+proctype Caller(byte me) {
 	byte seen, look, result, round, wake;
-	bool try, dead;
+	bool try, dead, left, drains;
 
 	do
-	:: round < ROUNDS ->
+	:: round < (me == 2 -> ROUNDS : OTHERS) ->
 #ifdef LIVE
-		round = (w == 2);
+		round = (me == 2);
 #else
 		round++;
 #endif
@@ -437,58 +446,53 @@ proctype Caller(byte w) {
 		:: try = false
 		fi;
 #endif
-		/* the fast path */
-		dead = done[w] && !try;
+		/* without mu */
+		dead = done[me] && !try;
 		do
-		:: seen = word;
+		:: seen = packed;
 			if
 #ifdef LIVE
-			:: break /* the word could have been offLimits */
+			:: break /* it could have been slow alone */
 #endif
-			:: ENDED(w) -> result = FAILED; break
-			:: !ENDED(w) && (STATE(seen) == OFF_LIMITS || (SIZE(w) > FREE(seen) && !try)) -> break
-			:: STATE(seen) != OFF_LIMITS && SIZE(w) > FREE(seen) && try -> result = FAILED; break
-			:: !ENDED(w) && STATE(seen) != OFF_LIMITS && SIZE(w) <= FREE(seen) ->
+			:: ENDED(me) -> result = FAILED; break
+			:: !ENDED(me) && SIZE(me) > FREE(seen) && (!try || (seen & SLOW)) -> break
+			:: SIZE(me) > FREE(seen) && try && !(seen & SLOW) -> result = FAILED; break
+			:: !ENDED(me) && SIZE(me) <= FREE(seen) ->
 				if
 #ifndef CHECK_THEN_TAKE
-				:: d_step { word == seen ->
+				:: d_step { packed == seen ->
 #else
 				:: d_step { true ->
 #endif
-					word = seen - (SIZE(w) << 3) + SIZE(w);
+					packed = seen - (SIZE(me) << 3) + SIZE(me);
 					assert(Overtaken || !OVERTAKES);
-					admit(w)
+					admit(me)
 				} break
 #ifndef CHECK_THEN_TAKE
-				:: word != seen
+				:: packed != seen
 #endif
 				fi
 			fi
 		od;
-		/* the slow path */
+		/* acquireSlow, or TryAcquireN with mu */
 		if
 		:: result != CALLING
 		:: else ->
 			SECTION {
-				atomic { lock(); dead = done[w] && !try }
+				atomic { lock(); dead = done[me] && !try }
 				d_step {
 					if
-					:: ENDED(w) || closed || (!try && TOO_LARGE(SIZE(w))) -> result = FAILED
+					:: ENDED(me) || closed || (!try && TOO_LARGE(SIZE(me))) -> result = FAILED
 					:: else ->
 						if
-						:: (size == 0 || MAY_OVERTAKE) && FITS(SIZE(w)) ->
+						:: MAY_ENTER && FITS(SIZE(me)) ->
 							assert(Overtaken || !OVERTAKES);
-							held = held + SIZE(w);
-							admit(w)
+							held = held + SIZE(me);
+							admit(me)
 						:: else ->
 							if
 							:: try -> result = FAILED
-							:: else ->
-								joinLocked(w);
-#ifndef PARKS_LATE
-								parked[w] = true;
-#endif
-								result = WAITING
+							:: else -> joinLocked(me); result = WAITING
 							fi
 						fi
 					fi
@@ -498,88 +502,111 @@ proctype Caller(byte w) {
 		fi;
 		do
 		:: result == WAITING ->
-#ifdef PARKS_LATE
-			parked[w] = true;
-#endif
 			skip;
 end_parked:		if
-			:: d_step { token[w] -> token[w] = false; notified[w] = false }
-			:: d_step { done[w] && !mu -> parked[w] = false }
+			:: d_step { token[me] -> token[me] = false }
+			:: done[me] -> /* cancel */
+#ifdef STALE_CLOCK
+				look = time;
+#endif
+				lock();
+				d_step {
+					if
+					:: state[me] == PARKED -> removeLocked(me, true, LOOK)
+					:: else
+					fi;
+					left = (state[me] == AWAY);
+					result = (left -> FAILED : result)
+				}
+				unlock(AFTER_CANCEL, LOOK);
 				if
-				:: notified[w] -> d_step { token[w] -> token[w] = false; notified[w] = false }
-				:: !notified[w]
+				:: left -> left = false
+#ifdef LEAVES_WITHOUT_TOKEN
+				:: !left
+#else
+				:: d_step { !left && token[me] -> token[me] = false }
+#endif
 				fi
 			fi;
 			if
-			:: settled[w] -> d_step {
+			:: result == FAILED
+			:: result == WAITING && state[me] == DECIDED -> d_step {
 #ifdef LATE_CONTEXT_WINS
-				result = (admitted[w] && !done[w] -> GOT : FAILED);
+				result = (admitted[me] && !done[me] -> GOT : FAILED);
 #else
-				result = (admitted[w] -> GOT : FAILED);
+				result = (admitted[me] -> GOT : FAILED);
 #endif
-				assert(Books || result == GOT || !admitted[w]);
-				settled[w] = false;
-				admitted[w] = false
+				assert(Books || result == GOT || !admitted[me]);
+				admitted[me] = false
 			}
-			:: else -> SECTION {
-				atomic { lock(); dead = done[w] }
+			:: result == WAITING && state[me] != DECIDED -> SECTION { /* lookAgain */
+#ifdef STALE_CLOCK
+				look = time;
+#endif
+				atomic { lock(); dead = done[me] }
 				d_step {
-					assert(Books || !admitted[w]);
 					if
-					:: !inLine[w] -> result = FAILED
-					:: inLine[w] && line[0] == w && FITS(SIZE(w)) ->
+					:: !(inLine & BIT(me)) -> result = FAILED
+					:: (inLine & BIT(me)) && FITS(SIZE(me)) ->
 						if
 #ifndef PREFERS_ROOM
-						:: done[w] -> result = FAILED
+						:: done[me] -> result = FAILED
 #endif
-						:: else -> assert(OutOfOrder || !before[w]); held = held + SIZE(w); admit(w)
+						:: else -> assert(OutOfOrder || !before[me]); held = held + SIZE(me); admit(me)
 						fi;
-						removeLocked(w, time)
-					:: else ->
+						removeLocked(me, done[me], LOOK)
+					:: (inLine & BIT(me)) && !FITS(SIZE(me)) ->
 						if
-						:: done[w] -> result = FAILED; removeLocked(w, time)
+						:: done[me] -> result = FAILED; removeLocked(me, true, LOOK)
 						:: else ->
 #ifdef HEAD_LOOKS
-							starving = starving || (line[0] == w && IMPATIENT(time));
+							starving = starving || STARVED(time);
 #endif
 #ifndef PARKS_LATE
-							parked[w] = true;
+							state[me] = PARKED;
 #endif
 							skip
 						fi
 					fi
 				}
-				unlock(AFTER_CANCEL || AFTER_GRANT, time)
+				unlock(AFTER_CANCEL || AFTER_GRANT, LOOK);
+#ifdef PARKS_LATE
+				state[me] = (result == WAITING -> PARKED : state[me]);
+#endif
+				skip
 			}
+			fi;
+			if
+			:: d_step { result != WAITING -> recycle(me) }
+			:: else
 			fi
 		:: else -> break
 		od;
-		/* ReleaseN, or not: it may keep what it has. The fast path */
+		/* ReleaseN without mu, or it may keep what it has */
 		do
 #ifndef LIVE
 		:: result == GOT -> break
 #endif
 		:: result == GOT ->
-			seen = word;
+			seen = packed;
 			if
 #ifdef LIVE
 			:: result = RELEASING
 #endif
-#ifdef RELEASE_IGNORES_LINE
-			:: STATE(seen) != OFF_LIMITS ->
+#ifdef RELEASE_IGNORES_SLOW
+			:: seen != SLOW ->
 #else
-			:: STATE(seen) == NOBODY ->
+			:: !(seen & SLOW) ->
 #endif
 				if
-				:: d_step { word == seen ->
-					PUT_BACK(SIZE(w));
-					inUse = inUse - SIZE(w);
+				:: d_step { IS_STILL(seen) ->
+					PUT_BACK(SIZE(me));
+					inUse = inUse - SIZE(me);
 					result = CALLING
 				}
-				:: word != seen
+				:: !IS_STILL(seen)
 				fi
-			:: STATE(seen) != NOBODY ->
-				result = RELEASING
+			:: (seen & SLOW) -> result = RELEASING
 			fi
 		:: else -> break
 		od;
@@ -587,38 +614,14 @@ end_parked:		if
 		if
 		:: result == RELEASING -> SECTION {
 			look = time;
-			do
-			:: result == RELEASING ->
-				seen = word;
-				if
-				:: STATE(seen) < HEAD_ASLEEP && PATIENT ->
-					if
-					:: d_step { IS_STILL(seen) ->
-						PUT_BACK(SIZE(w));
-						inUse = inUse - SIZE(w);
-						due = due || IMPATIENT(look);
-						result = CALLING
-					}
-					:: !IS_STILL(seen)
-					fi
-				:: else ->
-					lock();
-					d_step {
-						held = held - SIZE(w);
-						inUse = inUse - SIZE(w);
-						permitsCameIn(look);
-#ifndef NO_WORD_TO_DRAIN
-						if
-						:: closed && held == 0 && drainParked -> drainParked = false; wake = wake | DRAINER
-						:: else
-						fi
-#endif
-						result = CALLING
-					}
-					unlock(AFTER_RELEASE, look)
-				fi
-			:: else -> break
-			od
+			lock();
+			d_step {
+				held = held - SIZE(me);
+				inUse = inUse - SIZE(me);
+				markStarvingLocked(look);
+				result = CALLING
+			}
+			unlock(false, look)
 		}
 		:: else
 		fi;
@@ -654,16 +657,16 @@ end:	do
 inline turnAwayLocked(n) {
 	d_step {
 		w = line[n];
-		settled[w] = parked[w] && !done[w];
-		commit(w);
-		removeLocked(w, time);
+		removeLocked(w, done[w], time);
 		w = 0
 	}
 }
 
+#define NOBODY 255
+
 proctype Resizer() {
-	byte n, k, w, wake;
-	bool grown;
+	byte n, k, w, wake, me = NOBODY;
+	bool grown, drains;
 
 	do
 	:: n < NR ->
@@ -679,7 +682,13 @@ proctype Resizer() {
 			do
 			:: k < size ->
 				if
-#ifndef SHRINK_FORGETS
+#ifdef ENDED_STAYS
+				:: d_step { TOO_LARGE(SIZE(line[k])) && done[line[k]] && state[line[k]] == PARKED ->
+					state[line[k]] = AWAY; k++
+				   }
+				:: TOO_LARGE(SIZE(line[k])) && !(done[line[k]] && state[line[k]] == PARKED) ->
+					turnAwayLocked(k)
+#elif !defined(SHRINK_FORGETS)
 				:: TOO_LARGE(SIZE(line[k])) -> turnAwayLocked(k)
 #endif
 				:: else -> k++
@@ -689,9 +698,10 @@ proctype Resizer() {
 			atomic {
 				k = 0;
 				if
-				:: grown -> permitsCameIn(time)
+				:: grown -> markStarvingLocked(time)
 				:: else
-				fi
+				fi;
+				grown = false
 			}
 			unlock(AFTER_RESIZE, time)
 		}
@@ -700,7 +710,8 @@ proctype Resizer() {
 }
 
 proctype Closer() {
-	byte w, wake;
+	byte w, wake, me = NOBODY;
+	bool drains;
 
 	SECTION {
 		lock();
@@ -716,61 +727,56 @@ proctype Closer() {
 		od;
 		unlock(false, time)
 	}
-	closeReturned = true
+	atomic { assert(AfterClose || size == 0); closeReturned = true }
 #ifdef DRAIN
 	;
-	lock();
-	if
-	:: held > 0 ->
-		drainParked = true;
-		unlock(false, time);
-		skip;
-end_parked:	d_step { drainToken -> drainToken = false }
-		lock();
-		assert(Books || held == 0)
-	:: else
-	fi;
-	unlock(false, time)
+	skip;
+end_parked:
+	atomic { drained -> assert(Books || inUse == 0) }
 #endif
 }
 
 /* Reader is Stats, which must wake nobody. */
 proctype Reader() {
-	byte wake;
+	byte wake, me = NOBODY;
+	bool drains;
 
 	lock();
-	assert(Asleep || size == 0 || !FITS(SIZE(line[0])) || !parked[line[0]]);
+	assert(Asleep || size == 0 || !FITS(SIZE(line[0])) || state[line[0]] != PARKED);
 	unlock(false, time)
 }
 
-/* AtRest runs when nobody else can. NO_REST leaves it out, for what else is broken. */
+/* AtRest runs when nobody else can. */
 proctype AtRest() {
 	timeout;
 	d_step {
 		if
-		:: size > 0 -> assert(LostWakeup || (SIZE(line[0]) > capacity - inUse && !TOO_LARGE(SIZE(line[0]))))
+		:: size > 0 ->
+			assert(LostWakeup || (SIZE(line[0]) > capacity - inUse && !TOO_LARGE(SIZE(line[0]))))
 		:: else
 		fi;
-		assert(LostWakeup || !closed || (size == 0 && !(drainParked && inUse == 0)));
+		assert(LostWakeup || !closed || (size == 0 && (drained || inUse > 0)));
 		if
-		:: STATE(word) == OFF_LIMITS -> room = capacity - held
-		:: else -> room = FREE(word); held = HELD(word)
+		:: packed == SLOW -> room = capacity - held
+		:: else -> room = FREE(packed); held = HELD(packed)
 		fi;
-		assert(Books || (!mu && held == inUse && room == capacity - inUse));
-		assert(Flags || !starving || IMPATIENT(time));
-		assert(Flags || STATE(word) == OFF_LIMITS || STATE(word) == (size == 0 -> NOBODY : HEAD_ASLEEP));
-#ifndef HUGE
-		assert(Flags || STATE(word) != OFF_LIMITS || closed || room < 0 || (size > 0 && !MAY_OVERTAKE))
-#endif
+		assert(Books || (!mu && held == inUse && room == capacity - inUse && inFlight == 0));
+		assert(Flags || !starving || STARVED(time));
+		assert(Flags || ((packed & SLOW) != 0) == (size > 0 || SLOW_ALONE))
 	}
 }
 
 init {
 	atomic {
+#ifdef ONLY
+		LostWakeup = 1; Asleep = 1; Books = 1; Flags = 1; OverAdmitted = 1; Overtaken = 1;
+		OutOfOrder = 1; AfterClose = 1; AfterEnd = 1; Recycled = 1;
+		ONLY = 0;
+#endif
 #ifdef HUGE
-		word = OFF_LIMITS;
+		packed = SLOW;
 #else
-		word = CAPACITY << 3;
+		packed = CAPACITY << 3;
 #endif
 		run Caller(0);
 		run Caller(1);
@@ -796,11 +802,9 @@ init {
 	}
 }
 
-ltl served { [] (inLine[SERVED] -> <> !inLine[SERVED]) }
+ltl served { [] ((inLine & BIT(SERVED)) -> <> !(inLine & BIT(SERVED))) }
 #else
-#ifndef NO_REST
 		run AtRest();
-#endif
 		skip
 	}
 }
