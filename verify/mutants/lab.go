@@ -46,6 +46,8 @@ func (l *laboratory) method(word string) (method, error) {
 	switch name {
 	case suite:
 		how.dir, how.timeout = l.root, time.Minute
+	case "clock":
+		how.dir, how.tags, how.timeout = l.root, "condvar_clock", time.Minute
 	case "386":
 		how.dir, how.timeout = l.root, time.Minute
 		how.env = []string{"GOARCH=386"}
