@@ -149,6 +149,40 @@ func TestAWaitAllocatesOnlyIfAllWaitersAreInUse(t *testing.T) {
 	}
 }
 
+// A WaitFor that has been woken and wants L has given its waiter back. Another
+// call that uses that does not change what the WaitFor was woken by.
+func TestAWaiterThatIsUsedAgainIsNoneOfTheCallThatHadIt(t *testing.T) {
+	l := newChanLock()
+	c := condvar.NewCond(l)
+	ctx, cancel := context.WithCancel(t.Context())
+	canceled := make(chan error, 1)
+	go func() {
+		l.Lock()
+		defer l.Unlock()
+		canceled <- c.WaitFor(ctx, func() bool { return false })
+	}()
+	spin(t, c.Waiters, 1)
+	l.Lock()
+	wantsL := make(chan struct{})
+	l.beforeLock = func() { close(wantsL) }
+	require.True(t, c.Notify())
+	<-wantsL
+	l.beforeLock = nil
+	cancel()
+	next := c.Listen()
+	again, cancelAgain := context.WithCancel(t.Context())
+	var err error
+	go func() {
+		err = <-canceled
+		cancelAgain()
+	}()
+	require.ErrorIs(t, c.Wait(again), context.Canceled)
+	require.ErrorIs(t, err, context.Canceled)
+	l.Unlock()
+	require.Equal(t, 1, c.WaitersMade())
+	require.Len(t, next.C, 1, "the notification was not passed on")
+}
+
 // No more than 1,024 waiters are kept.
 func TestWaitersOfACrowdThatIsTooLargeAreNotKept(t *testing.T) {
 	const kept, crowd = 1024, 1300
