@@ -419,6 +419,33 @@ func TestStatsWakesNobody(t *testing.T) {
 	}
 }
 
+// Bug C18. Stats, from outside of a bubble, does not look at the context of a
+// head that is awake in it, even if its permits are free.
+func TestStatsLooksAtNoContextOfABubble(t *testing.T) {
+	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
+		r := condvar.NewCapacityResource(1, opts...)
+		look, looked := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(looked)
+			<-look
+			_ = r.Stats()
+		}()
+		synctest.Test(t, func(t *testing.T) {
+			require.True(t, r.TryAcquire())
+			head := resPark(t, r, 1)
+			send := r.WakeHeadLater()
+			r.Release()
+			close(look)
+			<-looked
+			send()
+			synctest.Wait()
+			head.requireDone(t, nil)
+			r.Release()
+		})
+		resRequire(t, r, 0, 0)
+	}
+}
+
 // Bug R21. Goroutines that compute have all processors, and a release lets
 // somebody in who has waited for long. It does not wait for a processor itself.
 func TestReleaseDoesNotYieldToGoroutinesThatCompute(t *testing.T) {

@@ -689,20 +689,24 @@ func TestACancelledWaiterLeavesNoTrace(t *testing.T) {
 // Rows 73, 80.
 func TestAReleasePassesOverTheCancelled(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
-		r := resNew(t, 1, 1, opts...)
-		w1, w2, w3, w4 := resPark(t, r, 1), resPark(t, r, 1), resPark(t, r, 1), resPark(t, r, 1)
-		w1.cancel()
-		w2.cancel()
-		r.Release()
-		synctest.Wait()
-		w1.requireDone(t, context.Canceled)
-		w2.requireDone(t, context.Canceled)
-		w3.requireDone(t, nil)
-		w4.requireParked(t)
-		resRequire(t, r, 1, 1)
-		r.Release()
-		synctest.Wait()
-		w4.requireDone(t, nil)
+		for range 20 {
+			r := resNew(t, 1, 1, opts...)
+			w1, w2, w3, w4 := resPark(t, r, 1), resPark(t, r, 1), resPark(t, r, 1), resPark(t, r, 1)
+			w1.cancel()
+			w2.cancel()
+			r.Release()
+			synctest.Wait()
+			w1.requireDone(t, context.Canceled)
+			w2.requireDone(t, context.Canceled)
+			w3.requireDone(t, nil)
+			w4.requireParked(t)
+			resRequire(t, r, 1, 1)
+			r.Release()
+			synctest.Wait()
+			w4.requireDone(t, nil)
+			s := r.Stats()
+			require.Equal(t, []int64{0, 4, 2}, []int64{s.WaitingN, s.WaitCount, s.Canceled})
+		}
 	})
 }
 
