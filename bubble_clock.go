@@ -5,9 +5,9 @@ package condvar
 import "time"
 
 // A bubbleProbe finds out whether the caller runs in a testing/synctest bubble.
-// There, as documented, the clock starts in the year 2000, and times have no
-// monotonic reading. A machine whose clock is wrong only allocates more. See
-// bubble_probe.go for a faster way.
+// There the clock starts in the year 2000, as documented, and times have no
+// monotonic reading. If a machine's clock is wrong, waits allocate more.
+// bubble_probe.go has a faster way.
 type bubbleProbe struct{}
 
 func (bubbleProbe) inBubbleLocked() bool {

@@ -4,10 +4,10 @@ package condvar
 
 import "sync"
 
-// A bubbleProbe finds out whether the caller runs in a testing/synctest bubble,
-// for the Go releases for which verify/matrix has shown that it does. On others
-// bubble_clock.go stands in its place. A WaitGroup that is allocated by itself
-// belongs to a bubble once Add is called there, and is not zero any more.
+// A bubbleProbe finds out whether the caller runs in a testing/synctest bubble.
+// verify/matrix tests it with the Go releases that use it; others use
+// bubble_clock.go. A WaitGroup that is allocated by itself is not zero any more
+// once Add has been called in a bubble.
 type bubbleProbe struct{ wg *sync.WaitGroup }
 
 func (p *bubbleProbe) inBubbleLocked() bool {

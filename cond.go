@@ -8,43 +8,43 @@ import (
 	"unsafe"
 )
 
-// A Cond is a condition variable whose waits end with a context: a place for
+// A Cond is a condition variable with context-aware waits: a place for
 // goroutines to wait until something that a lock protects has changed.
 //
 // Cond{L: l} is ready to use, as is the result of [NewCond]. L must be set
-// before the first Wait. A Cond must not be copied after first use; waiting on
-// a copy or notifying it panics.
+// before the first Wait. A Cond must not be copied after first use; using a
+// copy panics.
 //
 // In the terminology of the Go memory model, a call to [Cond.Notify],
-// [Cond.NotifyN] or [Cond.NotifyAll] “synchronizes before” the return of any
-// Wait or WaitFor that it wakes, and the receive from any Listener's C.
+// [Cond.NotifyN] or [Cond.NotifyAll] “synchronizes before” the return of the
+// Waits and WaitFors, and the receives from Listener.C, that it causes.
 //
-// Unlike [sync.Cond], a wait obeys a context, waiting can be one case of a
-// select statement ([Cond.Listen]), and notifications are exact: each wakes
-// the one waiter that has been in line longest, or reports that there was
-// none. A waiter that gives up never takes a notification with it. As with
-// sync.Cond, notifications are not remembered: for a signal that must not be
-// missed, use an [Event] or a channel of size 1.
+// A Cond differs from [sync.Cond] in this: a wait ends with its context, a wait
+// can be one case of a select statement ([Cond.Listen]), and Notify wakes the
+// waiter that has been in line longest, or reports that there was none. A
+// canceled waiter never consumes a notification. As with sync.Cond,
+// notifications are not remembered. For a signal that must not be missed, use
+// an [Event] or a channel of size 1.
 type Cond struct {
 	// L is held while the condition is examined or changed. Any Locker will
 	// do, an RLocker included, and several Conds may share one. It must not
 	// be replaced while anybody waits.
 	L sync.Locker
 
-	// mu guards what follows. It is never held across a call into L or a
-	// context, nor across anything that blocks.
+	// mu guards the fields below. It is not held while L or a context is called
+	// or anything blocks.
 	mu mutex
 
-	// idle lets Notify find out without mu that nobody waits. It is
-	//	the address of c  if c has been used and nobody waits,
-	//	0                 if somebody waits, or c has not been used yet,
-	// and something else in a copy. It changes with mu held. The load in
-	// notify pairs with the store of 0 when a waiter joins, which is before
-	// the waiter unlocks L: a Notify that happens after the unlock sees it.
-	idle word
+	// idle lets Notify see without mu that nobody waits, and that c is no copy.
+	// It is the address of c if c has been used and nobody waits. It is 0 if
+	// somebody waits or c has not been used. In a copy it is never the address
+	// of the copy. It changes with mu held. The load in notify pairs with the
+	// store of 0 when a waiter joins. That store is before the waiter unlocks
+	// L, so a Notify after that sees it.
+	idle atomicUint64
 
 	// self is the address of c once c has been used: a number, since a struct
-	// that points to itself is never finalized.
+	// with a pointer to itself is never finalized.
 	self uint64
 
 	waiters queue // in order of arrival
@@ -60,8 +60,8 @@ func NewCond(l sync.Locker) *Cond {
 }
 
 // Wait unlocks c.L, waits for a notification, and locks c.L again. The caller
-// must hold c.L, and holds it on every return. Wait panics if c.L.Unlock does;
-// for a [sync.Mutex] that is not locked, that is fatal.
+// must hold c.L, and holds it on every return. If c.L.Unlock panics, Wait does.
+// Unlocking an unlocked [sync.Mutex] is a fatal error.
 //
 // Wait returns nil only if it was notified. Others may have held c.L since
 // then, so wait in a loop, or use [Cond.WaitFor], which is that loop:
@@ -75,13 +75,13 @@ func NewCond(l sync.Locker) *Cond {
 //	}
 //	... make use of condition ...
 //
-// The waiter joins the line, which is first in, first out, before c.L is
-// unlocked: every Notify after that reaches it.
+// The waiter joins the end of the line before c.L is unlocked, so no Notify
+// after that misses it. The line is FIFO.
 //
-// If ctx ends first, Wait returns an error for which [errors.Is] holds with
-// both ctx.Err() and [context.Cause](ctx). It is ctx.Err() itself if the two
-// are equal. If ctx is done at the call, Wait returns that error without
-// unlocking c.L or joining the line.
+// If ctx ends first, Wait returns an error that matches, by [errors.Is], both
+// ctx.Err() and [context.Cause](ctx). It is ctx.Err() itself if that matches
+// both. If ctx is done at the call, Wait returns that error without unlocking
+// c.L or joining the line.
 //
 // If a notification races with the end of ctx, exactly one takes effect, and
 // Notify's return value tells which. Once notified, Wait returns nil, even if
@@ -89,8 +89,8 @@ func NewCond(l sync.Locker) *Cond {
 // notification, and leaves the line as soon as it runs, before it locks c.L.
 // Locking c.L cannot be canceled: while others hold c.L, Wait does not return.
 //
-// If c.L.Unlock or c.L.Lock panics, no waiter is left in line, and a
-// notification that had reached it goes to the next one.
+// If c.L.Unlock or c.L.Lock panics, the waiter has left the line, and a
+// notification of Notify that it had goes to the next.
 //
 // In the steady state Wait allocates nothing.
 func (c *Cond) Wait(ctx context.Context) error {
@@ -108,19 +108,19 @@ func (c *Cond) Wait(ctx context.Context) error {
 //	}
 //	return nil
 //
-// So a predicate that is true at the call wins over a context that is done,
-// and then c.L is not unlocked. pred runs on the caller's goroutine, and must
-// not unlock c.L. ctx is for the whole call. If ctx ends before the waiter is
+// So if pred is true at the call, c.L is not unlocked, and a ctx that is done
+// does not matter. pred runs on the caller's goroutine, and must not unlock
+// c.L. ctx applies to the whole call. If ctx ends before the waiter is
 // notified, WaitFor returns the error of [Cond.Wait] without another call of
 // pred.
 //
-// If pred is false after a notification, the notification is spent, and the
-// waiter joins the end of the line. So where waiters wait for different
-// things, notifications go round, and each waiter gets its turn to look. To
-// have all of them look at once use [Cond.NotifyAll].
+// If pred is false after a notification, the notification is consumed, and the
+// waiter joins the end of the line. So if waiters wait for different things,
+// each Notify makes another one check its predicate. To make all of them check,
+// use [Cond.NotifyAll].
 //
-// If pred is false and ctx has ended, or if pred panics or calls
-// [runtime.Goexit], the notification goes to the next in line.
+// If pred panics or calls [runtime.Goexit], or is false when ctx has ended, a
+// notification of Notify goes to the next waiter.
 func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	unspent := false
 	defer func() {
@@ -137,11 +137,11 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	return nil
 }
 
-// wait is Wait. It clears unspent as it joins the line, and sets it when it
-// returns with a notification that is passed on unless the caller uses it.
+// wait implements Wait. It stores false in unspent when the waiter joins the
+// line, and true when it returns with a notification to use or to pass on.
 //
-// After a wake-up the CPU's return predictor is cold, so every return to a
-// frame from before is mispredicted. So Wait and sleep are inlined.
+// After a wake-up the CPU's return predictor is cold, so every return is
+// mispredicted. So Wait and sleep are small enough to be inlined.
 func (c *Cond) wait(ctx context.Context, unspent *bool) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
@@ -194,9 +194,8 @@ func (c *Cond) lockL(state state) {
 	locked = true
 }
 
-// leave is for a waiter that stops waiting for its token. It reports whether w
-// has not been woken, and is out of line now. If w has been woken, leave
-// receives the token.
+// leave ends the wait of w and reports whether w was not woken. If w was woken,
+// leave receives the token.
 func (c *Cond) leave(w *waiter) bool {
 	c.mu.Lock()
 	left := c.leaveLocked(w)
@@ -207,7 +206,7 @@ func (c *Cond) leave(w *waiter) bool {
 	return left
 }
 
-// leaveLocked takes w out of the line, and reports whether it was not woken.
+// leaveLocked removes w from the line. It reports whether w was not woken.
 func (c *Cond) leaveLocked(w *waiter) bool {
 	if w.state == parked {
 		c.removeLocked(w)
@@ -240,13 +239,12 @@ func (c *Cond) removeLocked(w *waiter) {
 }
 
 // Notify wakes the waiter that has been in line longest, and reports whether
-// there was one. It may be called with or without c.L held, and does not touch
-// it. Waiters whose context has ended are passed over. The one that is woken has
-// left the line when Notify returns. If nobody waits, the notification is not
-// remembered.
+// there was one. It may be called with or without c.L held, and does not lock
+// it. It passes over waiters whose context has ended. The waiter has left the
+// line when Notify returns.
 //
 // If nobody waits, Notify is one atomic load, unless it is the first call on c.
-// Otherwise it takes the same time however many wait.
+// Otherwise its time grows only with the waiters it passes over.
 func (c *Cond) Notify() bool { return c.notify(1, notified) == 1 }
 
 // NotifyN wakes the n waiters that have been in line longest, or all if they
@@ -254,13 +252,13 @@ func (c *Cond) Notify() bool { return c.notify(1, notified) == 1 }
 // it is like n calls of [Cond.Notify] at a single moment.
 func (c *Cond) NotifyN(n int) int { return c.notify(n, notified) }
 
-// NotifyAll wakes all that are in line, at a single moment, and none that joins
-// later, and returns how many it woke. A notification of NotifyAll is never
-// passed on, since all that were in line have one. Otherwise NotifyAll is like
+// NotifyAll wakes all waiters that are in line, at a single moment, and returns
+// how many. Waiters that join later are not woken. A notification of NotifyAll
+// is never passed on, since all in line had one. Otherwise it is like
 // [Cond.NotifyN].
 func (c *Cond) NotifyAll() int { return c.notify(math.MaxInt, swept) }
 
-// notify implements Notify, NotifyN and NotifyAll: state is that of the woken.
+// notify implements Notify, NotifyN and NotifyAll. It sets the woken to state.
 func (c *Cond) notify(limit int, state state) int {
 	if c.idle.Load() == c.address() {
 		return 0
@@ -274,45 +272,41 @@ func (c *Cond) notify(limit int, state state) int {
 	return n
 }
 
-// chooseLocked chooses those to wake: up to limit waiters, whose state becomes
-// state, and which it counts. Those before them whose context has ended become
-// away. All contexts are asked before the first token is sent, since a waiter
-// that is woken may cancel another. wakeLocked has to follow.
+// chooseLocked stores state in up to limit waiters, and returns how many. It
+// passes over waiters whose context has ended: they become away. It checks all
+// contexts before any token is sent, since a waiter that is woken may cancel
+// another. The caller must call wakeLocked.
 func (c *Cond) chooseLocked(limit int, state state) (n int) {
 	for w := c.waiters.first; w != nil && n < limit; w = w.next {
-		if ended(w.done) {
-			w.state = away
-		} else {
-			w.state = state
-			n++
+		w.state = away
+		if !ended(w.done) {
+			w.state, n = state, n+1
 		}
 	}
 	return n
 }
 
-// maxSentLocked bounds how many tokens are sent with mu held. That is faster,
-// as the woken do not need mu, but sending 100,000 takes 70 ms.
+// maxSentLocked is how many tokens are sent with mu held. This saves a second
+// pass, but 100,000 take 70 ms.
 const maxSentLocked = 1000
 
-// wakeLocked takes the chosen out of the line. The caller has to send the tokens
-// of unsent once it has unlocked mu.
+// wakeLocked removes the waiters that chooseLocked has chosen or passed over.
+// The caller must send the tokens of unsent after it has unlocked mu.
 func (c *Cond) wakeLocked() (unsent queue) {
 	for n := 0; c.waiters.len > 0 && c.waiters.first.state != parked; n++ {
 		w := c.waiters.first
 		c.removeLocked(w)
-		switch {
-		case w.state == away: // its context wakes it
-		case n < maxSentLocked || w.isListener:
+		if w.isListener || w.state != away && n < maxSentLocked {
 			w.send()
-		default:
+		} else if w.state != away { // else its context wakes it
 			unsent.push(w)
 		}
 	}
 	return unsent
 }
 
-// Waiters returns how many are in line. Those of [Cond.Listen] count. Those
-// who were notified do not.
+// Waiters returns how many waiters are in line. Listeners count. Waiters that
+// were notified do not.
 func (c *Cond) Waiters() int {
 	c.mu.Lock()
 	c.checkLocked()
@@ -320,7 +314,7 @@ func (c *Cond) Waiters() int {
 	return c.waiters.len
 }
 
-// A Listener is a place in the line of a [Cond], shaped like a [time.Timer].
+// A Listener is a place in the line of a [Cond], similar to a [time.Timer].
 type Listener struct {
 	C <-chan struct{} // delivers one value when the Listener is notified
 
@@ -351,12 +345,12 @@ type Listener struct {
 //	}
 //	... make use of condition ...
 //
-// A Listener is notified once. Call [Listener.Stop] on each: one that is left
-// in line takes a notification, and one that is left there by a
-// testing/synctest bubble must not be notified outside it. Listen makes two
+// A Listener is notified at most once. Call [Listener.Stop] on each: one that
+// stays in line consumes a notification. One that stays in line after its
+// testing/synctest bubble must not be notified. Listen makes two
 // allocations.
 func (c *Cond) Listen() *Listener {
-	var l struct { // to make one allocation of it
+	var l struct { // one allocation for both
 		Listener
 		waiter
 	}
@@ -369,12 +363,12 @@ func (c *Cond) Listen() *Listener {
 	return &l.Listener
 }
 
-// Stop leaves the line. It returns true if the Listener was in line, and so is
-// never notified, and false if it has been notified or stopped before. A
-// notification that nobody has received from C by then goes to the next in
-// line, unless it is of NotifyAll, and C stays empty. Stop neither blocks nor
-// touches the Locker, and may be called twice, or after receiving. It panics if
-// the Listener does not come from Listen.
+// Stop leaves the line. It returns true if the Listener was in line. It returns
+// false if it was notified or stopped before. If nobody has received a
+// notification from C, Stop empties C, and a notification of Notify goes to the
+// next waiter. Nothing is sent to C later. Stop neither blocks nor uses the
+// Locker. It may be called twice, or after a receive. It panics if the Listener
+// does not come from Listen.
 func (l *Listener) Stop() bool {
 	c, w := l.cond, l.w
 	if c == nil {
@@ -387,7 +381,7 @@ func (l *Listener) Stop() bool {
 	c.mu.Unlock()
 	exploreLook(w.ch)
 	select {
-	case <-w.ch: // a token was sent before mu was unlocked
+	case <-w.ch: // a Listener's token is sent with mu held
 		if w.state == notified {
 			c.Notify()
 		}
@@ -413,7 +407,7 @@ func (c *Cond) firstUse() {
 	c.idle.Store(c.self)
 }
 
-// address does not change: as the address of mu escapes, c is on the heap.
+// address is constant: the address of mu escapes, so c is on the heap.
 func (c *Cond) address() uint64 { return uint64(uintptr(unsafe.Pointer(c))) }
 
 // contextError returns the error of a wait that was ended by ctx.

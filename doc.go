@@ -13,13 +13,12 @@
 //
 // All methods may be called by several goroutines at the same time.
 //
-// Often a plain channel is the better tool: to hand over values; for a signal
-// that is given just once, by one goroutine, and never taken back (close it);
-// to wake one goroutine that has just one thing to wait for (a channel of size
-// 1). As a semaphore whose size never changes, a buffered channel will do, if
-// it does not matter that it cannot take several permits at once, cannot be
-// resized or closed, and does not tell how many wait. For a lock that is held
-// for nanoseconds, use a [sync.Mutex].
+// Often a plain channel is the better tool. Use one to hand over values. Close
+// one for a signal that one goroutine gives once and never takes back. To wake
+// one goroutine that waits for one thing, use a channel of size 1. A buffered
+// channel is a semaphore whose size never changes. It cannot take several
+// permits at once, cannot be closed for waiters, and does not report how many
+// wait. For a lock that is held for nanoseconds, use a [sync.Mutex].
 //
 // # Cancellation
 //
@@ -30,11 +29,11 @@
 // between a release and a cancellation.
 //
 // The error of a wait that was canceled satisfies [errors.Is] for both
-// ctx.Err() and [context.Cause](ctx). A context that is done at the call makes
-// Wait and Acquire fail at once; but WaitFor looks at its predicate first,
-// Event.Wait returns nil if the event is set, and Drain if nothing is held. The
-// locker of a Cond is held on every return, so a canceled Wait returns only when
-// it has got the lock back.
+// ctx.Err() and [context.Cause](ctx). If ctx is done at the call, Wait and
+// Acquire fail at once. But WaitFor checks its predicate first, Event.Wait
+// returns nil if the event is set, and Drain if nothing is held. The Locker of
+// a Cond is held on every return, so a canceled Wait returns only when it has
+// locked it again.
 //
 // # Fairness
 //
@@ -54,11 +53,11 @@
 //
 // # Memory model
 //
-// A call to [Cond.Notify] synchronizes before the return of the Wait or WaitFor,
-// or the receive from Listener.C, that it causes; a call to [Event.Set] before
-// the return of any Wait with nil, or IsSet with true, that is due to it; a call
-// to [CapacityResource.Release] before the return of any call that acquires the
-// permits it put back.
+// A call to [Cond.Notify] “synchronizes before” the return of the Wait or
+// WaitFor, or the receive from Listener.C, that it causes. So does a call to
+// [Event.Set] with any Wait that returns nil and any IsSet that returns true
+// because of it, and a call to [CapacityResource.Release] with any call that
+// acquires the permits it put back.
 //
 // # Tests with synctest
 //
@@ -77,16 +76,15 @@
 //
 // # Costs
 //
-// No wait starts a goroutine or a timer. To notify when nobody waits is one
-// atomic load. To acquire or release when nobody waits is one compare-and-swap,
-// if the capacity is below 2^31 and there are no hooks for every acquisition or
-// release.
+// No wait starts a goroutine or a timer. Notify is one atomic load if nobody
+// waits. Acquire and Release are one compare-and-swap each if nobody waits, no
+// other call holds the mutex, the resource is open, its capacity is below 2^31
+// and not less than what is held, and there is no Acquired or Released hook.
 //
-// Acquire, Release, Notify, Set, and calls that succeed without waiting, allocate
-// nothing. A wait needs a waiter of some 200 bytes, from when it joins the line
-// until it has been woken and runs. Each Cond, Event and CapacityResource keeps
-// the first 1,024 waiters that it makes. A wait allocates only if all of these
-// are in use, which is what “in the steady state” excludes, or if it is in a
-// testing/synctest bubble. Listen makes two allocations, and an error that
-// carries a cause of its own makes one.
+// Calls that do not wait allocate nothing. A wait uses a waiter of some 200
+// bytes from when it joins the line until it runs again. Each Cond, Event and
+// CapacityResource keeps the first 1,024 waiters that it makes. A wait
+// allocates only if all of these are in use, or in a testing/synctest bubble.
+// All other waits are “in the steady state”. Listen makes two allocations, and
+// an error that carries its own cause makes one.
 package condvar

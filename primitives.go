@@ -7,15 +7,15 @@ import (
 	"sync/atomic"
 )
 
-// What the algorithms of this package are made of, under names of its own: in a
-// build with the tag condvar_explore a scheduler takes their place, which tries
-// all interleavings (see verify/explore). In all other builds these are aliases
-// and calls of nothing, of which the compiler leaves nothing.
+// The primitives that this package is built on. With the build tag
+// condvar_explore, types and functions of the same names call a scheduler that
+// tries all interleavings (see verify/explore). Without it these are aliases
+// and empty functions, which cost nothing.
 type (
-	mutex          = sync.Mutex
-	flag           = atomic.Bool
-	word           = atomic.Uint64
-	pointer[T any] = atomic.Pointer[T]
+	mutex                = sync.Mutex
+	atomicBool           = atomic.Bool
+	atomicUint64         = atomic.Uint64
+	atomicPointer[T any] = atomic.Pointer[T]
 )
 
 func exploreLook(<-chan struct{}) {}

@@ -60,53 +60,53 @@ func (m *mutex) Unlock() {
 
 func (m *mutex) TryLock() bool { return m.mu.TryLock() } // only tests do
 
-type flag struct{ v atomic.Bool }
+type atomicBool struct{ v atomic.Bool }
 
-func (f *flag) Load() bool {
+func (f *atomicBool) Load() bool {
 	step(OpLoad, f)
 	return f.v.Load()
 }
 
-func (f *flag) Store(v bool) {
+func (f *atomicBool) Store(v bool) {
 	step(OpStore, f)
 	f.v.Store(v)
 }
 
-type word struct{ v atomic.Uint64 }
+type atomicUint64 struct{ v atomic.Uint64 }
 
-func (w *word) Load() uint64 {
+func (w *atomicUint64) Load() uint64 {
 	step(OpLoad, w)
 	return w.v.Load()
 }
 
-func (w *word) Store(v uint64) {
+func (w *atomicUint64) Store(v uint64) {
 	step(OpStore, w)
 	w.v.Store(v)
 }
 
-func (w *word) Swap(v uint64) uint64 {
+func (w *atomicUint64) Swap(v uint64) uint64 {
 	step(OpStore, w)
 	return w.v.Swap(v)
 }
 
-func (w *word) CompareAndSwap(old, v uint64) bool {
+func (w *atomicUint64) CompareAndSwap(old, v uint64) bool {
 	step(OpStore, w)
 	return w.v.CompareAndSwap(old, v)
 }
 
-type pointer[T any] struct{ v atomic.Pointer[T] }
+type atomicPointer[T any] struct{ v atomic.Pointer[T] }
 
-func (p *pointer[T]) Load() *T {
+func (p *atomicPointer[T]) Load() *T {
 	step(OpLoad, p)
 	return p.v.Load()
 }
 
-func (p *pointer[T]) Store(v *T) {
+func (p *atomicPointer[T]) Store(v *T) {
 	step(OpStore, p)
 	p.v.Store(v)
 }
 
-func (p *pointer[T]) CompareAndSwap(old, v *T) bool {
+func (p *atomicPointer[T]) CompareAndSwap(old, v *T) bool {
 	step(OpStore, p)
 	return p.v.CompareAndSwap(old, v)
 }

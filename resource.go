@@ -12,11 +12,11 @@ import (
 var ErrClosed = errors.New("condvar: resource is closed")
 
 // ErrTooLarge is the error of an Acquire that asks a [CapacityResource] for
-// more permits than its capacity, so the wait could never succeed.
+// more permits than its capacity.
 var ErrTooLarge = errors.New("condvar: request exceeds the capacity")
 
-// errEnded stands for the error of the caller's context, which is asked for it
-// once mu is unlocked.
+// errEnded marks a call that its context ended. contextError is called once mu
+// is unlocked.
 var errEnded = errors.New("condvar: context ended")
 
 // A CapacityResource is a weighted semaphore that can be resized and closed. It
@@ -26,7 +26,7 @@ var errEnded = errors.New("condvar: context ended")
 // owner: any goroutine may release them.
 //
 // [NewCapacityResource] makes one; the zero value is not usable. It must not
-// be copied; waiting on a copy panics.
+// be copied; using a copy may panic.
 //
 // Waiting calls are served first in, first out, whatever number of permits
 // they want: a large request at the head of the line is not overtaken by
@@ -34,32 +34,32 @@ var errEnded = errors.New("condvar: context ended")
 // the line, since permits that are idle until a goroutine wakes up cost
 // throughput. It may do so only until the first release (or the first Resize
 // that adds permits) after the head of the line has waited 1 ms, counted from
-// when it joined the line. From then on nobody overtakes it. As in the
-// starvation mode of [sync.Mutex], that ends as soon as the head is one that
-// has waited less, or nobody waits. With [FIFO] nobody ever overtakes.
+// when it joined. Then nobody overtakes it. As in the starvation mode of
+// [sync.Mutex], this ends when the new head has waited less than that, or when
+// nobody waits. With [FIFO] nobody ever overtakes.
 //
 // In the terminology of the Go memory model, a call to Release “synchronizes
 // before” the return of any call that acquires the permits that it put back.
 type CapacityResource struct {
-	// state is what calls that need not wait work on: a flag, slow, 31 bits of
-	// free permits and 31 bits of held ones. It is
+	// state is what the fast paths use: the flag slow, 31 bits of free permits
+	// and 31 bits of held permits. It is
 	//
 	//	free and held        if nobody waits
-	//	slow, free and held  if somebody waits and new calls may barge: Acquire
-	//	                     may take what is free, Release has to take mu
-	//	slow alone           if every call has to take mu, or somebody has it
+	//	slow, free and held  if somebody waits and new calls may barge: then
+	//	                     Acquire may take free permits, Release locks mu
+	//	slow alone           if mu is locked, or every call must lock it
 	//
 	// Acquire moves permits from free to held in one compare-and-swap, and
 	// Release moves them back. These pair with each other, with the swap in
 	// lock and with the store in unlock.
-	state word
+	state atomicUint64
 
-	// line is where calls of AcquireN wait. Its mu is the lock of the resource,
-	// and guards all that follows, up to the constants. lock also claims the
-	// permits from state, and unlock puts them back after it has served the line.
-	// In between nothing else changes: with mu held all is sequential code.
+	// line is where calls of AcquireN wait. Its mu is the lock of the resource
+	// and guards the fields down to drained. lock takes held from state, and
+	// unlock serves the line and stores state. With mu held nobody else changes
+	// state.
 	//
-	// While mu is free, the head does not fit, or it is awake or about to be.
+	// While mu is unlocked, a head that fits is awake or soon gets its token.
 	line Cond
 
 	capacity int64
@@ -73,27 +73,27 @@ type CapacityResource struct {
 	waitCount, canceled int64 // see Stats
 	waitDuration        time.Duration
 
-	wake queue         // the decided, for unlock to send the tokens; empty while mu is free
-	now  time.Duration // the time, if this critical section has read the clock, or 0
+	wake queue         // decided; unlock sends the tokens; else empty
+	now  time.Duration // 0 if mu's holder has not read the clock
 
 	drained Event // set once r is closed and nothing is held; has its own lock
 
 	// These are constant.
 	base              time.Time // what times are counted from
 	fifo              bool
-	hooksSeeEveryCall bool // some hook is called at every acquisition or release
+	hooksSeeEveryCall bool // there is an Acquired or a Released hook
 	hooks             []Hooks
 }
 
-// The layout of state. A resource with a larger capacity, or with hooks that
-// see every call, takes mu for each.
+// The layout of state. With a larger capacity, or with hooks that see every
+// call, every call locks mu.
 const (
 	fieldBits = 31
 	fieldMax  = 1<<fieldBits - 1
 	slow      = 1 << (2 * fieldBits)
 )
 
-// fits reports whether n permits, if n > 0, are free for a new call.
+// fits reports whether n > 0 and state has n free permits.
 func fits(state uint64, n int64) bool { return uint64(n-1) < state>>fieldBits&fieldMax }
 
 // take returns state with n permits moved from free to held.
@@ -103,9 +103,9 @@ func take(state uint64, n int64) uint64 { return state - uint64(n)<<fieldBits + 
 const starvationThreshold = time.Millisecond
 
 // NewCapacityResource returns a resource with the given capacity, of which
-// nothing is in use. A resource of capacity 0 is paused: every call waits until
-// there is a [CapacityResource.Resize]. With a capacity of 2^31 or more every
-// call takes a mutex; to count in larger units, such as KiB, avoids that.
+// nothing is in use. Capacity 0 pauses the resource: calls of Acquire wait for
+// a [CapacityResource.Resize]. With a capacity of 2^31 or more every call locks
+// a mutex; to count in larger units, such as KiB, avoids that.
 // NewCapacityResource panics if capacity < 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 	r := &CapacityResource{base: time.Now()}
@@ -128,20 +128,19 @@ func (r *CapacityResource) Acquire(ctx context.Context) error { return r.Acquire
 //   - [ErrClosed], if the resource is closed;
 //   - [ErrTooLarge], if n is more than the capacity and that is not 0.
 //
-// A call that waits returns as soon as one of these comes true, with the
-// error of the one that came true first. A call that need not wait looks at ctx
-// once, just before it takes the permits: it does not notice if ctx ends in the
-// instant between the two.
+// A call that waits returns when the first of these comes true. A call that
+// need not wait looks at ctx once, just before it takes the permits. It does
+// not notice if ctx ends between the two.
 //
 // AcquireN of 0 permits never waits, but it fails if ctx is done or the
-// resource is closed. AcquireN panics if n < 0. If it need not wait, a call for
-// at least one permit is one compare-and-swap. In the steady state a call
+// resource is closed. AcquireN panics if n < 0. A call that finds permits free
+// is usually one compare-and-swap (see Costs). In the steady state a call
 // allocates nothing.
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	mustNotBeNegative(n)
 	for {
-		// The state is loaded before the look at ctx, so permits that come free
-		// after ctx has ended are not taken, unless state changed back as well.
+		// state is loaded before ctx is checked: permits that come free after
+		// ctx has ended are not taken, unless state changed back.
 		s := r.state.Load()
 		if ctx.Err() != nil {
 			return contextError(ctx)
@@ -159,13 +158,13 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	return r.acquireSlow(ctx, n, true)
 }
 
-// acquireSlow is AcquireN with mu. If it has to wait and may not, it returns
-// errMustWait.
+// acquireSlow is AcquireN with mu. It returns errMustWait if it must wait but
+// mayWait is false.
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
 	done := ctx.Done()
 	if r.fifo && mayWait {
 		r.lockTimed()
-	} else { // starvation counts from when w joins the line, not before
+	} else { // for starvation, arrivedAt must not be before w joins
 		r.lock()
 	}
 	var w *waiter
@@ -184,26 +183,25 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 	}
 	r.unlock()
 	if w != nil {
-		for {
-			woken := w.sleep() || !r.cancel(w)
-			if !woken || w.state == decided || r.lookAgain(w) {
+		for w.sleep() || !r.cancel(w) {
+			if w.state == decided || r.lookAgain(w) {
 				break
 			}
 		}
 		err = w.err
 		r.line.pool.push(w)
 	}
-	if err == errEnded { //nolint:errorlint // it is ours; the causes of contexts are not to be asked
+	if err == errEnded { //nolint:errorlint // never wrapped
 		return contextError(ctx)
 	}
 	return err
 }
 
-// cancel is for w, whose context has ended. It reports whether that came first,
-// so that w has left the line. Otherwise it receives the token.
+// cancel ends the wait of w, whose context has ended. It reports whether the
+// context came first. If not, it receives the token.
 func (r *CapacityResource) cancel(w *waiter) bool {
 	r.lockTimed()
-	if w.state == parked { // otherwise it may have been passed over
+	if w.state == parked { // otherwise it was passed over or woken
 		r.removeLocked(w, errEnded)
 	}
 	left := w.state == away
@@ -214,14 +212,14 @@ func (r *CapacityResource) cancel(w *waiter) bool {
 	return left
 }
 
-// lookAgain is for w, the head, which was woken to look whether its permits are
-// free. It parks again if they are not, and reports whether the wait is over.
+// lookAgain is called by the head after it was notified. It takes the permits
+// of w or parks w again, and reports whether the wait is over.
 func (r *CapacityResource) lookAgain(w *waiter) bool {
 	r.lockTimed()
 	over := true
 	switch {
 	case w != r.line.waiters.first: // Close or Resize has turned it away
-	case ended(w.done): // which counts, even if the permits are free
+	case ended(w.done): // it wins, even if the permits are free
 		r.removeLocked(w, errEnded)
 	case r.fitsLocked(w.n):
 		r.held += w.n
@@ -237,9 +235,9 @@ func (r *CapacityResource) lookAgain(w *waiter) bool {
 func (r *CapacityResource) TryAcquire() bool { return r.TryAcquireN(1) }
 
 // TryAcquireN takes n permits if it need not wait, and reports whether it did.
-// It fails if too few are free, if the resource is closed, and if new calls may
-// not overtake those who wait; with n = 0, only if the resource is closed. It
-// panics if n < 0.
+// It fails if too few are free, if the resource is closed, or if new calls may
+// not overtake the line. With n = 0 it fails only if it is closed. It panics if
+// n < 0.
 func (r *CapacityResource) TryAcquireN(n int64) bool {
 	mustNotBeNegative(n)
 	for {
@@ -258,7 +256,7 @@ func (r *CapacityResource) TryAcquireN(n int64) bool {
 	ok := !r.closed && r.enterLocked(n)
 	r.unlock()
 	if ok && r.hooksSeeEveryCall {
-		r.tellAcquired(context.Background(), n)
+		r.runAcquired(context.Background(), n)
 	}
 	return ok
 }
@@ -266,18 +264,15 @@ func (r *CapacityResource) TryAcquireN(n int64) bool {
 // Release is [CapacityResource.ReleaseN] with n = 1.
 func (r *CapacityResource) Release() { r.ReleaseN(1) }
 
-// ReleaseN puts n permits back. As long as new calls may overtake the head of
-// the line, ReleaseN wakes it if it fits; when that one has its permits, it
-// wakes the next if it fits, too. When nobody may overtake, ReleaseN hands
-// permits to as many as fit, from the head on.
+// ReleaseN puts n permits back, and wakes waiters whose permits are now free.
 //
-// ReleaseN waits for nothing but the resource's own lock, and does not yield
+// ReleaseN blocks on nothing but the resource's own lock, and does not yield
 // the processor. So if the caller goes on computing, the permits may be idle
-// until another processor runs the goroutine that was woken. Where that matters,
-// call [runtime.Gosched] after ReleaseN.
+// until another processor runs the waiter. Where that matters, call
+// [runtime.Gosched] after ReleaseN.
 //
-// It panics if n < 0 or if fewer than n permits are held, and changes nothing
-// then. If nobody waits it is one compare-and-swap.
+// ReleaseN panics if n < 0 or if fewer than n permits are held, and changes
+// nothing then. If nobody waits it is usually one compare-and-swap (see Costs).
 func (r *CapacityResource) ReleaseN(n int64) {
 	mustNotBeNegative(n)
 	for {
@@ -291,7 +286,7 @@ func (r *CapacityResource) ReleaseN(n int64) {
 	}
 	r.releaseSlow(n)
 	if r.hooksSeeEveryCall {
-		r.tellReleased(n)
+		r.runReleased(n)
 	}
 }
 
@@ -302,7 +297,7 @@ func (r *CapacityResource) releaseSlow(n int64) {
 		panic("condvar: released more than held")
 	}
 	r.held -= n
-	if n > 0 {
+	if n > 0 { // something was released
 		r.markStarvingLocked()
 	}
 	r.unlock()
@@ -314,11 +309,11 @@ func (r *CapacityResource) Do(ctx context.Context, fn func(ctx context.Context) 
 }
 
 // DoN acquires n permits, calls fn with ctx, and returns what fn returns. It
-// releases the permits when fn is over: by return, panic or [runtime.Goexit].
-// If the permits cannot be acquired it returns the error of
-// [CapacityResource.AcquireN] without calling fn. An error of ctx may come from
-// either; where that matters, let fn record that it ran. Do not acquire from the
-// same resource in fn: it may wait for itself.
+// releases the permits when fn returns, panics or calls [runtime.Goexit]. If it
+// cannot acquire them, it returns the error of [CapacityResource.AcquireN]
+// without calling fn. AcquireN and fn may both return an error of ctx; where
+// that matters, let fn record that it ran. Do not acquire from the resource in
+// fn: it may wait for itself.
 func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context.Context) error) error {
 	if err := r.AcquireN(ctx, n); err != nil {
 		return err
@@ -327,15 +322,15 @@ func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context
 	return fn(ctx)
 }
 
-// Resize sets the capacity. What is added is available at once. Shrinking
+// Resize sets the capacity. Permits that it adds are free at once. Shrinking
 // revokes nothing; it stops admissions until usage fits again. Waiting calls
-// that ask for more than the new capacity return [ErrTooLarge], unless it is 0:
-// that pauses the resource, and all wait for the next Resize. Resize does not
-// block, takes time in proportion to the number of those waiting, and panics
-// if capacity < 0, changing nothing. After Close it only changes the number
-// that Stats and String report.
+// that ask for more than the new capacity return [ErrTooLarge]. If the new
+// capacity is 0, they wait for the next Resize instead. Resize does not block.
+// It takes time in proportion to the number of waiters. It panics if capacity <
+// 0, and then changes nothing. After Close it only changes the number that
+// Stats and String report.
 func (r *CapacityResource) Resize(capacity int64) {
-	r.tellResized(r.resize(capacity), capacity)
+	r.runResized(r.resize(capacity), capacity)
 }
 
 // resize is Resize without hooks. It returns the old capacity.
@@ -382,13 +377,13 @@ func (r *CapacityResource) Close() error {
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
 	err := r.drained.Wait(ctx)
-	if err != nil && r.Stats().InUse == 0 { // since ctx ended, perhaps
+	if err != nil && r.Stats().InUse == 0 { // the Set may be yet to come
 		return nil
 	}
 	return err
 }
 
-// lock locks mu and claims the permits.
+// lock locks mu and takes held from state.
 func (r *CapacityResource) lock() {
 	r.line.mu.Lock()
 	r.line.checkLocked()
@@ -397,17 +392,17 @@ func (r *CapacityResource) lock() {
 	}
 }
 
-// lockTimed is lock, and reads the clock just before, for this takes as long as
-// all the rest.
+// lockTimed reads the clock and locks mu. With mu held, the reading would take
+// as long as all the rest.
 func (r *CapacityResource) lockTimed() {
 	now := r.clock()
 	r.lock()
 	r.now = now
 }
 
-// unlock serves the line, puts the permits into state if calls that need not
-// wait may have them, and unlocks mu. The tokens are sent after that, so that
-// the woken do not run into mu.
+// unlock serves the line, stores the permits in state if the fast paths may use
+// them, and unlocks mu. It sends tokens after that, since a head that was
+// notified locks mu.
 func (r *CapacityResource) unlock() {
 	head := r.serveLocked()
 	free := r.capacity - r.held
@@ -426,21 +421,19 @@ func (r *CapacityResource) unlock() {
 	if head != nil {
 		head.send()
 	}
-	if drained && !r.drained.IsSet() { // and nothing can be held any more
+	if drained { // held stays 0: a closed resource admits nobody
 		r.drained.Set()
 	}
 }
 
-// serveLocked sees to it that a head that fits does not sleep on. If nobody may
-// overtake it, it is admitted, and the next becomes the head. Otherwise it is
-// woken to look for itself, and returned, since its token is still to be sent.
+// serveLocked makes sure that a head that fits does not stay asleep. If nobody
+// may overtake, it admits the head and goes on with the next. Otherwise it
+// notifies the head and returns it: its token is still to be sent.
 func (r *CapacityResource) serveLocked() *waiter {
 	for r.line.waiters.len > 0 {
 		head := r.line.waiters.first
 		switch {
-		case !r.fitsLocked(head.n):
-			return nil
-		case head.state != parked: // it is awake, and looks before it parks
+		case !r.fitsLocked(head.n), head.state != parked: // or awake: it looks
 			return nil
 		case ended(head.done):
 			r.removeLocked(head, errEnded)
@@ -455,7 +448,7 @@ func (r *CapacityResource) serveLocked() *waiter {
 	return nil
 }
 
-// mayBargeLocked reports whether new calls need not join the line.
+// mayBargeLocked reports whether new calls may take permits.
 func (r *CapacityResource) mayBargeLocked() bool {
 	return r.line.waiters.len == 0 || !r.fifo && !r.starving
 }
@@ -473,10 +466,10 @@ func (r *CapacityResource) enterLocked(n int64) bool {
 	return ok
 }
 
-// joinLocked puts a waiter at the end of the line. No head must be older than
-// the one before it, as starving and Stats.OldestWait rely on that. It would be
-// if the time is from before mu was locked and another call joined meanwhile,
-// or joined in another testing/synctest bubble. Then the clock is read again.
+// joinLocked puts a waiter at the end of the line. With FIFO the clock may have
+// been read before mu was locked, and another call may have joined since. Then
+// the clock is read again, since arrivedAt must not decrease along the line:
+// Stats.OldestWait is that of the head.
 func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *waiter {
 	w := r.line.joinLocked(done)
 	w.n, w.arrivedAt = n, r.nowLocked()
@@ -497,8 +490,8 @@ func (r *CapacityResource) turnAwayLocked(w *waiter, err error) {
 	r.removeLocked(w, err)
 }
 
-// removeLocked takes w out of the line: because of err, or with its permits if
-// err is nil. If w is awake, it is about to find that it is out of line.
+// removeLocked takes w out of the line because of err, or with its permits if
+// err is nil. If w is awake, it sees that in lookAgain.
 func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	r.line.removeLocked(w)
 	w.err = err
@@ -517,17 +510,15 @@ func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	r.waitCount++
 	r.waitDuration += min(max(0, now-w.arrivedAt), math.MaxInt64-r.waitDuration)
 	r.addWaitingNLocked(-w.n)
-	// There may be a new head. As now may be from before mu was locked, a head
-	// that seems young is looked at again.
+	// There may be a new head. now may be from before mu was locked, so a head
+	// that seems young is checked again.
 	r.starving = r.starving && (r.headStarvedLocked(now) || r.headStarvedLocked(r.clock()))
 }
 
-// markStarvingLocked is for when permits come in. From then on nobody overtakes
-// a head that has waited too long.
+// markStarvingLocked is called when permits are added. If the head has waited
+// too long, nobody overtakes it from then on.
 func (r *CapacityResource) markStarvingLocked() {
-	if !r.fifo && !r.starving && r.line.waiters.len > 0 {
-		r.starving = r.headStarvedLocked(r.nowLocked())
-	}
+	r.starving = r.starving || !r.fifo && r.headStarvedLocked(r.nowLocked())
 }
 
 // headStarvedLocked reports whether the head has waited too long at time now.
@@ -535,11 +526,11 @@ func (r *CapacityResource) headStarvedLocked(now time.Duration) bool {
 	return r.line.waiters.len > 0 && now-r.line.waiters.first.arrivedAt >= starvationThreshold
 }
 
-// clock reads the clock, counted from base. Between a testing/synctest bubble
-// and what is outside of it, differences mean nothing, and may be negative.
+// clock returns the time since base. Times from inside and outside a
+// testing/synctest bubble cannot be compared: a difference may be negative.
 func (r *CapacityResource) clock() time.Duration { return time.Since(r.base) }
 
-// nowLocked reads the clock, at most once in a critical section.
+// nowLocked returns now. If it is not set, it reads the clock.
 func (r *CapacityResource) nowLocked() time.Duration {
 	if r.now == 0 {
 		r.now = r.clock()

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Stats is a snapshot of a [CapacityResource], all of one moment.
+// Stats is a snapshot of a [CapacityResource] at a single moment.
 type Stats struct {
 	Capacity   int64         // total permits
 	InUse      int64         // permits held; after a shrink it can exceed Capacity
 	Waiting    int64         // calls of AcquireN that wait
 	WaitingN   int64         // permits they ask for, at most math.MaxInt64
-	OldestWait time.Duration // how long the first in line has been waiting
+	OldestWait time.Duration // how long the head of the line has waited
 	Closed     bool          // whether Close was called
 
 	WaitCount    int64         // finished waits: with permits, or by context, Close or Resize
@@ -21,8 +21,8 @@ type Stats struct {
 	Canceled     int64         // finished waits that were ended by their context
 }
 
-// Stats returns a snapshot. Statistics are always on, at no cost to calls that
-// do not wait. Stats takes the resource's lock for a moment.
+// Stats returns a snapshot. Statistics are always on; they add no cost to calls
+// that do not wait. Stats locks the resource's mutex.
 func (r *CapacityResource) Stats() Stats {
 	r.lock()
 	defer r.unlock()
@@ -47,7 +47,7 @@ func (r *CapacityResource) String() string {
 		" in use, " + strconv.FormatInt(s.Waiting, 10) + " waiting"
 }
 
-// addWaitingNLocked adds n, which may be negative, to waitingN.
+// addWaitingNLocked adds n, which may be negative.
 func (r *CapacityResource) addWaitingNLocked(n int64) {
 	var carry uint64
 	r.waitingN[1], carry = bits.Add64(r.waitingN[1], uint64(n), 0)

@@ -2,27 +2,25 @@ package condvar
 
 import "time"
 
-// A waiter is one call of Wait, WaitFor, Listen, Event.Wait or AcquireN that
-// waits. It is in a line if and only if its state is parked, or it is an awake
-// head (see below). mu is the mutex of that line.
+// A waiter is the place of one call in a line: a call of Wait, WaitFor, Listen,
+// Event.Wait or AcquireN. mu is the mutex of the line. The state is one of
 //
-//	away     -> parked    it joins the line
-//	parked   -> notified  Notify took it out of the line
-//	parked   -> swept     NotifyAll or Set did; this is never passed on
-//	parked   -> decided   AcquireN was admitted or turned away while asleep
-//	parked   -> away      its context ended first
+//	away      not in line: new, or canceled, passed over or stopped
+//	parked    in line
+//	notified  taken out of the line by Notify
+//	swept     taken out by NotifyAll or Set; this is never passed on
+//	decided   taken out with its permits, or by Close or Resize
 //
-// Who makes it notified, swept or decided also sends one token to ch, then or
-// after mu is unlocked. A waiter whose context has ended locks mu and looks: if
-// its state is parked or away the context came first, otherwise a token is on
-// its way, and the waiter receives it. So exactly one event wins, and ch is empty
-// when the waiter parks again or is used by another call.
+// Whoever stores notified, swept or decided also sends one token to ch, with mu
+// held or later. A waiter whose context has ended locks mu. If its state is
+// parked or away, the context came first. Otherwise it waits for its token. So
+// exactly one event wins, and ch is empty when the waiter is used again.
 //
-// The head of a CapacityResource's line stays there when it is notified: it is
-// awake, and looks whether its permits are free. Then it leaves, or parks again.
+// The head of a CapacityResource's line stays in line when it is notified. It
+// is then awake. It takes its permits and leaves, or it parks again.
 //
-// The state changes with mu held only. The owner may read it without mu once
-// it has received the token, since nobody else changes it from then on.
+// The state changes with mu held only. The call may read it without mu once it
+// has the token: nobody else changes it then.
 type waiter struct {
 	next, prev *waiter         // in a queue; next also in the pool
 	done       <-chan struct{} // of the context, or nil
@@ -47,11 +45,11 @@ const (
 	decided
 )
 
-// sleep waits for the token, which it receives, or the end of the context. It
-// reports whether it was the token.
+// sleep waits for the token or the end of the context. It reports whether it
+// received the token.
 func (w *waiter) sleep() bool {
 	token, done := exploreSelect(w.ch, w.done)
-	if done == nil { // a plain receive costs half of a select
+	if done == nil { // a receive costs half of a select
 		<-token
 		return true
 	}
@@ -75,7 +73,7 @@ func (w *waiter) send() {
 	w.ch <- struct{}{}
 }
 
-// ended reports whether the context whose Done channel is done has ended.
+// ended reports whether done, the Done channel of a context, is closed.
 func ended(done <-chan struct{}) bool {
 	if done == nil {
 		return false
@@ -89,8 +87,8 @@ func ended(done <-chan struct{}) bool {
 	}
 }
 
-// A queue is a list of waiters: a line, or those whose tokens are still to be
-// sent. It does not point to itself, so a struct with one can have a finalizer.
+// A queue is a list of waiters: a line, or those whose tokens are not sent yet.
+// It does not point to itself, so a struct that has one can be finalized.
 type queue struct {
 	first, last *waiter
 	len         int
@@ -107,8 +105,7 @@ func (q *queue) push(w *waiter) {
 	q.len++
 }
 
-// remove also clears the links of w, so that a waiter in the pool keeps no
-// other in memory.
+// remove clears the links of w, as push needs it.
 func (q *queue) remove(w *waiter) {
 	if w.prev == nil {
 		q.first = w.next
@@ -124,29 +121,29 @@ func (q *queue) remove(w *waiter) {
 	q.len--
 }
 
-// send sends the tokens of all in q.
+// send empties q and sends the tokens.
 func (q *queue) send() {
 	for q.first != nil {
 		w := q.first
-		q.remove(w) // before the token, after which w may be in another queue
+		q.remove(w) // first, since w may be in another queue after send
 		w.send()
 	}
 }
 
-// maxPooled is how many waiters go back to the pool, of some 200 bytes each.
+// maxPooled is how many waiters, of some 200 bytes each, a pool keeps.
 const maxPooled = 1024
 
-// A pool has the waiters that are used again and again, so that a wait in the
-// steady state allocates nothing.
+// A pool keeps waiters for later waits, so that a wait in the steady state
+// allocates nothing.
 //
-// In a testing/synctest bubble each wait has a waiter of its own: a channel
-// from a bubble must not be used outside it, and one from outside stops the
-// bubble's clock.
+// In a testing/synctest bubble each wait makes a waiter. A channel of a bubble
+// must not be used outside it, and a receive from any other is not durably
+// blocking.
 type pool struct {
-	// free is a stack linked by next. push takes no lock. Only one call pops
-	// at a time, with mu held: what it finds on top stays in the stack until it
-	// has been popped. The two compare-and-swaps pair with each other.
-	free pointer[waiter]
+	// free is a stack linked by next. push takes no lock. Pops hold mu, so no
+	// waiter that a pop sees is popped and pushed again meanwhile. The two
+	// compare-and-swaps pair with each other.
+	free atomicPointer[waiter]
 	made int // how many waiters were made outside of bubbles
 	bubbleProbe
 }
@@ -156,7 +153,7 @@ func (p *pool) popLocked() *waiter {
 		return &waiter{ch: make(chan struct{}, 1)}
 	}
 	w := p.free.Load()
-	for w != nil && !p.free.CompareAndSwap(w, w.next) { // others have been pushed
+	for w != nil && !p.free.CompareAndSwap(w, w.next) { // another was pushed
 		w = p.free.Load()
 	}
 	if w == nil {
@@ -167,7 +164,7 @@ func (p *pool) popLocked() *waiter {
 	return w
 }
 
-// push puts w back.
+// push puts w back, without its context.
 func (p *pool) push(w *waiter) {
 	if !w.pooled {
 		return
