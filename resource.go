@@ -297,7 +297,7 @@ func (r *CapacityResource) releaseSlow(n int64) {
 		panic("condvar: released more than held")
 	}
 	r.held -= n
-	if n > 0 { // something was released
+	if n > 0 {
 		r.markStarvingLocked()
 	}
 	r.unlock()
