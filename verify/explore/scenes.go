@@ -1077,6 +1077,33 @@ func condScenes() []*Scene {
 			},
 		},
 		{
+			Name:      "CondFirstWokenCancelsTheSecond",
+			Invariant: "a broadcast wakes both who wait, though the first to run cancels the second",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newCondScene(r)
+				ctx := r.Context()
+				var first error
+				s.Go("first", func() {
+					s.l.Lock()
+					first = s.c.Wait(context.Background())
+					s.l.Unlock()
+					ctx.Cancel()
+				})
+				r.Settle()
+				second := s.wait("second", ctx)
+				r.Settle()
+				woken := 0
+				s.Go("notifier", func() { woken = s.c.NotifyAll() })
+				return func() error {
+					if woken != 2 || first != nil || !second.succeeded() {
+						return fmt.Errorf("%d woken, first: %w, second: %w", woken, first, second.err)
+					}
+					return nil
+				}
+			},
+		},
+		{
 			Name:      "CondNotifyNAndTwoCancels",
 			Invariant: "NotifyN(2) for three in line, two of which are canceled: as many return nil as it woke",
 			Bound:     toTheEnd,
@@ -1431,6 +1458,29 @@ func eventScenes() []*Scene {
 				return func() error {
 					if !w1.succeeded() || !w2.failed() {
 						return fmt.Errorf("set first: %w, canceled first: %w", w1.err, w2.err)
+					}
+					return s.atRest()
+				}
+			},
+		},
+		{
+			Name:      "EventSeenSetThenCancel",
+			Invariant: "whoever sees the event set, and then cancels a wait, comes too late",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newEventScene(r)
+				ctx := r.Context()
+				w := s.wait("w", ctx)
+				r.Settle()
+				s.Go("setter", s.e.Set)
+				s.Go("canceller", func() {
+					if s.e.IsSet() {
+						ctx.Cancel()
+					}
+				})
+				return func() error {
+					if !w.succeeded() {
+						return fmt.Errorf("w: %w", w.err)
 					}
 					return s.atRest()
 				}
