@@ -1205,8 +1205,7 @@ func condScenes() []*Scene {
 		{
 			Name:      "CondPanickingUnlockBetweenOthers",
 			Invariant: "if L.Unlock panics for one in the middle of the line, those before and behind it get two notifications",
-			Bound:     2,
-			LongBound: toTheEnd,
+			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				return unlockPanics(r, 1, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
 			},

@@ -15,5 +15,13 @@
 //
 // With CONDVAR_VERIFY=long the tests run the full product, which takes minutes.
 // CONDVAR_MATRIX_CASE is the case for a single process to run; a case that
-// fails is printed with the command that runs it again.
+// fails is printed with the command that runs it again, to which the build tags
+// have to be added.
+//
+// The package has two ways to find out whether it is in a bubble. Which of them
+// is built depends on the Go release. The tests have to pass with both, on every
+// release:
+//
+//	go test ./matrix
+//	go test -tags condvar_clock ./matrix
 package matrix

@@ -41,14 +41,21 @@ type wait struct {
 
 func nothing() {}
 
-// As package variables are, these are made outside bubbles.
+// As package variables are, these are made outside bubbles. The Cond and the Event
+// are package variables themselves, with which no bubble can be associated, and
+// the resources are on the heap.
 var objects = []*object{
-	newCond(),
-	newEvent(),
+	newCond(&packageCond),
+	newEvent(&packageEvent),
 	newResource("Resource", 3),
 	newResource("FIFO", 3, condvar.FIFO()),
 	newResource("Large", 1<<31+2), // does without the fast paths
 }
+
+var (
+	packageCond  condvar.Cond
+	packageEvent condvar.Event
+)
 
 // maxSteps is how many steps a case can have.
 const maxSteps = 4
@@ -143,9 +150,9 @@ type cond struct {
 	ready bool
 }
 
-func newCond() *object {
-	c := &cond{}
-	c.Cond = condvar.NewCond(&c.lock)
+func newCond(value *condvar.Cond) *object {
+	c := &cond{Cond: value}
+	c.L = &c.lock
 	return &object{
 		name: "Cond",
 		waits: []wait{
@@ -312,8 +319,7 @@ func (c *cond) unlockPanics(v *visit) {
 
 // Event.
 
-func newEvent() *object {
-	e := &condvar.Event{}
+func newEvent(e *condvar.Event) *object {
 	return &object{
 		name: "Event",
 		waits: []wait{{"Wait", e.Wait, e.Waiters, e.Clear, func(n int) {
@@ -399,8 +405,8 @@ func newResource(name string, capacity int64, opts ...condvar.Option) *object {
 	}
 }
 
-// patience is how long the head of the line puts up with being overtaken.
-const patience = time.Millisecond
+// starvationThreshold is how long the head of the line may be overtaken.
+const starvationThreshold = time.Millisecond
 
 func pass(context.Context) error { return nil }
 
@@ -468,9 +474,9 @@ func (r *resource) starvingHead(v *visit) {
 		others := start(v.n, func() error { return r.Do(context.Background(), pass) })
 		r.settle(v, 1+v.n)
 		if v.bubble {
-			time.Sleep(patience)
+			time.Sleep(starvationThreshold)
 		}
-		for r.Stats().OldestWait < patience {
+		for r.Stats().OldestWait < starvationThreshold {
 			runtime.Gosched()
 		}
 		r.Release()
