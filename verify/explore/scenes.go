@@ -1630,7 +1630,7 @@ func resourceScenes() []*Scene {
 			Invariant: "when the first two in line give up, the third, which fits, gets in",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
-				s := newResourceScene(r, 2)
+				s := newResourceScene(r, 2, condvar.FIFO()) // the third would barge
 				s.hold(1)
 				ctx1, ctx2 := r.Context(), r.Context()
 				s.acquire("first", ctx1, 2)
