@@ -229,16 +229,18 @@ if [ "${CONDVAR_VERIFY:-}" = long ]; then
 	holds nobody "Event.set, 3 waiters, a context" -DLARGE -DEVENT
 	holds cond "3 WaitFor, any notifier" -DLARGE -DNP=1 -DOPS=15
 	holds cond "3 WaitFor, Wait or Listen" -DLARGE -DNP=1 -DKINDS=7 -DOPS=9
-	holds cond "2 of any kind, any notifier" -DLARGE -DNW=2 -DKINDS=7 -DOPS=15
+	holds cond "2 of any kind, any 2 notifiers" -DLARGE -DNW=2 -DKINDS=7 -DOPS=15
+	holds cond "2 of any kind, 2 contexts, panics" -DLARGE -DNW=2 -DNP=1 -DNC=2 -DKINDS=7 -DOPS=15 -DPANICS=7
 	holds cond "2 of any kind, twice" -DLARGE -DNW=2 -DNP=1 -DKINDS=7 -DROUNDS=2 -DOPS=9
 	holds resource "a context ends, Stats" -DLARGE -DSTATS
 	holds resource "2 contexts end, TryAcquire" -DLARGE -DNC=2 -DTRY
-	holds resource "1 permit, one caller 3 times" -DLARGE -DCAPACITY=1 -DN2=1 -DROUNDS=3 -DOTHERS=1
 	holds resource "1 permit, twice" -DLARGE -DCAPACITY=1 -DN2=1 -DROUNDS=2 -DNC=0
-	holds resource "cancel, Resize" -DLARGE -DNR=1
-	holds resource "cancel, Resize, Close, Drain" -DLARGE -DNR=1 -DCLOSE -DDRAIN
-	holds resource "the same, FIFO" -DLARGE -DNR=1 -DCLOSE -DDRAIN -DFIFO
-	holds resource "cancel, twice" -DLARGE -DROUNDS=2
+	holds resource "1 permit, one caller 3 times" -DLARGE -DCAPACITY=1 -DN2=1 -DROUNDS=3 -DOTHERS=1
+	holds resource "a context ends, one caller twice" -DLARGE -DROUNDS=2 -DOTHERS=1
+	holds resource "FIFO, a context ends, Resize" -DLARGE -DNR=1 -DFIFO
+	holds resource "a context ends, Close, Drain" -DLARGE -DCLOSE -DDRAIN
+	holds resource "cancel, Resize, Close, Drain" -DLARGE -DNR=1 -DCLOSE -DDRAIN -DNA=2 -DN0=2
+	holds resource "the same, FIFO" -DLARGE -DNR=1 -DCLOSE -DDRAIN -DNA=2 -DN0=2 -DFIFO
 	holds resource "live, the small requests" -DLIVE -DNC=0 -DSERVED=0
 fi
 wait
