@@ -32,6 +32,8 @@ type method struct {
 	args []string // with which to run it
 	test bool     // it is a package of tests, not a program
 
+	runner []string // the command that runs the binary, if it does not run by itself
+
 	// Tests that take longer end themselves, and say where they are. What has
 	// not ended a little later is killed.
 	timeout time.Duration
@@ -48,9 +50,12 @@ func (l *laboratory) method(word string) (method, error) {
 		how.dir, how.timeout = l.root, time.Minute
 	case "clock":
 		how.dir, how.tags, how.timeout = l.root, "condvar_clock", time.Minute
-	case "386":
-		how.dir, how.timeout = l.root, time.Minute
+	case "32bit": // not every Linux runs binaries for 386
+		how.dir, how.timeout = l.root, 5*time.Minute
 		how.env = []string{"GOARCH=386"}
+		if qemu, err := exec.LookPath("qemu-arm"); err == nil {
+			how.env, how.runner = []string{"GOARCH=arm"}, []string{qemu}
+		}
 	case "explore":
 		how.tags = "condvar_explore"
 		if chosen {
@@ -156,7 +161,8 @@ func (e *experiment) run(ctx context.Context, tests []string) (outcome, error) {
 	if len(tests) > 0 {
 		args = append(args, "-test.run=^("+strings.Join(tests, "|")+")$")
 	}
-	out, failure := e.command(limited, e.binary, args...).CombinedOutput()
+	words := slices.Concat(e.runner, []string{e.binary}, args)
+	out, failure := e.command(limited, words[0], words[1:]...).CombinedOutput()
 	if ctx.Err() != nil {
 		return outcome{}, ctx.Err()
 	}
