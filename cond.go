@@ -13,7 +13,8 @@ import (
 //
 // Cond{L: l} is ready to use, as is the result of [NewCond]. L must be set
 // before the first Wait. A Cond must not be copied after first use; using a
-// copy panics.
+// copy panics. It must not be overwritten during a Notify either: Wait can
+// return before the Notify that wakes it.
 //
 // In the terminology of the Go memory model, a call to [Cond.Notify],
 // [Cond.NotifyN] or [Cond.NotifyAll] “synchronizes before” the return of the
