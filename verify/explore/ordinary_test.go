@@ -35,7 +35,7 @@ var hookCalls = []struct {
 
 // In ordinary builds the compiler makes the same instructions as without hooks.
 func TestHooksCompileToNothing(t *testing.T) {
-	dir := strings.TrimSpace(run(t, "", "go", "list", "-m", "-f", "{{.Dir}}", "example.com/condvar"))
+	dir := strings.TrimSpace(run(t, "", "list", "-m", "-f", "{{.Dir}}", "example.com/condvar"))
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	require.NoError(t, err)
 	var overlays [2]string
@@ -84,7 +84,7 @@ func TestHooksCompileToNothing(t *testing.T) {
 // No scene has so many waiters that a broadcast sends some tokens after it has
 // unlocked. Without those that it sends before, all but a Listener's are.
 func TestScenesWithTokensSentAfterUnlocking(t *testing.T) {
-	dir := strings.TrimSpace(run(t, "", "go", "list", "-m", "-f", "{{.Dir}}", "example.com/condvar"))
+	dir := strings.TrimSpace(run(t, "", "list", "-m", "-f", "{{.Dir}}", "example.com/condvar"))
 	source, err := os.ReadFile(filepath.Join(dir, "cond.go"))
 	require.NoError(t, err)
 	const bound = "const maxSentLocked = 1000\n"
@@ -97,7 +97,7 @@ func TestScenesWithTokensSentAfterUnlocking(t *testing.T) {
 	require.NoError(t, err)
 	file := filepath.Join(tmp, "overlay.json")
 	require.NoError(t, os.WriteFile(file, overlay, 0o666))
-	out := run(t, "", "go", "test", "-count=1", "-tags", "condvar_explore", "-overlay", file, "-v",
+	out := run(t, "", "test", "-count=1", "-tags", "condvar_explore", "-overlay", file, "-v",
 		"-run", "TestScenes/(CondBroadcastAndPanickingP|CondNotifyAllL|CondPanickingUnlockR|CondWaiterR|CondPassed|ListenerStop|EventP)", ".")
 	require.Greater(t, strings.Count(out, "--- PASS: TestScenes/"), 8, out)
 }
@@ -106,7 +106,7 @@ func TestScenesWithTokensSentAfterUnlocking(t *testing.T) {
 // without positions and without the numbers of the compiler's own variables.
 func assembly(t *testing.T, dir string, args ...string) map[string]string {
 	t.Helper()
-	out := run(t, dir, "go", append([]string{"build", "-gcflags=-S", "-o", os.DevNull}, args...)...)
+	out := run(t, dir, append([]string{"build", "-gcflags=-S", "-o", os.DevNull}, args...)...)
 	function := regexp.MustCompile(`^(\S.*) STEXT .*`)
 	instruction := regexp.MustCompile(`^\t0x[0-9a-f]+ \d+ \([^)]*\)\t(.*)`)
 	number := regexp.MustCompile(`autotmp_\d+`)
@@ -122,10 +122,10 @@ func assembly(t *testing.T, dir string, args ...string) map[string]string {
 	return code
 }
 
-// run runs a command in dir and returns what it prints.
-func run(t *testing.T, dir, name string, args ...string) string {
+// run runs the go command in dir and returns what it prints.
+func run(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(name, args...)
+	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
