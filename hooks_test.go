@@ -296,7 +296,7 @@ func TestASlowHookHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
-func TestAHookThatPanicsLeavesTheBooksExact(t *testing.T) {
+func TestAHookThatPanicsLeavesTheAccountingExact(t *testing.T) {
 	for how, fail := range map[string]func(){"panic": func() { panic("hook") }, "Goexit": runtime.Goexit} {
 		for name, hooks := range map[string]*condvar.Hooks{
 			"WaitStart": {WaitStart: func(context.Context, int64) context.Context { fail(); return nil }},

@@ -556,7 +556,7 @@ func TestWaitingOnACopyOfAResourcePanics(t *testing.T) {
 // The head has been woken, but has not run, when it starves: a millisecond
 // after it has joined the line, whenever it was woken, and whoever has joined
 // since. With one processor it does not run until the test lets it.
-func TestAWokenHeadThatHasNotRunLosesPatienceOnTime(t *testing.T) {
+func TestAWokenHeadThatHasNotRunStarvesOnTime(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	overtaken := 0
 	for range 100 {

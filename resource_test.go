@@ -362,7 +362,7 @@ func TestAFailedCallChangesNothing(t *testing.T) {
 }
 
 // Rows 76, 104, 121. Bug R9.
-func TestARecoveredOverReleaseLeavesTheBooksExact(t *testing.T) {
+func TestARecoveredOverReleaseLeavesTheAccountingExact(t *testing.T) {
 	for _, capacity := range []int64{0, 1, 2, 5, 1<<31 - 1, 1 << 31, math.MaxInt64} {
 		r := condvar.NewCapacityResource(capacity)
 		require.PanicsWithValue(t, resOverRelease, r.Release)
@@ -1969,7 +1969,7 @@ func TestWaitDurationSaturates(t *testing.T) {
 }
 
 // Bug R16. F13.
-func TestResizeAcrossTheLimitsOfTheFastPathKeepsTheBooks(t *testing.T) {
+func TestResizeAcrossTheLimitsOfTheFastPathKeepsTheAccounting(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 5, 3, opts...)
 		for _, c := range []int64{1<<31 - 1, 1 << 31, 7, math.MaxInt64, 1 << 32, 4, 1<<31 - 1} {
