@@ -502,7 +502,7 @@ func TestHammerFiveWorkersNeverUseMoreThanTwoSlots(t *testing.T) {
 	}
 }
 
-// requireIdle checks the books of a resource that nobody uses.
+// requireIdle checks the accounting of a resource that nobody uses.
 func requireIdle(t require.TestingT, r *condvar.CapacityResource, capacity int64) {
 	s := r.Stats()
 	s.WaitCount, s.WaitDuration, s.Canceled = 0, 0, 0

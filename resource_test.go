@@ -1822,7 +1822,7 @@ func TestAWaitIsCountedFromJoiningTheLine(t *testing.T) {
 	require.LessOrEqual(t, r.Stats().WaitDuration, time.Since(unlocked))
 }
 
-// With FIFO a call reads the clock before it locks the books, so two may join in
+// With FIFO a call reads the clock before it locks mu, so two may join in
 // the order opposite to that in which they came.
 func TestTheHeadHasWaitedLongestWhateverTheOrderOfTheLocks(t *testing.T) {
 	r := condvar.NewCapacityResource(0, condvar.FIFO())
