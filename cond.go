@@ -45,7 +45,7 @@ type Cond struct {
 	idle atomicUint64
 
 	// self is the address of c once c has been used: a number, since a struct
-	// with a pointer to itself is never finalized.
+	// with a pointer to itself may never be finalized.
 	self uint64
 
 	waiters queue // in order of arrival

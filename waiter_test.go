@@ -55,7 +55,7 @@ func TestNotifyCostsTheSameHoweverManyAreAwayToLook(t *testing.T) {
 	require.LessOrEqual(t, ratios[2], 5.0)
 }
 
-// Bug C22. A struct that something in it points back to is never finalized.
+// Bug C22. A struct that something in it points back to may never be finalized.
 func TestAStructThatHasOneOfOursIsFinalized(t *testing.T) {
 	type owner struct {
 		cond  condvar.Cond
