@@ -40,7 +40,7 @@ func Example_flightRecorder() {
 		fmt.Println("slow wait for", w.Resource, "- trace written:", err == nil)
 	})
 
-	// Somebody holds the only permit until the one who waits for it loses patience.
+	// Somebody holds the only permit until the call that waits for it gives up.
 	db := condvar.NewCapacityResource(1, condvar.WithHooks(debugger.Hooks("db")))
 	db.Acquire(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())
