@@ -2,7 +2,6 @@ package condvar
 
 import (
 	"context"
-	"errors"
 	"math"
 	"sync"
 	"unsafe"
@@ -410,21 +409,3 @@ func (c *Cond) firstUse() {
 
 // address is constant: the address of mu escapes, so c is on the heap.
 func (c *Cond) address() uint64 { return uint64(uintptr(unsafe.Pointer(c))) }
-
-// contextError returns the error of a wait that was ended by ctx.
-func contextError(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	switch {
-	case err == nil: // a broken Context, whose Done is closed
-		return context.Canceled
-	case cause == nil || errors.Is(err, cause):
-		return err
-	}
-	return &causeError{err, cause}
-}
-
-// A causeError is the error of a context that has a cause of its own.
-type causeError struct{ err, cause error }
-
-func (e *causeError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
-func (e *causeError) Unwrap() []error { return []error{e.err, e.cause} }

@@ -371,7 +371,7 @@ func ExampleCapacityResource_Resize() {
 	// Output:
 	// true false
 	// true 2/2 in use, 0 waiting
-	// false 1/0 in use, 0 waiting
+	// false 1/0 in use, 0 waiting, paused
 	// 2/2 in use, 0 waiting
 }
 

@@ -38,8 +38,8 @@ func (l *hookLog) hooks() *condvar.Hooks {
 		WaitDone: func(ctx context.Context, n int64, waited time.Duration, err error) {
 			told("WaitDone %v %d %v %v", ctx.Value(hookKey{}), n, waited, err)
 		},
-		Acquired: func(ctx context.Context, n int64) { told("Acquired %v %d", ctx.Value(hookKey{}), n) },
-		Released: func(n int64) { told("Released %d", n) },
+		Acquired: func(ctx context.Context, n int64, _ *condvar.Hold) { told("Acquired %v %d", ctx.Value(hookKey{}), n) },
+		Released: func(n int64, _ *condvar.Hold, _ time.Duration) { told("Released %d", n) },
 		Resized:  func(from, to int64) { told("Resized %d %d", from, to) },
 	}
 }
@@ -126,13 +126,13 @@ func TestSeveralHooksAreCalledInOrder(t *testing.T) {
 			condvar.WithHooks(first), condvar.WithHooks(nil), condvar.WithHooks(second), condvar.WithHooks(&condvar.Hooks{}),
 		}
 		second.Resized = nil // is not seen any more
-		r := condvar.NewCapacityResource(0, opts...)
+		r := newPaused(opts...)
 		waiting := startAcquire(context.WithValue(t.Context(), hookKey{}, "call"), r, 1)
 		r.Resize(1)
 		synctest.Wait()
 		waiting.requireDone(t, nil)
 		require.ElementsMatch(t, []string{
-			"WaitStart call 1", "Resized 0 1", "Resized 0 1",
+			"Resized 1 0", "Resized 1 0", "WaitStart call 1", "Resized 0 1", "Resized 0 1",
 			"WaitDone started 1 0s <nil>", "WaitDone started 1 0s <nil>", "Acquired started 1",
 		}, log.take())
 	})
@@ -143,7 +143,7 @@ func TestSeveralHooksAreCalledInOrder(t *testing.T) {
 func TestHooksAreCalledInTheOrderOfTheOptions(t *testing.T) {
 	var told []string
 	add := func(name string) condvar.Option {
-		return condvar.WithHooks(&condvar.Hooks{Acquired: func(context.Context, int64) { told = append(told, name) }})
+		return condvar.WithHooks(&condvar.Hooks{Acquired: func(context.Context, int64, *condvar.Hold) { told = append(told, name) }})
 	}
 	r := condvar.NewCapacityResource(1, add("first"), add("second"), condvar.WithHooks(&condvar.Hooks{}))
 	require.NoError(t, r.Acquire(t.Context()))
@@ -177,8 +177,8 @@ func TestHooksMayUseTheResourceAndRunOnTheGoroutineOfTheCall(t *testing.T) {
 		r = condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
 			WaitStart: func(context.Context, int64) context.Context { once(); return nil },
 			WaitDone:  func(context.Context, int64, time.Duration, error) { once() },
-			Acquired:  func(context.Context, int64) { once() },
-			Released:  func(int64) { once() },
+			Acquired:  func(context.Context, int64, *condvar.Hold) { once() },
+			Released:  func(int64, *condvar.Hold, time.Duration) { once() },
 			Resized:   func(int64, int64) { once() },
 		}))
 		caller = goroutine()
@@ -217,7 +217,7 @@ func TestTheWaitObeysTheContextOfTheCall(t *testing.T) {
 			waited time.Duration
 		}
 		var told result
-		r := condvar.NewCapacityResource(0, condvar.WithHooks(&condvar.Hooks{
+		r := newPaused(condvar.WithHooks(&condvar.Hooks{
 			WaitStart: func(context.Context, int64) context.Context {
 				time.Sleep(time.Hour) // is no part of the wait
 				return resDead()
@@ -244,7 +244,7 @@ func (fooled) Is(error) bool { return true }
 
 func TestTheCauseOfAContextIsNotAskedWhetherToWait(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	r := condvar.NewCapacityResource(0, condvar.WithHooks(&condvar.Hooks{
+	r := newPaused(condvar.WithHooks(&condvar.Hooks{
 		WaitStart: func(context.Context, int64) context.Context { panic("need not wait") },
 	}))
 	require.Error(t, r.Acquire(&lateContext{ctx, func() { cancel(fooled{}) }}))
@@ -253,9 +253,9 @@ func TestTheCauseOfAContextIsNotAskedWhetherToWait(t *testing.T) {
 func TestHooksOfNothingAreToldToo(t *testing.T) {
 	var log hookLog
 	hooks := log.hooks()
-	hooks.Acquired = func(ctx context.Context, n int64) {
+	hooks.Acquired = func(ctx context.Context, n int64, _ *condvar.Hold) {
 		require.Zero(t, n)
-		log.hooks().Released(n + 100)
+		log.hooks().Released(n+100, nil, 0)
 		if ctx != t.Context() {
 			require.Equal(t, context.Background(), ctx)
 		}
@@ -301,8 +301,8 @@ func TestAHookThatPanicsLeavesTheAccountingExact(t *testing.T) {
 		for name, hooks := range map[string]*condvar.Hooks{
 			"WaitStart": {WaitStart: func(context.Context, int64) context.Context { fail(); return nil }},
 			"WaitDone":  {WaitDone: func(context.Context, int64, time.Duration, error) { fail() }},
-			"Acquired":  {Acquired: func(context.Context, int64) { fail() }},
-			"Released":  {Released: func(int64) { fail() }},
+			"Acquired":  {Acquired: func(context.Context, int64, *condvar.Hold) { fail() }},
+			"Released":  {Released: func(int64, *condvar.Hold, time.Duration) { fail() }},
 			"Resized":   {Resized: func(int64, int64) { fail() }},
 		} {
 			t.Run(name+"/"+how, func(t *testing.T) {
@@ -364,8 +364,8 @@ func hooksFail(t *testing.T, name string, r *condvar.CapacityResource) {
 func TestHooksAllocateNothing(t *testing.T) {
 	calls := 0
 	r := condvar.NewCapacityResource(2, condvar.WithHooks(&condvar.Hooks{
-		Acquired: func(context.Context, int64) { calls++ },
-		Released: func(int64) { calls++ },
+		Acquired: func(context.Context, int64, *condvar.Hold) { calls++ },
+		Released: func(int64, *condvar.Hold, time.Duration) { calls++ },
 	}))
 	ctx := t.Context()
 	require.Zero(t, testing.AllocsPerRun(100, func() {

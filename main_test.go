@@ -101,6 +101,13 @@ func startWait(ctx context.Context, c *condvar.Cond) *asyncCall {
 	})
 }
 
+// newPaused returns a resource with capacity 0.
+func newPaused(opts ...condvar.Option) *condvar.CapacityResource {
+	r := condvar.NewCapacityResource(1, opts...)
+	r.Resize(0)
+	return r
+}
+
 // startAcquire starts r.AcquireN(ctx, n), and settles.
 func startAcquire(ctx context.Context, r *condvar.CapacityResource, n int64) *asyncCall {
 	return start(func() error { return r.AcquireN(ctx, n) })

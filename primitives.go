@@ -5,6 +5,7 @@ package condvar
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The primitives that this package is built on. With the build tag
@@ -23,5 +24,9 @@ func exploreLook(<-chan struct{}) {}
 func exploreSend(<-chan struct{}) {}
 
 func exploreSelect(token, done <-chan struct{}) (_, _ <-chan struct{}) { return token, done }
+
+func exploreTimedSelect(token, done <-chan struct{}, late <-chan time.Time) (_, _ <-chan struct{}, _ <-chan time.Time) {
+	return token, done, late
+}
 
 func exploreBubble(inside bool) bool { return inside }

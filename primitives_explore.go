@@ -5,6 +5,7 @@ package condvar
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // An Explorer decides who takes the next step. Every operation on state that
@@ -19,6 +20,9 @@ type Explorer interface {
 	// returns them, with nil in place of the one that is not to be chosen, should
 	// both be ready.
 	Select(token, done <-chan struct{}) (_, _ <-chan struct{})
+	// TimedSelect is Select with a timer that may fire at any time. It reports
+	// whether it has fired; token and done are nil then.
+	TimedSelect(token, done <-chan struct{}) (_, _ <-chan struct{}, late bool)
 	// Recycling reports whether to keep waiters for later waits, as is done
 	// outside of bubbles.
 	Recycling() bool
@@ -59,6 +63,9 @@ func (m *mutex) Unlock() {
 }
 
 func (m *mutex) TryLock() bool { return m.mu.TryLock() } // only tests do
+
+// An ExploreMutex is a mutex for the packages that use this one.
+type ExploreMutex = mutex
 
 type atomicBool struct{ v atomic.Bool }
 
@@ -106,6 +113,11 @@ func (p *atomicPointer[T]) Store(v *T) {
 	p.v.Store(v)
 }
 
+func (p *atomicPointer[T]) Swap(v *T) *T {
+	step(OpStore, p)
+	return p.v.Swap(v)
+}
+
 func (p *atomicPointer[T]) CompareAndSwap(old, v *T) bool {
 	step(OpStore, p)
 	return p.v.CompareAndSwap(old, v)
@@ -124,6 +136,19 @@ func exploreSelect(token, done <-chan struct{}) (_, _ <-chan struct{}) {
 		return Explore.Select(token, done)
 	}
 	return token, done
+}
+
+func exploreTimedSelect(token, done <-chan struct{}, late <-chan time.Time) (_, _ <-chan struct{}, _ <-chan time.Time) {
+	if Explore == nil {
+		return token, done, late
+	}
+	token, done, fired := Explore.TimedSelect(token, done)
+	if !fired {
+		return token, done, nil
+	}
+	now := make(chan time.Time)
+	close(now)
+	return nil, nil, now
 }
 
 func exploreBubble(inside bool) bool {

@@ -2,31 +2,19 @@ package condvar
 
 import (
 	"context"
-	"errors"
 	"math"
 	"time"
 )
-
-// ErrClosed is the error of an Acquire on a [CapacityResource] that is closed,
-// or is closed while the call waits.
-var ErrClosed = errors.New("condvar: resource is closed")
-
-// ErrTooLarge is the error of an Acquire that asks a [CapacityResource] for
-// more permits than its capacity.
-var ErrTooLarge = errors.New("condvar: request exceeds the capacity")
-
-// errEnded marks a call that its context ended. contextError is called once mu
-// is unlocked.
-var errEnded = errors.New("condvar: context ended")
 
 // A CapacityResource is a weighted semaphore that can be resized and closed. It
 // limits how much of something can be in use at a time: connections, slots,
 // bytes of a budget. The capacity is a number of permits. Acquire takes permits,
 // and waits while too few are free. Release puts them back. Permits have no
-// owner: any goroutine may release them.
+// owner: any goroutine may release them. A [Permit] is permits that can be
+// released once only.
 //
-// [NewCapacityResource] makes one; the zero value is not usable. It must not
-// be copied; using a copy may panic.
+// [NewCapacityResource] makes one; any use of the zero value panics. It must
+// not be copied; using a copy may panic.
 //
 // Waiting calls are served first in, first out, whatever number of permits
 // they want: a large request at the head of the line is not overtaken by
@@ -70,18 +58,22 @@ type CapacityResource struct {
 	waitingN    [2]uint64     // permits that those in line want, high and low word
 	lastArrival time.Duration // arrivedAt of the last one who joined
 
-	waitCount, canceled int64 // see Stats
-	waitDuration        time.Duration
+	waitCount, canceled, rejected int64 // see Stats
+	waitDuration                  time.Duration
 
 	wake queue         // decided; unlock sends the tokens; else empty
 	now  time.Duration // 0 if mu's holder has not read the clock
 
 	drained Event // set once r is closed and nothing is held; has its own lock
 
-	// These are constant.
-	base              time.Time // what times are counted from
+	// These are constant once NewCapacityResource has returned.
+	base              time.Time // what times are counted from; zero in the zero value
 	fifo              bool
-	hooksSeeEveryCall bool // there is an Acquired or a Released hook
+	admitOversized    bool
+	maxWaiting        int
+	maxWait           time.Duration                    // or 0
+	hooksSeeEveryCall bool                             // there is an Acquired or a Released hook
+	observers         []func(*CapacityResource) *Hooks // nil once they were called
 	hooks             []Hooks
 }
 
@@ -103,16 +95,22 @@ func take(state uint64, n int64) uint64 { return state - uint64(n)<<fieldBits + 
 const starvationThreshold = time.Millisecond
 
 // NewCapacityResource returns a resource with the given capacity, of which
-// nothing is in use. Capacity 0 pauses the resource: calls of Acquire wait for
-// a [CapacityResource.Resize]. With a capacity of 2^31 or more every call locks
-// a mutex; to count in larger units, such as KiB, avoids that.
-// NewCapacityResource panics if capacity < 0.
+// nothing is in use. With a capacity of 2^31 or more every call locks a mutex;
+// to count in larger units, such as KiB, avoids that.
+//
+// NewCapacityResource panics if capacity < 1: a limit that was not configured
+// must not make every caller wait for ever. To start with a paused resource,
+// call [CapacityResource.Resize] with 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
-	r := &CapacityResource{base: time.Now()}
+	if capacity < 1 {
+		panic("condvar: NewCapacityResource with a capacity below 1 (to start paused, call Resize(0))")
+	}
+	r := &CapacityResource{base: time.Now(), maxWaiting: math.MaxInt}
 	for _, opt := range opts {
 		opt(r)
 	}
-	r.resize(capacity)
+	r.Resize(capacity)
+	r.runObservers()
 	return r
 }
 
@@ -126,23 +124,30 @@ func (r *CapacityResource) Acquire(ctx context.Context) error { return r.Acquire
 //   - the error of ctx, the one that [Cond.Wait] would return, if ctx ended
 //     before the permits were taken, even if they are free;
 //   - [ErrClosed], if the resource is closed;
-//   - [ErrTooLarge], if n is more than the capacity and that is not 0.
+//   - [ErrTooLarge], if n is more than the capacity, that is not 0, and
+//     [AdmitOversized] is not used;
+//   - [ErrOverloaded], if it would have to wait and [MaxWaiting] forbids that,
+//     or has waited as long as [MaxWait] allows.
 //
 // A call that waits returns when the first of these comes true. A call that
 // need not wait looks at ctx once, just before it takes the permits. It does
 // not notice if ctx ends between the two.
+//
+// The error of a context does not say whether the call waited for permits or
+// came too late. To tell a wait from slow work, give the wait a context of its
+// own, made by [context.WithTimeoutCause], or use [MaxWait].
 //
 // AcquireN of 0 permits never waits, but it fails if ctx is done or the
 // resource is closed. AcquireN panics if n < 0. A call that finds permits free
 // is usually one compare-and-swap (see Costs). In the steady state a call
 // allocates nothing.
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
-	mustNotBeNegative(n)
 	for {
 		// state is loaded before ctx is checked: permits that come free after
 		// ctx has ended are not taken, unless state changed back.
 		s := r.state.Load()
 		if ctx.Err() != nil {
+			r.check(n)
 			return contextError(ctx)
 		}
 		if !fits(s, n) {
@@ -152,8 +157,9 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 			return nil
 		}
 	}
+	r.check(n)
 	if r.hooks != nil {
-		return r.acquireWithHooks(ctx, n)
+		return r.acquireWithHooks(ctx, n, nil)
 	}
 	return r.acquireSlow(ctx, n, true)
 }
@@ -162,6 +168,7 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 // mayWait is false.
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
 	done := ctx.Done()
+	timed := r.maxWait > 0 && r.maxWaitEndsFirst(ctx)
 	if r.fifo && mayWait {
 		r.lockTimed()
 	} else { // for starvation, arrivedAt must not be before w joins
@@ -176,20 +183,27 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 	case r.tooLargeLocked(n):
 		err = ErrTooLarge
 	case r.enterLocked(n):
+	case r.line.waiters.len >= r.maxWaiting:
+		err = ErrOverloaded
+		r.rejected++
 	case !mayWait:
 		err = errMustWait
 	default:
 		w = r.joinLocked(n, done)
 	}
 	r.unlock()
-	if w != nil {
-		for w.sleep() || !r.cancel(w) {
-			if w.state == decided || r.lookAgain(w) {
-				break
-			}
+	for w != nil {
+		var woken bool
+		if timed {
+			woken = w.sleepAtMost(r.maxWait - (r.clock() - w.arrivedAt))
+		} else {
+			woken = w.sleep()
 		}
-		err = w.err
-		r.line.pool.push(w)
+		if !woken && r.cancel(w) || w.state == decided || r.lookAgain(w) {
+			err = w.err
+			r.line.pool.push(w)
+			break
+		}
 	}
 	if err == errEnded { //nolint:errorlint // never wrapped
 		return contextError(ctx)
@@ -197,12 +211,13 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 	return err
 }
 
-// cancel ends the wait of w, whose context has ended. It reports whether the
-// context came first. If not, it receives the token.
+// cancel ends the wait of w, whose context or MaxWait has ended. It reports
+// whether w left the line because of its context. If not, it receives the
+// token, which after MaxWait is its own.
 func (r *CapacityResource) cancel(w *waiter) bool {
 	r.lockTimed()
 	if w.state == parked { // otherwise it was passed over or woken
-		r.removeLocked(w, errEnded)
+		r.turnAwayLocked(w, ErrOverloaded)
 	}
 	left := w.state == away
 	r.unlock()
@@ -239,11 +254,10 @@ func (r *CapacityResource) TryAcquire() bool { return r.TryAcquireN(1) }
 // not overtake the line. With n = 0 it fails only if it is closed. It panics if
 // n < 0.
 func (r *CapacityResource) TryAcquireN(n int64) bool {
-	mustNotBeNegative(n)
 	for {
 		s := r.state.Load()
 		if !fits(s, n) {
-			if s&slow == 0 && n > 0 {
+			if s&slow == 0 && n > 0 && s != 0 && !r.admitOversized {
 				return false
 			}
 			break
@@ -252,11 +266,16 @@ func (r *CapacityResource) TryAcquireN(n int64) bool {
 			return true
 		}
 	}
+	return r.tryAcquireSlow(n, nil)
+}
+
+func (r *CapacityResource) tryAcquireSlow(n int64, hold *Hold) bool {
+	r.check(n)
 	r.lock()
 	ok := !r.closed && r.enterLocked(n)
 	r.unlock()
 	if ok && r.hooksSeeEveryCall {
-		r.runAcquired(context.Background(), n)
+		r.runAcquired(context.Background(), n, hold)
 	}
 	return ok
 }
@@ -272,12 +291,15 @@ func (r *CapacityResource) Release() { r.ReleaseN(1) }
 // [runtime.Gosched] after ReleaseN.
 //
 // ReleaseN panics if n < 0 or if fewer than n permits are held, and changes
-// nothing then. If nobody waits it is usually one compare-and-swap (see Costs).
+// nothing then. But a second release of the same permits, or one after an
+// AcquireN that failed, is not noticed while others hold permits: it frees
+// theirs. Where that could happen, use a [Permit].
+//
+// If nobody waits, ReleaseN is usually one compare-and-swap (see Costs).
 func (r *CapacityResource) ReleaseN(n int64) {
-	mustNotBeNegative(n)
 	for {
 		s := r.state.Load()
-		if s&slow != 0 || n > int64(s&fieldMax) {
+		if s&slow != 0 || uint64(n-1) >= s&fieldMax {
 			break
 		}
 		if r.state.CompareAndSwap(s, take(s, -n)) {
@@ -286,11 +308,12 @@ func (r *CapacityResource) ReleaseN(n int64) {
 	}
 	r.releaseSlow(n)
 	if r.hooksSeeEveryCall {
-		r.runReleased(n)
+		runReleased(r.hooks, n, nil)
 	}
 }
 
 func (r *CapacityResource) releaseSlow(n int64) {
+	r.check(n)
 	r.lockTimed()
 	if n > r.held {
 		r.unlock()
@@ -303,38 +326,23 @@ func (r *CapacityResource) releaseSlow(n int64) {
 	r.unlock()
 }
 
-// Do is [CapacityResource.DoN] with n = 1.
-func (r *CapacityResource) Do(ctx context.Context, fn func(ctx context.Context) error) error {
-	return r.DoN(ctx, 1, fn)
-}
-
-// DoN acquires n permits, calls fn with ctx, and returns what fn returns. It
-// releases the permits when fn returns, panics or calls [runtime.Goexit]. If it
-// cannot acquire them, it returns the error of [CapacityResource.AcquireN]
-// without calling fn. AcquireN and fn may both return an error of ctx; where
-// that matters, let fn record that it ran. Do not acquire from the resource in
-// fn: it may wait for itself.
-func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context.Context) error) error {
-	if err := r.AcquireN(ctx, n); err != nil {
-		return err
-	}
-	defer r.ReleaseN(n)
-	return fn(ctx)
-}
-
-// Resize sets the capacity. Permits that it adds are free at once. Shrinking
-// revokes nothing; it stops admissions until usage fits again. Waiting calls
-// that ask for more than the new capacity return [ErrTooLarge]. If the new
-// capacity is 0, they wait for the next Resize instead. Resize does not block.
-// It takes time in proportion to the number of waiters. It panics if capacity <
-// 0, and then changes nothing. After Close it only changes the number that
-// Stats and String report.
-func (r *CapacityResource) Resize(capacity int64) {
-	r.runResized(r.resize(capacity), capacity)
-}
-
-// resize is Resize without hooks. It returns the old capacity.
-func (r *CapacityResource) resize(capacity int64) (old int64) {
+// Resize sets the capacity, and returns the one before. Permits that it adds
+// are free at once. Shrinking revokes nothing; it stops admissions until usage
+// fits again. Waiting calls that ask for more than the new capacity return
+// [ErrTooLarge], unless [AdmitOversized] is used.
+//
+// A resource with a capacity of 0 is paused: calls of AcquireN wait for the
+// next Resize. Where only one goroutine resizes, this pauses until return:
+//
+//	defer r.Resize(r.Resize(0))
+//
+// If two such pauses overlap, the second restores the 0 of the first.
+//
+// Resize does not block. It takes time in proportion to the number of waiters.
+// It panics if capacity < 0, and then changes nothing. After Close it only
+// changes the number that Stats and String report.
+func (r *CapacityResource) Resize(capacity int64) (old int64) {
+	r.check(0)
 	if capacity < 0 {
 		panic("condvar: negative capacity")
 	}
@@ -351,6 +359,7 @@ func (r *CapacityResource) resize(capacity int64) (old int64) {
 		r.markStarvingLocked()
 	}
 	r.unlock()
+	runResized(r.hooks, old, capacity)
 	return old
 }
 
@@ -360,6 +369,7 @@ func (r *CapacityResource) resize(capacity int64) (old int64) {
 // [CapacityResource.Drain]. Close does not block and always returns nil. It may
 // be called again.
 func (r *CapacityResource) Close() error {
+	r.check(0)
 	r.lock()
 	r.closed = true
 	for r.line.waiters.len > 0 {
@@ -370,17 +380,19 @@ func (r *CapacityResource) Close() error {
 }
 
 // Drain closes the resource, waits until nothing is held, and returns nil. If
-// ctx ends first it returns the error that [Cond.Wait] would return; the
-// resource stays closed. If nothing is held it returns nil even if ctx is done.
-// Do not call Drain while holding a permit: it would wait for itself. It may be
+// ctx ends first, the resource stays closed. The error then matches the one
+// that [Cond.Wait] would return, and its text has the number of permits that
+// are still held. If nothing is held, Drain returns nil even if ctx is done. Do
+// not call Drain while holding a permit: it would wait for itself. It may be
 // called again, and by several goroutines.
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
-	err := r.drained.Wait(ctx)
-	if err != nil && r.Stats().InUse == 0 { // the Set may be yet to come
-		return nil
+	if err := r.drained.Wait(ctx); err != nil {
+		if held := r.Stats().InUse; held > 0 { // otherwise the Set is yet to come
+			return &drainError{held, err}
+		}
 	}
-	return err
+	return nil
 }
 
 // lock locks mu and takes held from state.
@@ -453,9 +465,13 @@ func (r *CapacityResource) mayBargeLocked() bool {
 	return r.line.waiters.len == 0 || !r.fifo && !r.starving
 }
 
-func (r *CapacityResource) fitsLocked(n int64) bool { return n <= r.capacity-r.held }
+func (r *CapacityResource) fitsLocked(n int64) bool {
+	return n <= r.capacity-r.held || r.held == 0 && r.admitOversized && r.capacity > 0
+}
 
-func (r *CapacityResource) tooLargeLocked(n int64) bool { return n > r.capacity && r.capacity > 0 }
+func (r *CapacityResource) tooLargeLocked(n int64) bool {
+	return n > r.capacity && r.capacity > 0 && !r.admitOversized
+}
 
 // enterLocked takes n permits for a new call, if it need not wait for them.
 func (r *CapacityResource) enterLocked(n int64) bool {
@@ -495,8 +511,11 @@ func (r *CapacityResource) turnAwayLocked(w *waiter, err error) {
 func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	r.line.removeLocked(w)
 	w.err = err
-	if err == errEnded { //nolint:errorlint // it is ours
+	switch err {
+	case errEnded: //nolint:errorlint // it is ours
 		r.canceled++
+	case ErrOverloaded: //nolint:errorlint // never wrapped
+		r.rejected++
 	}
 	switch {
 	case w.state != parked:
@@ -536,10 +555,4 @@ func (r *CapacityResource) nowLocked() time.Duration {
 		r.now = r.clock()
 	}
 	return r.now
-}
-
-func mustNotBeNegative(n int64) {
-	if n < 0 {
-		panic("condvar: negative number of permits")
-	}
 }

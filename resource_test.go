@@ -48,7 +48,10 @@ func resBothModes(t *testing.T, f func(t *testing.T, opts ...condvar.Option)) {
 // a deadlock.
 func resNew(t *testing.T, capacity, held int64, opts ...condvar.Option) *condvar.CapacityResource {
 	t.Helper()
-	r := condvar.NewCapacityResource(capacity, opts...)
+	r := condvar.NewCapacityResource(max(1, capacity), opts...)
+	if capacity == 0 {
+		r.Resize(0)
+	}
 	require.True(t, r.TryAcquireN(held))
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -104,12 +107,11 @@ func resDead() context.Context {
 
 // Making one.
 
-// Row 70.
-func TestNegativeCapacityPanics(t *testing.T) {
-	for _, capacity := range []int64{-1, math.MinInt64} {
-		require.PanicsWithValue(t, "condvar: negative capacity", func() {
-			condvar.NewCapacityResource(capacity)
-		})
+// Rows 67, 70. Bug R24.
+func TestACapacityBelow1Panics(t *testing.T) {
+	const message = "condvar: NewCapacityResource with a capacity below 1 (to start paused, call Resize(0))"
+	for _, capacity := range []int64{0, -1, math.MinInt64} {
+		require.PanicsWithValue(t, message, func() { condvar.NewCapacityResource(capacity) })
 	}
 }
 
@@ -154,11 +156,15 @@ func TestStringShowsUseCapacityAndWaiters(t *testing.T) {
 		a, b := resPark(t, r, 3), resPark(t, r, 5)
 		require.Equal(t, "3/5 in use, 2 waiting", r.String())
 		r.Resize(0)
-		require.Equal(t, "3/0 in use, 2 waiting", r.String())
+		require.Equal(t, "3/0 in use, 2 waiting, paused", r.String())
 		a.cancel()
 		b.cancel()
 		synctest.Wait()
-		require.Equal(t, "3/0 in use, 0 waiting", r.String())
+		require.Equal(t, "3/0 in use, 0 waiting, paused", r.String())
+		require.NoError(t, r.Close())
+		require.Equal(t, "3/0 in use, 0 waiting, closed", r.String())
+		r.Resize(5)
+		require.Equal(t, "3/5 in use, 0 waiting, closed", r.String())
 	})
 }
 
@@ -364,7 +370,7 @@ func TestAFailedCallChangesNothing(t *testing.T) {
 // Rows 76, 104, 121. Bug R9.
 func TestARecoveredOverReleaseLeavesTheAccountingExact(t *testing.T) {
 	for _, capacity := range []int64{0, 1, 2, 5, 1<<31 - 1, 1 << 31, math.MaxInt64} {
-		r := condvar.NewCapacityResource(capacity)
+		r := resNew(t, capacity, 0)
 		require.PanicsWithValue(t, resOverRelease, r.Release)
 		require.PanicsWithValue(t, resOverRelease, func() { r.ReleaseN(math.MaxInt64) })
 		require.Zero(t, r.Stats().InUse)
@@ -1625,14 +1631,16 @@ func TestDrainSucceedsIfTheLastPermitComesBackAfterItsContextHasEnded(t *testing
 func TestDrainEndsWithItsContextAndLeavesTheResourceClosed(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 1, 1, opts...)
-		require.Equal(t, context.Canceled, r.Drain(resDead()))
+		err := r.Drain(resDead())
+		require.ErrorIs(t, err, context.Canceled)
+		require.EqualError(t, err, "condvar: permits still held: 1: context canceled")
 		require.True(t, r.Stats().Closed)
 
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		other := start(func() error { return r.Drain(context.Background()) })
 		begin := time.Now()
-		require.Equal(t, context.DeadlineExceeded, r.Drain(ctx))
+		require.ErrorIs(t, r.Drain(ctx), context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(begin))
 		other.requireParked(t)
 		require.Equal(t, condvar.ErrClosed, r.Acquire(context.Background()))
@@ -1800,7 +1808,7 @@ func TestStatsAreExactOnTheFakeClock(t *testing.T) {
 // In the default mode. With FIFO, where nobody can starve, the time for
 // the lock counts.
 func TestAWaitIsCountedFromJoiningTheLine(t *testing.T) {
-	r := condvar.NewCapacityResource(0)
+	r := newPaused()
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan error, 1)
 	r.Mu().Lock()
@@ -1825,7 +1833,7 @@ func TestAWaitIsCountedFromJoiningTheLine(t *testing.T) {
 // With FIFO a call reads the clock before it locks mu, so two may join in
 // the order opposite to that in which they came.
 func TestTheHeadHasWaitedLongestWhateverTheOrderOfTheLocks(t *testing.T) {
-	r := condvar.NewCapacityResource(0, condvar.FIFO())
+	r := newPaused(condvar.FIFO())
 	since, now := r.JoinAndLeave(5, 3, time.Hour, 2*time.Hour, 7)
 	require.Equal(t, []time.Duration{5, since[1], time.Hour, 2 * time.Hour, since[4]}, since)
 	require.Less(t, time.Duration(5), since[1]) // the time when it joined

@@ -16,20 +16,22 @@ type Stats struct {
 	OldestWait time.Duration // how long the head of the line has waited
 	Closed     bool          // whether Close was called
 
-	WaitCount    int64         // finished waits: with permits, or by context, Close or Resize
+	WaitCount    int64         // finished waits: with permits, or by context, MaxWait, Close or Resize
 	WaitDuration time.Duration // total time spent in finished waits
 	Canceled     int64         // finished waits that were ended by their context
+	Rejected     int64         // calls that failed with ErrOverloaded
 }
 
 // Stats returns a snapshot. Statistics are always on; they add no cost to calls
 // that do not wait. Stats locks the resource's mutex.
 func (r *CapacityResource) Stats() Stats {
+	r.check(0)
 	r.lock()
 	defer r.unlock()
 	s := Stats{
 		Capacity: r.capacity, InUse: r.held, Closed: r.closed,
 		Waiting: int64(r.line.waiters.len), WaitingN: math.MaxInt64,
-		WaitCount: r.waitCount, WaitDuration: r.waitDuration, Canceled: r.canceled,
+		WaitCount: r.waitCount, WaitDuration: r.waitDuration, Canceled: r.canceled, Rejected: r.rejected,
 	}
 	if r.waitingN[0] == 0 && r.waitingN[1] <= math.MaxInt64 {
 		s.WaitingN = int64(r.waitingN[1])
@@ -40,11 +42,19 @@ func (r *CapacityResource) Stats() Stats {
 	return s
 }
 
-// String describes the resource in the form "3/5 in use, 2 waiting".
+// String describes the resource in the form "3/5 in use, 2 waiting", followed
+// by ", closed" or, if the capacity is 0, ", paused".
 func (r *CapacityResource) String() string {
 	s := r.Stats()
-	return strconv.FormatInt(s.InUse, 10) + "/" + strconv.FormatInt(s.Capacity, 10) +
+	text := strconv.FormatInt(s.InUse, 10) + "/" + strconv.FormatInt(s.Capacity, 10) +
 		" in use, " + strconv.FormatInt(s.Waiting, 10) + " waiting"
+	switch {
+	case s.Closed:
+		text += ", closed"
+	case s.Capacity == 0:
+		text += ", paused"
+	}
+	return text
 }
 
 // addWaitingNLocked adds n, which may be negative.

@@ -33,6 +33,7 @@ type waiter struct {
 	n         int64
 	arrivedAt time.Duration // when it joined the line
 	err       error         // why it left the line; nil with its permits
+	timer     *time.Timer   // for MaxWait; made at the first such wait
 }
 
 type state uint8

@@ -50,7 +50,8 @@ func TestTrackShowsWhatThereIs(t *testing.T) {
 func TestStatesAreInWords(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		var d condvardebug.Debugger
-		r := condvar.NewCapacityResource(0)
+		r := condvar.NewCapacityResource(1)
+		r.Resize(0)
 		d.Track("pool", r)
 		requireState := func(state string, full bool) {
 			t.Helper()

@@ -107,7 +107,7 @@ func forget(d *Debugger, s *holders) {
 	}
 }
 
-func (h *hooks) acquired(_ context.Context, n int64) {
+func (h *hooks) acquired(_ context.Context, n int64, _ *condvar.Hold) {
 	rate := h.debugger.fraction.Load()
 	recorded := h.holders.count.Load()
 	if n == 0 || rate <= 0 && recorded == 0 {
@@ -122,7 +122,7 @@ func (h *hooks) acquired(_ context.Context, n int64) {
 	h.holders.add(&holder{goroutine: goroutineID(), n: n, since: time.Now(), stack: callers(0)})
 }
 
-func (h *hooks) released(n int64) {
+func (h *hooks) released(n int64, _ *condvar.Hold, _ time.Duration) {
 	if h.holders.count.Load() == 0 {
 		return
 	}

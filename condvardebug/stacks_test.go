@@ -130,9 +130,10 @@ func TestForeignCodeIsNotBlockedInCondvar(t *testing.T) {
 		var d condvardebug.Debugger
 		o := newObjects(t, &d)
 		blocked := make(chan struct{})
-		hooked := condvar.NewCapacityResource(0, condvar.WithHooks(&condvar.Hooks{
+		hooked := condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
 			WaitStart: func(ctx context.Context, _ int64) context.Context { <-blocked; return ctx },
 		}))
+		hooked.Resize(0)
 		o.resource.Release()
 		go o.resource.Do(ctx, func(context.Context) error { <-blocked; return nil })
 		go o.locked(func() { o.cond.WaitFor(ctx, func() bool { <-blocked; return true }) })

@@ -227,7 +227,8 @@ func TestTheHistogramTellsHowAWaitEnded(t *testing.T) {
 func TestAWaitIsRecordedInItsSpan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter, reader := newMeter()
-		r := condvar.NewCapacityResource(0, newHooks(t, meter, "db"))
+		r := condvar.NewCapacityResource(1, newHooks(t, meter, "db"))
+		r.Resize(0)
 		span := trace.NewSpanContext(trace.SpanContextConfig{
 			TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled,
 		})

@@ -268,7 +268,8 @@ func TestAllMethodsAtTheSameTime(t *testing.T) {
 	for range 4 {
 		others.Go(func() {
 			for range 100 {
-				r := condvar.NewCapacityResource(0, condvar.WithHooks(collector.Hooks("db")))
+				r := condvar.NewCapacityResource(1, condvar.WithHooks(collector.Hooks("db")))
+				r.Resize(0)
 				collector.Track("db", r)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Microsecond)
 				_ = r.Acquire(ctx)

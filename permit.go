@@ -1,0 +1,133 @@
+package condvar
+
+import (
+	"context"
+	"time"
+)
+
+// A Permit stands for permits of a [CapacityResource] that one call has
+// acquired. They are released once only, whoever calls Release and how often.
+// Use it in code in which a second Release, or a Release after an Acquire that
+// failed, must not free what somebody else holds:
+//
+//	p, err := r.AcquirePermit(ctx, 1)
+//	if err != nil {
+//		return err
+//	}
+//	defer p.Release()
+//
+// Any goroutine may call its methods. A Permit must not be copied.
+type Permit struct {
+	hold Hold
+	n    int64
+
+	// r is nil once the permits were released. Exactly one swap in Release
+	// gets the resource.
+	r atomicPointer[CapacityResource]
+}
+
+// AcquirePermit is [CapacityResource.AcquireN] that returns the permits as a
+// value. If it fails, the Permit is nil. It makes one allocation, or none if it
+// fails, unless there are Acquired or Released hooks.
+func (r *CapacityResource) AcquirePermit(ctx context.Context, n int64) (*Permit, error) {
+	if !r.hooksSeeEveryCall {
+		if err := r.AcquireN(ctx, n); err != nil {
+			return nil, err
+		}
+		return r.newPermit(n), nil
+	}
+	r.check(n)
+	p := r.newPermit(n)
+	if err := r.acquireWithHooks(ctx, n, &p.hold); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// TryAcquirePermit is [CapacityResource.TryAcquireN] that returns the permits
+// as a value. If it fails, the Permit is nil.
+func (r *CapacityResource) TryAcquirePermit(n int64) (*Permit, bool) {
+	if !r.hooksSeeEveryCall {
+		if !r.TryAcquireN(n) {
+			return nil, false
+		}
+		return r.newPermit(n), true
+	}
+	p := r.newPermit(n)
+	if !r.tryAcquireSlow(n, &p.hold) {
+		return nil, false
+	}
+	return p, true
+}
+
+func (r *CapacityResource) newPermit(n int64) *Permit {
+	p := &Permit{n: n}
+	p.r.Store(r)
+	return p
+}
+
+// N returns how many permits p stands for. Release does not change it.
+func (p *Permit) N() int64 { return p.n }
+
+// Release puts the permits back, as [CapacityResource.ReleaseN] does. Of all
+// calls exactly one does that; later calls do nothing. Release of a nil *Permit
+// does nothing.
+//
+// If too many permits were released by CapacityResource.Release, those of p may
+// be gone. Release panics then.
+func (p *Permit) Release() {
+	if p == nil {
+		return
+	}
+	switch r := p.r.Swap(nil); {
+	case r == nil:
+	case r.hooksSeeEveryCall:
+		r.releaseSlow(p.n)
+		runReleased(r.hooks, p.n, &p.hold)
+	default:
+		r.ReleaseN(p.n)
+	}
+}
+
+// Do is [CapacityResource.DoN] with n = 1.
+func (r *CapacityResource) Do(ctx context.Context, fn func(ctx context.Context) error) error {
+	return r.DoN(ctx, 1, fn)
+}
+
+// DoN acquires n permits, calls fn with ctx, and returns what fn returns. It
+// releases the permits when fn returns, panics or calls [runtime.Goexit]. If it
+// cannot acquire them, it returns the error of [CapacityResource.AcquireN]
+// without calling fn.
+//
+// fn gets the ctx that was passed to DoN: [MaxWait] limits the wait and not fn.
+// AcquireN and fn may both return an error of ctx; where that matters, let fn
+// record that it ran. fn must not release the permits, and should not acquire
+// from the resource: it may wait for itself.
+//
+// With Acquired or Released hooks DoN makes one allocation.
+func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context.Context) error) error {
+	if r.hooksSeeEveryCall { // they are told of a Permit
+		p, err := r.AcquirePermit(ctx, n)
+		if err != nil {
+			return err
+		}
+		defer p.Release()
+		return fn(ctx)
+	}
+	if err := r.AcquireN(ctx, n); err != nil {
+		return err
+	}
+	defer r.ReleaseN(n)
+	return fn(ctx)
+}
+
+// A Hold is the identity of permits from their acquisition by Do or as a
+// [Permit] to their release, for [Hooks]. It is part of the Permit. So whoever
+// keeps a pointer to a Hold keeps the Permit from being collected. A
+// [weak.Pointer] to it is a key that does not, and [runtime.AddCleanup] tells
+// when a Permit was collected that was never released.
+//
+// A type that has permits of its own and calls Hooks can have a Hold as a field.
+type Hold struct {
+	since time.Time // when the Acquired hooks were called
+}
