@@ -205,7 +205,7 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 			break
 		}
 	}
-	if err == errEnded { //nolint:errorlint // never wrapped
+	if err == errEnded {
 		return contextError(ctx)
 	}
 	return err
@@ -514,7 +514,7 @@ func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	switch err {
 	case errEnded: //nolint:errorlint // it is ours
 		r.canceled++
-	case ErrOverloaded: //nolint:errorlint // never wrapped
+	case ErrOverloaded:
 		r.rejected++
 	}
 	switch {
