@@ -511,10 +511,10 @@ func (r *CapacityResource) turnAwayLocked(w *waiter, err error) {
 func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	r.line.removeLocked(w)
 	w.err = err
-	switch err {
-	case errEnded: //nolint:errorlint // it is ours
+	if err == errEnded { //nolint:errorlint // it is ours
 		r.canceled++
-	case ErrOverloaded:
+	}
+	if err == ErrOverloaded { //nolint:errorlint // never wrapped
 		r.rejected++
 	}
 	switch {
