@@ -205,7 +205,7 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 			break
 		}
 	}
-	if err == errEnded {
+	if err == errEnded { //nolint:errorlint // never wrapped
 		return contextError(ctx)
 	}
 	return err
