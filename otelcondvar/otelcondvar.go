@@ -19,6 +19,7 @@
 //	condvar.resource.waits             {wait}     Counter        Stats.WaitCount
 //	condvar.resource.total_wait_time   s          Counter        Stats.WaitDuration
 //	condvar.resource.timeouts          {timeout}  Counter        Stats.Canceled: a deadline or a cancellation
+//	condvar.resource.rejections        {rejection} Counter       Stats.Rejected: MaxWaiting or MaxWait
 //	condvar.resource.wait_time         s          Histogram      the time that each wait took, from the hooks
 //
 // permit.count has the attribute condvar.resource.permit.state: used for
@@ -26,8 +27,8 @@
 // decrease more is held.
 //
 // wait_time has the attribute error.type if the wait ended without permits:
-// canceled (by the context of the call), closed, too_large (after a Resize), or
-// _OTHER. It also counts calls that were about to wait and then found room at once,
+// canceled (by the context of the call), closed, too_large (after a Resize),
+// overloaded (by MaxWait, or as the line filled up during WaitStart), or _OTHER. It also counts calls that were about to wait and then found room at once,
 // as [condvar.Hooks] explains, so its count can be larger than waits. It does not
 // count calls that did not wait.
 package otelcondvar
@@ -84,7 +85,9 @@ func Register(meter metric.Meter, name string, r *condvar.CapacityResource, attr
 		metric.WithDescription("How long the waits that have ended took together."))
 	timeouts, err9 := meter.Int64ObservableCounter(prefix+"timeouts", metric.WithUnit("{timeout}"),
 		metric.WithDescription("The number of waits that were ended by their context."))
-	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9); err != nil {
+	rejections, err10 := meter.Int64ObservableCounter(prefix+"rejections", metric.WithUnit("{rejection}"),
+		metric.WithDescription("The number of calls that failed because of MaxWaiting or MaxWait."))
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10); err != nil {
 		return nil, err
 	}
 
@@ -110,8 +113,9 @@ func Register(meter metric.Meter, name string, r *condvar.CapacityResource, attr
 		o.ObserveInt64(waits, s.WaitCount, all)
 		o.ObserveFloat64(total, s.WaitDuration.Seconds(), all)
 		o.ObserveInt64(timeouts, s.Canceled, all)
+		o.ObserveInt64(rejections, s.Rejected, all)
 		return nil
-	}, permits, limit, requests, wanted, oldest, closed, waits, total, timeouts)
+	}, permits, limit, requests, wanted, oldest, closed, waits, total, timeouts, rejections)
 }
 
 // Hooks returns hooks, for [condvar.WithHooks], that record the waits of a resource
@@ -156,6 +160,8 @@ func errorType(err error) string {
 		return "closed"
 	case errors.Is(err, condvar.ErrTooLarge):
 		return "too_large"
+	case errors.Is(err, condvar.ErrOverloaded):
+		return "overloaded"
 	}
 	return "_OTHER"
 }

@@ -102,8 +102,11 @@ func TestACollectionReportsEverything(t *testing.T) {
 		meter, reader := newMeter()
 		db := condvar.NewCapacityResource(9, newHooks(t, meter, "db", attribute.String("zone", "a")))
 		register(t, meter, "db", db, attribute.String("zone", "a"))
-		disk := condvar.NewCapacityResource(7) // without hooks
+		disk := condvar.NewCapacityResource(7, condvar.MaxWaiting(0)) // without hooks
 		register(t, meter, "disk", disk)
+		require.True(t, disk.TryAcquire())
+		require.ErrorIs(t, disk.AcquireN(t.Context(), 7), condvar.ErrOverloaded)
+		disk.Release()
 		require.NoError(t, disk.Close())
 
 		require.NoError(t, db.AcquireN(t.Context(), 6))
@@ -141,6 +144,8 @@ func TestACollectionReportsEverything(t *testing.T) {
 			"counter total_wait_time (s) [name=disk] 0",
 			"counter timeouts ({timeout}) [name=db,zone=a] 1",
 			"counter timeouts ({timeout}) [name=disk] 0",
+			"counter rejections ({rejection}) [name=db,zone=a] 0",
+			"counter rejections ({rejection}) [name=disk] 1",
 			"histogram wait_time (s) [name=db,error.type=canceled,zone=a] 1 in 10s",
 			"histogram wait_time (s) [name=db,zone=a] 1 in 0s",
 		}, collect(t, reader))
@@ -188,12 +193,17 @@ func TestTheHistogramTellsHowAWaitEnded(t *testing.T) {
 		"cancel":  "name=db,error.type=canceled",
 		"close":   "name=db,error.type=closed",
 		"resize":  "name=db,error.type=too_large",
+		"MaxWait": "name=db,error.type=overloaded",
 		"other":   "name=db,error.type=_OTHER",
 	} {
 		t.Run(end, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				meter, reader := newMeter()
-				r := condvar.NewCapacityResource(2, newHooks(t, meter, "db"))
+				opts := []condvar.Option{newHooks(t, meter, "db")}
+				if end == "MaxWait" {
+					opts = append(opts, condvar.MaxWait(time.Second))
+				}
+				r := condvar.NewCapacityResource(2, opts...)
 				require.NoError(t, r.Acquire(t.Context()))
 
 				ctx, cancel := context.WithCancelCause(t.Context())
@@ -214,6 +224,8 @@ func TestTheHistogramTellsHowAWaitEnded(t *testing.T) {
 					require.NoError(t, r.Close())
 				case "resize":
 					r.Resize(1)
+				case "MaxWait":
+					// It ends the wait now.
 				case "other":
 					close(own.done)
 				}
@@ -251,10 +263,10 @@ func TestUnregisterEndsTheReports(t *testing.T) {
 	first, second := condvar.NewCapacityResource(1), condvar.NewCapacityResource(2)
 	registration := register(t, meter, "first", first)
 	register(t, meter, "second", second)
-	require.Len(t, collect(t, reader), 20)
+	require.Len(t, collect(t, reader), 22)
 	require.NoError(t, registration.Unregister())
 	lines := collect(t, reader)
-	require.Len(t, lines, 10)
+	require.Len(t, lines, 11)
 	require.Contains(t, lines, "updown permit.max ({permit}) [name=second] 2")
 	runtime.KeepAlive(first)
 	runtime.KeepAlive(second)
@@ -266,12 +278,12 @@ func TestAMeterDoesNotKeepResourcesAlive(t *testing.T) {
 	dropped := condvar.NewCapacityResource(1, newHooks(t, meter, "dropped"))
 	register(t, meter, "kept", kept)
 	register(t, meter, "dropped", dropped)
-	require.Len(t, collect(t, reader), 20)
+	require.Len(t, collect(t, reader), 22)
 	runtime.KeepAlive(dropped)
 
 	runtime.GC()
 	lines := collect(t, reader)
-	require.Len(t, lines, 10)
+	require.Len(t, lines, 11)
 	require.Contains(t, lines, "updown permit.max ({permit}) [name=kept] 1")
 	runtime.KeepAlive(kept)
 }
@@ -304,7 +316,7 @@ func TestACollectionIsOfOneMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sdk, reader := newMeter()
 		meter := &seamMeter{Meter: sdk}
-		r := condvar.NewCapacityResource(1)
+		r := condvar.NewCapacityResource(1, condvar.MaxWaiting(1))
 		register(t, meter, "db", r)
 		before := collect(t, reader)
 
@@ -319,6 +331,7 @@ func TestACollectionIsOfOneMoment(t *testing.T) {
 			r.Resize(5)
 			go r.AcquireN(ctx, 5)
 			time.Sleep(time.Second)
+			require.ErrorIs(t, r.AcquireN(ctx, 5), condvar.ErrOverloaded)
 		}
 		require.ElementsMatch(t, before, collect(t, reader))
 		for _, line := range collect(t, reader) {

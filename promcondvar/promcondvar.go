@@ -20,9 +20,11 @@
 //   - condvar_resource_waits_total: Stats.WaitCount
 //   - condvar_resource_wait_duration_seconds_total: Stats.WaitDuration
 //   - condvar_resource_canceled_waits_total: Stats.Canceled
+//   - condvar_resource_rejected_calls_total: Stats.Rejected
 //   - condvar_resource_wait_seconds: from the hooks, a histogram of the time that
 //     waits took, with a label result: acquired, canceled (by the context of the
-//     call), closed, too_large (after a Resize), or other
+//     call), closed, too_large (after a Resize), overloaded (by MaxWait, or as
+//     the line filled up during WaitStart), or other
 //
 // What one scrape says of one resource is of one moment, the histogram
 // excepted. The histogram also counts calls that were about to wait and then
@@ -70,7 +72,7 @@ type Opts struct {
 // goroutines at the same time.
 type Collector struct {
 	capacity, inUse, waitingCalls, waitingPermits, oldestWait, closed *prometheus.Desc // gauges
-	waits, waitDuration, canceled                                     *prometheus.Desc // counters
+	waits, waitDuration, canceled, rejected                           *prometheus.Desc // counters
 
 	wait *prometheus.HistogramVec
 
@@ -102,6 +104,7 @@ func New(opts Opts) *Collector {
 		waits:          desc("waits_total", "Waits that have ended, with permits or without."),
 		waitDuration:   desc("wait_duration_seconds_total", "How long the waits that have ended took together."),
 		canceled:       desc("canceled_waits_total", "Waits that were ended by their context."),
+		rejected:       desc("rejected_calls_total", "Calls that failed because of MaxWaiting or MaxWait."),
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace:                   opts.Namespace,
 			Subsystem:                   "resource",
@@ -171,6 +174,8 @@ func result(err error) string {
 		return "closed"
 	case errors.Is(err, condvar.ErrTooLarge):
 		return "too_large"
+	case errors.Is(err, condvar.ErrOverloaded):
+		return "overloaded"
 	}
 	return "other"
 }
@@ -179,7 +184,7 @@ func result(err error) string {
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		c.capacity, c.inUse, c.waitingCalls, c.waitingPermits, c.oldestWait, c.closed,
-		c.waits, c.waitDuration, c.canceled,
+		c.waits, c.waitDuration, c.canceled, c.rejected,
 	} {
 		ch <- desc
 	}
@@ -207,6 +212,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		send(c.waits, prometheus.CounterValue, float64(s.WaitCount))
 		send(c.waitDuration, prometheus.CounterValue, s.WaitDuration.Seconds())
 		send(c.canceled, prometheus.CounterValue, float64(s.Canceled))
+		send(c.rejected, prometheus.CounterValue, float64(s.Rejected))
 	}
 	c.wait.Collect(ch)
 }

@@ -66,8 +66,11 @@ func TestAScrapeReportsEverything(t *testing.T) {
 		registry := newRegistry(t, collector)
 		db := condvar.NewCapacityResource(5, condvar.WithHooks(collector.Hooks("db")))
 		collector.Track("db", db)
-		disk := condvar.NewCapacityResource(7) // without hooks
+		disk := condvar.NewCapacityResource(7, condvar.MaxWaiting(0)) // without hooks
 		collector.Track("disk", disk)
+		require.True(t, disk.TryAcquire())
+		require.ErrorIs(t, disk.AcquireN(t.Context(), 7), condvar.ErrOverloaded)
+		disk.Release()
 		require.NoError(t, disk.Close())
 
 		require.NoError(t, db.AcquireN(t.Context(), 5))
@@ -89,6 +92,8 @@ condvar_resource_in_use_permits{resource="db"} 5
 condvar_resource_in_use_permits{resource="disk"} 0
 condvar_resource_oldest_wait_seconds{resource="db"} 1
 condvar_resource_oldest_wait_seconds{resource="disk"} 0
+condvar_resource_rejected_calls_total{resource="db"} 0
+condvar_resource_rejected_calls_total{resource="disk"} 1
 condvar_resource_wait_duration_seconds_total{resource="db"} 10
 condvar_resource_wait_duration_seconds_total{resource="disk"} 0
 condvar_resource_wait_seconds_bucket{resource="db",result="acquired",le="1"} 0
@@ -140,12 +145,16 @@ func (c ownContext) Err() error {
 }
 
 func TestTheHistogramTellsHowAWaitEnded(t *testing.T) {
-	for _, result := range []string{"acquired", "canceled", "closed", "too_large", "other"} {
+	for _, result := range []string{"acquired", "canceled", "closed", "too_large", "overloaded", "other"} {
 		t.Run(result, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				collector := promcondvar.New(promcondvar.Opts{})
 				registry := newRegistry(t, collector)
-				r := condvar.NewCapacityResource(2, condvar.WithHooks(collector.Hooks("db")))
+				opts := []condvar.Option{condvar.WithHooks(collector.Hooks("db"))}
+				if result == "overloaded" {
+					opts = append(opts, condvar.MaxWait(time.Second))
+				}
+				r := condvar.NewCapacityResource(2, opts...)
 				require.NoError(t, r.Acquire(t.Context()))
 
 				ctx, cancel := context.WithCancelCause(t.Context())
@@ -166,6 +175,8 @@ func TestTheHistogramTellsHowAWaitEnded(t *testing.T) {
 					require.NoError(t, r.Close())
 				case "too_large":
 					r.Resize(1)
+				case "overloaded":
+					// MaxWait ends the wait now.
 				case "other":
 					close(own.done)
 				}
@@ -224,7 +235,7 @@ func TestAScrapeIsOfOneMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		collector := promcondvar.New(promcondvar.Opts{})
 		registry := newRegistry(t, collector)
-		r := condvar.NewCapacityResource(1)
+		r := condvar.NewCapacityResource(1, condvar.MaxWaiting(1))
 		collector.Track("db", r)
 		before := gather(t, registry, "db")
 
@@ -243,6 +254,7 @@ func TestAScrapeIsOfOneMoment(t *testing.T) {
 		defer cancel()
 		go r.AcquireN(ctx, 2)
 		time.Sleep(time.Second)
+		require.ErrorIs(t, r.AcquireN(ctx, 2), condvar.ErrOverloaded)
 
 		var values, same []float64
 		for m := range metrics {
@@ -331,6 +343,7 @@ func TestOpenMetricsHasEachNameOnce(t *testing.T) {
 		"condvar_resource_closed":                "gauge",
 		"condvar_resource_in_use_permits":        "gauge",
 		"condvar_resource_oldest_wait_seconds":   "gauge",
+		"condvar_resource_rejected_calls":        "counter",
 		"condvar_resource_wait_duration_seconds": "counter",
 		"condvar_resource_wait_seconds":          "histogram",
 		"condvar_resource_waiting_calls":         "gauge",
