@@ -9,7 +9,11 @@
 //   - [Event]: a flag. Use it for one-time signals to everyone: started,
 //     configuration loaded, shutting down.
 //   - [CapacityResource]: a semaphore, a number of permits. Use it when a
-//     limited number may be in use at a time, and callers have to wait.
+//     limited number may be in use at a time, and callers have to wait. A
+//     [Permit] is permits as a value, which can be released once only.
+//
+// The package keyed has a CapacityResource for each key, such as a host or a
+// tenant. The package examples/recipes has whole programs.
 //
 // All methods may be called by several goroutines at the same time.
 //
@@ -44,12 +48,21 @@
 // barge ahead of the line, for throughput, until the first release after the
 // head of the line has waited 1 ms. With [FIFO] it never does.
 //
+// # Overload
+//
+// If calls come faster than permits are released, the line grows, and in the end
+// everybody who is served has waited so long that the answer is of no use.
+// [MaxWaiting] bounds the line, and [MaxWait] bounds the wait alone: the work gets
+// the context of the caller. Calls that these reject fail with [ErrOverloaded];
+// an HTTP server answers 503 then. [CapacityResource.Stats] counts them.
+//
 // # Observing
 //
 // [CapacityResource.Stats] is a snapshot; it adds no cost to calls that do not
-// wait. [WithHooks] reports each wait, acquisition and release. The package
-// condvardebug has a live page, a profile of who holds permits, and regions for
-// go tool trace. The modules promcondvar and otelcondvar have metrics.
+// wait. [WithHooks] reports each wait, acquisition and release. [Observe] is the
+// option for packages that use both. The package condvardebug has a live page, a
+// profile of who holds permits, and regions for go tool trace. The modules
+// promcondvar and otelcondvar have metrics.
 //
 // # Memory model
 //
@@ -76,15 +89,17 @@
 //
 // # Costs
 //
-// No wait starts a goroutine or a timer. Notify is one atomic load if nobody
+// No wait starts a goroutine, and only a wait under MaxWait starts a timer. Notify is one atomic load if nobody
 // waits. Acquire and Release are one compare-and-swap each if nobody waits, no
 // other call holds the mutex, the resource is open, its capacity is below 2^31
-// and not less than what is held, and there is no Acquired or Released hook.
+// and not less than what is held, and there is no Acquired or Released hook. A
+// call that MaxWaiting rejects locks a mutex once.
 //
-// Calls that do not wait allocate nothing. A wait uses a waiter of some 200
+// Calls that do not wait allocate nothing, except for the Permit. A wait uses a waiter of some 200
 // bytes from when it joins the line until it runs again. Each Cond, Event and
 // CapacityResource keeps the first 1,024 waiters that it makes. A wait
 // allocates only if all of these are in use, or in a testing/synctest bubble.
-// All other waits are “in the steady state”. Listen makes two allocations, and
+// All other waits are “in the steady state”; with MaxWait, each waiter makes a
+// timer once. Listen makes two allocations, and
 // an error that carries its own cause makes one.
 package condvar

@@ -46,8 +46,9 @@ func (e *Event) Set() {
 
 // Clear makes the event not set. A Wait that begins later waits. A Wait that a
 // Set released stays released. So Set and then Clear release those that wait at
-// that moment. Clearing an event that is not set changes nothing. Clear does
-// not block.
+// that moment. Where Set says that there is work, call Clear after Wait and
+// before looking for the work: what is added later sets the event again.
+// Clearing an event that is not set changes nothing. Clear does not block.
 func (e *Event) Clear() {
 	e.lock()
 	e.set.Store(false)
