@@ -243,7 +243,7 @@ func (s *service) drain(ctx context.Context) error {
 	before := s.db.Stats()
 	start := time.Now()
 	if err := s.db.Drain(ctx); err != nil {
-		return fmt.Errorf("not drained, %v: %w", s.db, err)
+		return fmt.Errorf("db: %w", err)
 	}
 	s.log.Info("drained", "waited_for", before.InUse, "turned_away", before.Waiting, "took", time.Since(start))
 	return nil
