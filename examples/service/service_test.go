@@ -125,7 +125,7 @@ func TestDrainSaysWhatIsStillHeldWhenItsTimeIsOver(t *testing.T) {
 		defer cancel()
 		err := s.drain(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "1/4 in use")
+		require.ErrorContains(t, err, "permits still held: 1")
 	})
 }
 
