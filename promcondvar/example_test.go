@@ -15,8 +15,7 @@ import (
 
 func Example() {
 	collector := promcondvar.New(promcondvar.Opts{})
-	connections := condvar.NewCapacityResource(10, condvar.WithHooks(collector.Hooks("db")))
-	collector.Track("db", connections)
+	connections := condvar.NewCapacityResource(10, collector.Watch("db"))
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector)

@@ -1,22 +1,26 @@
-// Package promcondvar exports what a [condvar.CapacityResource] knows of itself
-// to Prometheus.
+// Package promcondvar exports the state of a [condvar.CapacityResource] to
+// Prometheus.
 //
-// A [Collector] has two sources. Those resources that it is told to
-// [Collector.Track] it asks for their [condvar.Stats] at each scrape, which costs
-// the resources nothing in between. The resources that were made with its
-// [Collector.Hooks] tell it how long each wait took. Both are independent: one
-// works without the other.
+//	metrics := promcondvar.New(promcondvar.Opts{})
+//	prometheus.MustRegister(metrics)
+//	db := condvar.NewCapacityResource(10, metrics.Watch("db"))
 //
-// All metrics have a label resource, the name that was given to Track or Hooks.
-// With the namespace condvar, which [Opts] can change, they are these:
+// [Collector.Watch] is all that most programs need. It does what
+// [Collector.Track] and [Collector.Hooks] do. Of a tracked resource each scrape
+// reports the [condvar.Stats], which costs the resource nothing in between. The
+// hooks report how long each wait took.
+//
+// All metrics have the label resource, the name that was given to Watch, Track or
+// Hooks. With the namespace condvar, which [Opts] can change, they are these:
 //
 //   - condvar_resource_capacity_permits: Stats.Capacity
-//   - condvar_resource_in_use_permits: Stats.InUse; after a decrease of the
-//     capacity it can exceed it
+//   - condvar_resource_in_use_permits: Stats.InUse; after a shrink it can exceed
+//     the capacity
 //   - condvar_resource_waiting_calls: Stats.Waiting
 //   - condvar_resource_waiting_permits: Stats.WaitingN
 //   - condvar_resource_oldest_wait_seconds: Stats.OldestWait, 0 if nobody waits
-//   - condvar_resource_closed: Stats.Closed, 1 or 0
+//   - condvar_resource_closed: 1 if Stats.Closed, otherwise 0
+//   - condvar_resource_instances: how many resources have the name
 //   - condvar_resource_waits_total: Stats.WaitCount
 //   - condvar_resource_wait_duration_seconds_total: Stats.WaitDuration
 //   - condvar_resource_canceled_waits_total: Stats.Canceled
@@ -25,11 +29,18 @@
 //     waits took, with a label result: acquired, canceled (by the context of the
 //     call), closed, too_large (after a Resize), overloaded (by MaxWait, or as
 //     the line filled up during WaitStart), or other
+//   - condvar_resource_hold_seconds: from the hooks if [Opts] asks for it, a
+//     histogram of the time that permits were held, by Do or as a Permit
 //
-// What one scrape says of one resource is of one moment, the histogram
-// excepted. The histogram also counts calls that were about to wait and then
-// found room at once, as [condvar.Hooks] explains, so its count can be larger
-// than waits_total.
+// Resources with the same name are added up. Of oldest_wait it is the longest,
+// and closed is 1 if all are closed. So a pool that is made anew, and the
+// resources of a keyed.Resource, are one series. The counters do not decrease
+// when a resource of several is gone.
+//
+// What one scrape reports of one resource is of one moment, except for the
+// histograms. The histogram of waits also counts calls that were about to wait
+// and then did not have to, as [condvar.Hooks] explains, so its count can be
+// larger than waits_total.
 //
 // The folders grafana and rules, beside this file, have a dashboard and alert
 // rules that use these metrics.
@@ -38,7 +49,7 @@ package promcondvar
 import (
 	"context"
 	"errors"
-	"maps"
+	"runtime"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -62,22 +73,71 @@ type Opts struct {
 	// from 100 µs to 30 s, each about three times the one before, if it is empty.
 	Buckets []float64
 
-	// NativeHistogramBucketFactor, if greater than 1, makes the histogram a native
-	// one in addition: see [prometheus.HistogramOpts].
+	// NativeHistogramBucketFactor, if greater than 1, makes the histograms native
+	// ones in addition: see [prometheus.HistogramOpts].
 	NativeHistogramBucketFactor float64
+
+	// HoldTime adds the histogram of the time that permits were held. Its hooks
+	// make every call of a resource lock a mutex, and Do make an allocation.
+	HoldTime bool
 }
 
 // A Collector is a [prometheus.Collector] of the metrics of resources. [New] makes
 // one; the zero value is not usable. All methods may be called by several
 // goroutines at the same time.
 type Collector struct {
-	capacity, inUse, waitingCalls, waitingPermits, oldestWait, closed *prometheus.Desc // gauges
-	waits, waitDuration, canceled, rejected                           *prometheus.Desc // counters
+	capacity, inUse, waitingCalls, waitingPermits, oldestWait, closed, instances *prometheus.Desc // gauges
+	waits, waitDuration, canceled, rejected                                      *prometheus.Desc // counters
 
-	wait *prometheus.HistogramVec
+	wait, hold *prometheus.HistogramVec // hold is nil without Opts.HoldTime
 
-	mu      sync.Mutex
-	tracked map[string]weak.Pointer[condvar.CapacityResource] // by name; guarded by mu
+	mu    sync.Mutex
+	names map[string]*resources // guarded by mu
+}
+
+// resources are those that have the same name.
+type resources struct {
+	// last has the counters of each resource as they were at its last scrape.
+	last map[weak.Pointer[condvar.CapacityResource]]counters
+	gone counters // the sum of those of resources that are gone
+}
+
+// counters are what must not decrease.
+type counters struct {
+	waits, canceled, rejected int64
+	waitDuration              time.Duration
+}
+
+func (c *counters) add(d counters) {
+	c.waits += d.waits
+	c.canceled += d.canceled
+	c.rejected += d.rejected
+	c.waitDuration += d.waitDuration
+}
+
+// laterThan reports whether c was read from a resource after d.
+func (c *counters) laterThan(d counters) bool {
+	return c.waits > d.waits || c.rejected > d.rejected
+}
+
+// A sum is what a scrape reports of a name.
+type sum struct {
+	counters
+	capacity, inUse, waitingCalls, waitingPermits float64 // sums of int64 can overflow
+	oldestWait                                    time.Duration
+	instances, closed                             int
+}
+
+func (sum *sum) add(s condvar.Stats) {
+	sum.capacity += float64(s.Capacity)
+	sum.inUse += float64(s.InUse)
+	sum.waitingCalls += float64(s.Waiting)
+	sum.waitingPermits += float64(s.WaitingN)
+	sum.oldestWait = max(sum.oldestWait, s.OldestWait)
+	sum.instances++
+	if s.Closed {
+		sum.closed++
+	}
 }
 
 // New returns a Collector that tracks nothing yet. It does not check opts: names
@@ -94,72 +154,129 @@ func New(opts Opts) *Collector {
 		name = prometheus.BuildFQName(opts.Namespace, "resource", name)
 		return prometheus.NewDesc(name, help, []string{"resource"}, opts.ConstLabels)
 	}
-	return &Collector{
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace:                   opts.Namespace,
+			Subsystem:                   "resource",
+			Name:                        name,
+			Help:                        help,
+			ConstLabels:                 opts.ConstLabels,
+			Buckets:                     opts.Buckets,
+			NativeHistogramBucketFactor: opts.NativeHistogramBucketFactor,
+		}, labels)
+	}
+	c := &Collector{
 		capacity:       desc("capacity_permits", "Permits there are."),
 		inUse:          desc("in_use_permits", "Permits held."),
 		waitingCalls:   desc("waiting_calls", "Calls that wait for permits."),
 		waitingPermits: desc("waiting_permits", "Permits that the waiting calls ask for."),
 		oldestWait:     desc("oldest_wait_seconds", "How long the first in line has been waiting."),
 		closed:         desc("closed", "Whether the resource is closed."),
+		instances:      desc("instances", "Resources of this name."),
 		waits:          desc("waits_total", "Waits that have ended, with permits or without."),
 		waitDuration:   desc("wait_duration_seconds_total", "How long the waits that have ended took together."),
 		canceled:       desc("canceled_waits_total", "Waits that were ended by their context."),
 		rejected:       desc("rejected_calls_total", "Calls that failed because of MaxWaiting or MaxWait."),
-		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace:                   opts.Namespace,
-			Subsystem:                   "resource",
-			Name:                        "wait_seconds",
-			Help:                        "How long a wait took, by its result.",
-			ConstLabels:                 opts.ConstLabels,
-			Buckets:                     opts.Buckets,
-			NativeHistogramBucketFactor: opts.NativeHistogramBucketFactor,
-		}, []string{"resource", "result"}),
-		tracked: make(map[string]weak.Pointer[condvar.CapacityResource]),
+		wait:           histogram("wait_seconds", "How long a wait took, by its result.", "resource", "result"),
+		names:          make(map[string]*resources),
 	}
+	if opts.HoldTime {
+		c.hold = histogram("hold_seconds", "How long permits were held.", "resource")
+	}
+	return c
 }
 
-// Track makes each scrape report the Stats of r under the given name. It replaces
-// the resource that was tracked under that name before, if there is one: to
-// Prometheus that is a restart, in which the counters begin again. Two resources
-// that are to be seen at the same time need two names.
+// Watch returns an option for [condvar.NewCapacityResource] that does what Track
+// and Hooks do. What the Collector keeps of a name goes with its last resource.
+// Watch panics if the name is not valid UTF-8.
+func (c *Collector) Watch(name string) condvar.Option {
+	mustBeName(name)
+	return condvar.Observe(func(r *condvar.CapacityResource) *condvar.Hooks {
+		c.Track(name, r)
+		return c.Hooks(name)
+	})
+}
+
+// Track makes each scrape report the Stats of r under the given name. If there
+// are several resources of that name, they are added up. To give r again changes
+// nothing.
 //
-// The Collector does not keep r alive: once the program has no other reference to
-// it, it is reported no more. Track panics if r is nil or the name is not valid
-// UTF-8.
+// The Collector does not keep r alive. When r is collected, so is what the
+// Collector has of it, and with the last resource of a name its histograms. Track
+// panics if r is nil or the name is not valid UTF-8.
 func (c *Collector) Track(name string, r *condvar.CapacityResource) {
 	mustBeName(name)
 	if r == nil {
 		panic("promcondvar: nil resource")
 	}
+	w := weak.Make(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tracked[name] = weak.Make(r)
+	rs := c.names[name]
+	if rs == nil {
+		rs = &resources{last: make(map[weak.Pointer[condvar.CapacityResource]]counters)}
+		c.names[name] = rs
+	}
+	if _, again := rs.last[w]; again {
+		return
+	}
+	rs.last[w] = counters{}
+	runtime.AddCleanup(r, func(w weak.Pointer[condvar.CapacityResource]) { c.forget(name, rs, w) }, w)
 }
 
-// Untrack ends what Track began, and removes what the histogram has under that
-// name. If the resource has hooks of that name, its next wait begins the
-// histogram anew. It does nothing if there is nothing of that name.
+// forget is called when a resource has been collected.
+func (c *Collector) forget(name string, rs *resources, w weak.Pointer[condvar.CapacityResource]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rs.gone.add(rs.last[w])
+	delete(rs.last, w)
+	if len(rs.last) == 0 && c.names[name] == rs { // not untracked
+		c.untrackLocked(name)
+	}
+}
+
+// Untrack ends what Track began for all resources of that name, and removes what
+// the histograms have under it. If a resource has hooks of that name, its next
+// wait begins the histogram anew. It does nothing if there is nothing of that
+// name.
 func (c *Collector) Untrack(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.tracked, name)
+	c.untrackLocked(name)
+}
+
+func (c *Collector) untrackLocked(name string) {
+	delete(c.names, name)
 	c.wait.DeletePartialMatch(prometheus.Labels{"resource": name})
+	if c.hold != nil {
+		c.hold.DeleteLabelValues(name)
+	}
 }
 
 // Hooks returns hooks, for [condvar.WithHooks], that put the waits of a resource
 // into the histogram under the given name. They cost nothing to calls that do not
-// wait, and one observation to those that do. Several resources may have hooks of
-// the same name: they share a histogram. The series of the result acquired is
-// there from now on, those of other results from the first wait that ends so.
-// Hooks panics if the name is not valid UTF-8.
+// wait, except with Opts.HoldTime, and one observation to those that do. Several
+// resources may have hooks of the same name: they share a histogram. The series
+// of the result acquired is there from now on, those of other results from the
+// first wait that ends so. They stay until Untrack. Hooks panics if the name is
+// not valid UTF-8.
 func (c *Collector) Hooks(name string) *condvar.Hooks {
 	mustBeName(name)
 	c.wait.WithLabelValues(name, "acquired")
-	return &condvar.Hooks{
+	hooks := &condvar.Hooks{
 		WaitDone: func(_ context.Context, _ int64, waited time.Duration, err error) {
 			c.wait.WithLabelValues(name, result(err)).Observe(waited.Seconds())
 		},
 	}
+	if c.hold != nil {
+		c.hold.WithLabelValues(name)
+		hooks.Released = func(_ int64, hold *condvar.Hold, held time.Duration) {
+			if hold != nil {
+				c.hold.WithLabelValues(name).Observe(held.Seconds())
+			}
+		}
+	}
+	return hooks
 }
 
 // result returns the label for a wait that ended with err. An error of a context
@@ -183,54 +300,86 @@ func result(err error) string {
 // Describe is part of [prometheus.Collector].
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		c.capacity, c.inUse, c.waitingCalls, c.waitingPermits, c.oldestWait, c.closed,
+		c.capacity, c.inUse, c.waitingCalls, c.waitingPermits, c.oldestWait, c.closed, c.instances,
 		c.waits, c.waitDuration, c.canceled, c.rejected,
 	} {
 		ch <- desc
 	}
 	c.wait.Describe(ch)
+	if c.hold != nil {
+		c.hold.Describe(ch)
+	}
 }
 
 // Collect is part of [prometheus.Collector]. It calls Stats once for each resource
-// that is tracked, and holds no lock while it sends to ch.
+// that is tracked, and holds no lock while it does so or sends to ch.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	for name, r := range c.alive() {
-		s := r.Stats()
-		closed := 0.0
-		if s.Closed {
-			closed = 1
-		}
+	for name, s := range c.sums() {
 		send := func(desc *prometheus.Desc, t prometheus.ValueType, v float64) {
 			ch <- prometheus.MustNewConstMetric(desc, t, v, name)
 		}
-		send(c.capacity, prometheus.GaugeValue, float64(s.Capacity))
-		send(c.inUse, prometheus.GaugeValue, float64(s.InUse))
-		send(c.waitingCalls, prometheus.GaugeValue, float64(s.Waiting))
-		send(c.waitingPermits, prometheus.GaugeValue, float64(s.WaitingN))
-		send(c.oldestWait, prometheus.GaugeValue, s.OldestWait.Seconds())
+		closed := 0.0
+		if s.closed == s.instances {
+			closed = 1
+		}
+		send(c.capacity, prometheus.GaugeValue, s.capacity)
+		send(c.inUse, prometheus.GaugeValue, s.inUse)
+		send(c.waitingCalls, prometheus.GaugeValue, s.waitingCalls)
+		send(c.waitingPermits, prometheus.GaugeValue, s.waitingPermits)
+		send(c.oldestWait, prometheus.GaugeValue, s.oldestWait.Seconds())
 		send(c.closed, prometheus.GaugeValue, closed)
-		send(c.waits, prometheus.CounterValue, float64(s.WaitCount))
-		send(c.waitDuration, prometheus.CounterValue, s.WaitDuration.Seconds())
-		send(c.canceled, prometheus.CounterValue, float64(s.Canceled))
-		send(c.rejected, prometheus.CounterValue, float64(s.Rejected))
+		send(c.instances, prometheus.GaugeValue, float64(s.instances))
+		send(c.waits, prometheus.CounterValue, float64(s.waits))
+		send(c.waitDuration, prometheus.CounterValue, s.waitDuration.Seconds())
+		send(c.canceled, prometheus.CounterValue, float64(s.canceled))
+		send(c.rejected, prometheus.CounterValue, float64(s.rejected))
 	}
 	c.wait.Collect(ch)
+	if c.hold != nil {
+		c.hold.Collect(ch)
+	}
 }
 
-// alive returns the resources that are tracked and still there, by name, and
-// forgets the others.
-func (c *Collector) alive() map[string]*condvar.CapacityResource {
+// sums asks the resources that are tracked for their Stats, and adds up those of
+// each name.
+func (c *Collector) sums() map[string]*sum {
+	type source struct {
+		name string
+		*resources
+		r *condvar.CapacityResource
+	}
+	var sources []source
+	c.mu.Lock()
+	for name, rs := range c.names {
+		for w := range rs.last {
+			if r := w.Value(); r != nil {
+				sources = append(sources, source{name, rs, r})
+			}
+		}
+	}
+	c.mu.Unlock()
+
+	stats := make([]condvar.Stats, len(sources))
+	for i, source := range sources {
+		stats[i] = source.r.Stats()
+	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	alive := make(map[string]*condvar.CapacityResource, len(c.tracked))
-	maps.DeleteFunc(c.tracked, func(name string, w weak.Pointer[condvar.CapacityResource]) bool {
-		r := w.Value()
-		if r != nil {
-			alive[name] = r
+	sums := make(map[string]*sum)
+	for i, source := range sources {
+		if sums[source.name] == nil {
+			sums[source.name] = &sum{counters: source.gone}
 		}
-		return r == nil
-	})
-	return alive
+		s := stats[i]
+		now := counters{s.WaitCount, s.Canceled, s.Rejected, s.WaitDuration}
+		sums[source.name].add(s)
+		sums[source.name].counters.add(now)
+		if w := weak.Make(source.r); now.laterThan(source.last[w]) { // or another scrape was later
+			source.last[w] = now
+		}
+	}
+	return sums
 }
 
 func mustBeName(name string) {

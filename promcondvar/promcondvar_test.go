@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/condvar"
+	"example.com/condvar/keyed"
 	"example.com/condvar/promcondvar"
 )
 
@@ -90,6 +93,8 @@ condvar_resource_closed{resource="db"} 0
 condvar_resource_closed{resource="disk"} 1
 condvar_resource_in_use_permits{resource="db"} 5
 condvar_resource_in_use_permits{resource="disk"} 0
+condvar_resource_instances{resource="db"} 1
+condvar_resource_instances{resource="disk"} 1
 condvar_resource_oldest_wait_seconds{resource="db"} 1
 condvar_resource_oldest_wait_seconds{resource="disk"} 0
 condvar_resource_rejected_calls_total{resource="db"} 0
@@ -187,17 +192,138 @@ func TestTheHistogramTellsHowAWaitEnded(t *testing.T) {
 	}
 }
 
-func TestTrackReplacesTheResourceOfThatName(t *testing.T) {
+func TestResourcesOfOneNameAreAddedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		collector := promcondvar.New(promcondvar.Opts{})
+		registry := newRegistry(t, collector)
+		full := condvar.NewCapacityResource(3, collector.Watch("db"), condvar.MaxWaiting(1))
+		collector.Track("db", full) // again
+		require.True(t, full.TryAcquireN(3))
+		go full.AcquireN(t.Context(), 2)
+		time.Sleep(time.Minute)
+		require.ErrorIs(t, full.Acquire(t.Context()), condvar.ErrOverloaded)
+		closed := condvar.NewCapacityResource(4, collector.Watch("db"))
+		require.NoError(t, closed.Close())
+
+		require.Equal(t, map[string]float64{
+			"condvar_resource_instances":                   2,
+			"condvar_resource_capacity_permits":            7,
+			"condvar_resource_in_use_permits":              3,
+			"condvar_resource_waiting_calls":               1,
+			"condvar_resource_waiting_permits":             2,
+			"condvar_resource_oldest_wait_seconds":         60,
+			"condvar_resource_closed":                      0,
+			"condvar_resource_waits_total":                 0,
+			"condvar_resource_wait_duration_seconds_total": 0,
+			"condvar_resource_canceled_waits_total":        0,
+			"condvar_resource_rejected_calls_total":        1,
+		}, gather(t, registry, "db"))
+		require.NoError(t, full.Close())
+		got := gather(t, registry, "db")
+		require.EqualValues(t, 1, got["condvar_resource_closed"])
+		require.EqualValues(t, 1, got["condvar_resource_waits_total"])
+		require.EqualValues(t, 60, got["condvar_resource_wait_duration_seconds_total"])
+		require.EqualValues(t, 7, got["condvar_resource_capacity_permits"])
+		runtime.KeepAlive(full)
+	})
+}
+
+func TestCapacitiesThatOverflowTogetherAreAddedUp(t *testing.T) {
 	collector := promcondvar.New(promcondvar.Opts{})
 	registry := newRegistry(t, collector)
-	first, second := condvar.NewCapacityResource(1), condvar.NewCapacityResource(2)
-	collector.Track("db", first)
-	collector.Track("db", second)
-	require.EqualValues(t, 2, gather(t, registry, "db")["condvar_resource_capacity_permits"])
-	collector.Track("db", first)
-	require.EqualValues(t, 1, gather(t, registry, "db")["condvar_resource_capacity_permits"])
-	runtime.KeepAlive(second)
-	runtime.KeepAlive(first)
+	a := condvar.NewCapacityResource(math.MaxInt64, collector.Watch("db"))
+	b := condvar.NewCapacityResource(math.MaxInt64, collector.Watch("db"))
+	require.InEpsilon(t, 2*float64(math.MaxInt64), gather(t, registry, "db")["condvar_resource_capacity_permits"], 1e-9)
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(b)
+}
+
+// untilTracked waits until the cleanups of resources that were collected have
+// run, so that n are left.
+func untilTracked(t *testing.T, collector *promcondvar.Collector, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return collector.Tracked() == n
+	}, 10*time.Second, time.Millisecond)
+}
+
+func TestCountersDoNotDecreaseIfOneOfTheNameIsGone(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{})
+	registry := newRegistry(t, collector)
+	reject := func() *condvar.CapacityResource {
+		r := condvar.NewCapacityResource(1, collector.Watch("db"), condvar.MaxWaiting(0))
+		require.True(t, r.TryAcquire())
+		require.ErrorIs(t, r.Acquire(t.Context()), condvar.ErrOverloaded)
+		return r
+	}
+	kept, gone := reject(), reject()
+	require.EqualValues(t, 2, gather(t, registry, "db")["condvar_resource_rejected_calls_total"])
+	runtime.KeepAlive(gone)
+	untilTracked(t, collector, 1)
+	got := gather(t, registry, "db")
+	require.EqualValues(t, 2, got["condvar_resource_rejected_calls_total"])
+	require.EqualValues(t, 1, got["condvar_resource_instances"])
+	require.EqualValues(t, 1, got["condvar_resource_capacity_permits"])
+	again := reject()
+	require.EqualValues(t, 3, gather(t, registry, "db")["condvar_resource_rejected_calls_total"])
+	runtime.KeepAlive(kept)
+	runtime.KeepAlive(again)
+}
+
+// Bug M2.
+func TestNothingIsKeptOfResourcesThatAreGone(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{HoldTime: true})
+	registry := newRegistry(t, collector)
+	for i := range 10_000 {
+		r := condvar.NewCapacityResource(1, collector.Watch(strconv.Itoa(i)))
+		require.NoError(t, r.Do(t.Context(), func(context.Context) error { return nil }))
+	}
+	untilTracked(t, collector, 0)
+	require.Empty(t, scrape(registry))
+}
+
+func TestTheKeysOfAKeyedResourceAreOneSeries(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{})
+	registry := newRegistry(t, collector)
+	hosts := keyed.New[string](2, collector.Watch("hosts"))
+	require.True(t, hosts.TryAcquire("a"))
+	require.True(t, hosts.TryAcquireN("b", 2))
+	got := gather(t, registry, "hosts")
+	require.EqualValues(t, 2, got["condvar_resource_instances"])
+	require.EqualValues(t, 4, got["condvar_resource_capacity_permits"])
+	require.EqualValues(t, 3, got["condvar_resource_in_use_permits"])
+	runtime.KeepAlive(hosts)
+}
+
+func TestTheTimeThatPermitsAreHeldIsAHistogramOnRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		collector := promcondvar.New(promcondvar.Opts{HoldTime: true, Buckets: []float64{1}})
+		registry := newRegistry(t, collector)
+		r := condvar.NewCapacityResource(3, collector.Watch("db"))
+		p, err := r.AcquirePermit(t.Context(), 2)
+		require.NoError(t, err)
+		require.NoError(t, r.Acquire(t.Context()))
+		time.Sleep(3 * time.Second)
+		r.Release() // is not known to be held by whom
+		p.Release()
+		require.NoError(t, r.Do(t.Context(), func(context.Context) error {
+			time.Sleep(time.Second)
+			return nil
+		}))
+		samples := scrape(registry)
+		require.Contains(t, samples, `condvar_resource_hold_seconds_count{resource="db"} 2`)
+		require.Contains(t, samples, `condvar_resource_hold_seconds_sum{resource="db"} 4`)
+		collector.Untrack("db")
+		require.NotContains(t, scrape(registry), `"db"`)
+		runtime.KeepAlive(r)
+	})
+}
+
+func TestWithoutHoldTimeCallsThatDoNotWaitCostNothing(t *testing.T) {
+	hooks := promcondvar.New(promcondvar.Opts{}).Hooks("db")
+	require.Nil(t, hooks.Acquired)
+	require.Nil(t, hooks.Released)
 }
 
 func TestUntrackForgetsTheName(t *testing.T) {
@@ -267,7 +393,7 @@ func TestAScrapeIsOfOneMoment(t *testing.T) {
 		}
 		require.ElementsMatch(t, same, values)
 		for name, v := range gather(t, registry, "db") {
-			require.True(t, v != before[name] || name == "condvar_resource_closed", "%s did not change", name)
+			require.True(t, v != before[name] || name == "condvar_resource_closed" || name == "condvar_resource_instances", "%s did not change", name)
 		}
 		runtime.KeepAlive(r)
 	})
@@ -342,6 +468,7 @@ func TestOpenMetricsHasEachNameOnce(t *testing.T) {
 		"condvar_resource_capacity_permits":      "gauge",
 		"condvar_resource_closed":                "gauge",
 		"condvar_resource_in_use_permits":        "gauge",
+		"condvar_resource_instances":             "gauge",
 		"condvar_resource_oldest_wait_seconds":   "gauge",
 		"condvar_resource_rejected_calls":        "counter",
 		"condvar_resource_wait_duration_seconds": "counter",

@@ -104,9 +104,8 @@ func newService(log *slog.Logger, slow time.Duration) *service {
 	// Hooks are given to a resource when it is made. It calls both.
 	metrics := promcondvar.New(promcondvar.Opts{})
 	s.db = condvar.NewCapacityResource(connections,
-		condvar.WithHooks(metrics.Hooks("db")),
+		metrics.Watch("db"),
 		condvar.WithHooks(s.debugger.Hooks("db")))
-	metrics.Track("db", s.db)
 	s.registry.MustRegister(metrics)
 	s.debugger.Track("db", s.db)
 	s.debugger.OnSlowWait(slow, func(w condvardebug.SlowWait) {
