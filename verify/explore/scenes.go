@@ -2425,8 +2425,8 @@ func resourceScenes() []*Scene {
 				s := newResourceScene(r, 1, condvar.WithHooks(&condvar.Hooks{
 					WaitStart: func(context.Context, int64) context.Context { waits++; return nil },
 					WaitDone:  func(context.Context, int64, time.Duration, error) { waits-- },
-					Acquired:  func(context.Context, int64) { acquired++ },
-					Released:  func(int64) { released++ },
+					Acquired:  func(context.Context, int64, *condvar.Hold) { acquired++ },
+					Released:  func(int64, *condvar.Hold, time.Duration) { released++ },
 				}))
 				s.hold(1)
 				waiter := s.acquire("waiter", r.Context(), 1)

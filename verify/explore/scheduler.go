@@ -160,6 +160,37 @@ func (d *dispatcher) Select(token, done <-chan struct{}) (_, _ <-chan struct{}) 
 	return nil, done
 }
 
+// TimedSelect is what the library calls before it waits for token, for done, or
+// for a timer. The timer may fire at any time: so the thread never parks. That it
+// does not take this step yet is that it waits.
+func (d *dispatcher) TimedSelect(token, done <-chan struct{}) (_, _ <-chan struct{}, late bool) {
+	t := d.self()
+	if t == nil {
+		panic("a wait under MaxWait outside of the threads of a scene")
+	}
+	t.stop(opSelect, token, 0)
+	r := t.run
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	type way struct {
+		token, done <-chan struct{}
+		late        bool
+	}
+	ways := []way{{late: true}}
+	if len(token) > 0 {
+		ways = append(ways, way{token: token})
+	}
+	if done != nil {
+		r.touch(done, false)
+		if closed(done) {
+			ways = append(ways, way{done: done})
+		}
+	}
+	t.choices = len(ways)
+	w := ways[t.choice]
+	return w.token, w.done, w.late
+}
+
 // Recycling is what the library asks to learn whether it may keep waiters.
 func (d *dispatcher) Recycling() bool {
 	t := d.self()
