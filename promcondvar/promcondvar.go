@@ -49,15 +49,13 @@ package promcondvar
 import (
 	"context"
 	"errors"
-	"runtime"
-	"sync"
 	"time"
 	"unicode/utf8"
-	"weak"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/condvar"
+	"example.com/condvar/internal/watch"
 )
 
 // Opts are the options of [New]. The zero value is good to use.
@@ -91,53 +89,7 @@ type Collector struct {
 
 	wait, hold *prometheus.HistogramVec // hold is nil without Opts.HoldTime
 
-	mu    sync.Mutex
-	names map[string]*resources // guarded by mu
-}
-
-// resources are those that have the same name.
-type resources struct {
-	// last has the counters of each resource as they were at its last scrape.
-	last map[weak.Pointer[condvar.CapacityResource]]counters
-	gone counters // the sum of those of resources that are gone
-}
-
-// counters are what must not decrease.
-type counters struct {
-	waits, canceled, rejected int64
-	waitDuration              time.Duration
-}
-
-func (c *counters) add(d counters) {
-	c.waits += d.waits
-	c.canceled += d.canceled
-	c.rejected += d.rejected
-	c.waitDuration += d.waitDuration
-}
-
-// laterThan reports whether c was read from a resource after d.
-func (c *counters) laterThan(d counters) bool {
-	return c.waits > d.waits || c.rejected > d.rejected
-}
-
-// A sum is what a scrape reports of a name.
-type sum struct {
-	counters
-	capacity, inUse, waitingCalls, waitingPermits float64 // sums of int64 can overflow
-	oldestWait                                    time.Duration
-	instances, closed                             int
-}
-
-func (sum *sum) add(s condvar.Stats) {
-	sum.capacity += float64(s.Capacity)
-	sum.inUse += float64(s.InUse)
-	sum.waitingCalls += float64(s.Waiting)
-	sum.waitingPermits += float64(s.WaitingN)
-	sum.oldestWait = max(sum.oldestWait, s.OldestWait)
-	sum.instances++
-	if s.Closed {
-		sum.closed++
-	}
+	resources watch.Set[string] // by name
 }
 
 // New returns a Collector that tracks nothing yet. It does not check opts: names
@@ -178,7 +130,6 @@ func New(opts Opts) *Collector {
 		canceled:       desc("canceled_waits_total", "Waits that were ended by their context."),
 		rejected:       desc("rejected_calls_total", "Calls that failed because of MaxWaiting or MaxWait."),
 		wait:           histogram("wait_seconds", "How long a wait took, by its result.", "resource", "result"),
-		names:          make(map[string]*resources),
 	}
 	if opts.HoldTime {
 		c.hold = histogram("hold_seconds", "How long permits were held.", "resource")
@@ -209,30 +160,7 @@ func (c *Collector) Track(name string, r *condvar.CapacityResource) {
 	if r == nil {
 		panic("promcondvar: nil resource")
 	}
-	w := weak.Make(r)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	rs := c.names[name]
-	if rs == nil {
-		rs = &resources{last: make(map[weak.Pointer[condvar.CapacityResource]]counters)}
-		c.names[name] = rs
-	}
-	if _, again := rs.last[w]; again {
-		return
-	}
-	rs.last[w] = counters{}
-	runtime.AddCleanup(r, func(w weak.Pointer[condvar.CapacityResource]) { c.forget(name, rs, w) }, w)
-}
-
-// forget is called when a resource has been collected.
-func (c *Collector) forget(name string, rs *resources, w weak.Pointer[condvar.CapacityResource]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	rs.gone.add(rs.last[w])
-	delete(rs.last, w)
-	if len(rs.last) == 0 && c.names[name] == rs { // not untracked
-		c.untrackLocked(name)
-	}
+	c.resources.Add(name, r, func() { c.deleteHistograms(name) })
 }
 
 // Untrack ends what Track began for all resources of that name, and removes what
@@ -240,13 +168,11 @@ func (c *Collector) forget(name string, rs *resources, w weak.Pointer[condvar.Ca
 // wait begins the histogram anew. It does nothing if there is nothing of that
 // name.
 func (c *Collector) Untrack(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.untrackLocked(name)
+	c.resources.Remove(name)
+	c.deleteHistograms(name)
 }
 
-func (c *Collector) untrackLocked(name string) {
-	delete(c.names, name)
+func (c *Collector) deleteHistograms(name string) {
 	c.wait.DeletePartialMatch(prometheus.Labels{"resource": name})
 	if c.hold != nil {
 		c.hold.DeleteLabelValues(name)
@@ -314,72 +240,30 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect is part of [prometheus.Collector]. It calls Stats once for each resource
 // that is tracked, and holds no lock while it does so or sends to ch.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	for name, s := range c.sums() {
+	for name, s := range c.resources.Sums() {
 		send := func(desc *prometheus.Desc, t prometheus.ValueType, v float64) {
 			ch <- prometheus.MustNewConstMetric(desc, t, v, name)
 		}
 		closed := 0.0
-		if s.closed == s.instances {
+		if s.Closed == s.Resources {
 			closed = 1
 		}
-		send(c.capacity, prometheus.GaugeValue, s.capacity)
-		send(c.inUse, prometheus.GaugeValue, s.inUse)
-		send(c.waitingCalls, prometheus.GaugeValue, s.waitingCalls)
-		send(c.waitingPermits, prometheus.GaugeValue, s.waitingPermits)
-		send(c.oldestWait, prometheus.GaugeValue, s.oldestWait.Seconds())
+		send(c.capacity, prometheus.GaugeValue, s.Capacity)
+		send(c.inUse, prometheus.GaugeValue, s.InUse)
+		send(c.waitingCalls, prometheus.GaugeValue, s.Waiting)
+		send(c.waitingPermits, prometheus.GaugeValue, s.WaitingN)
+		send(c.oldestWait, prometheus.GaugeValue, s.OldestWait.Seconds())
 		send(c.closed, prometheus.GaugeValue, closed)
-		send(c.instances, prometheus.GaugeValue, float64(s.instances))
-		send(c.waits, prometheus.CounterValue, float64(s.waits))
-		send(c.waitDuration, prometheus.CounterValue, s.waitDuration.Seconds())
-		send(c.canceled, prometheus.CounterValue, float64(s.canceled))
-		send(c.rejected, prometheus.CounterValue, float64(s.rejected))
+		send(c.instances, prometheus.GaugeValue, float64(s.Resources))
+		send(c.waits, prometheus.CounterValue, float64(s.WaitCount))
+		send(c.waitDuration, prometheus.CounterValue, s.WaitDuration.Seconds())
+		send(c.canceled, prometheus.CounterValue, float64(s.Canceled))
+		send(c.rejected, prometheus.CounterValue, float64(s.Rejected))
 	}
 	c.wait.Collect(ch)
 	if c.hold != nil {
 		c.hold.Collect(ch)
 	}
-}
-
-// sums asks the resources that are tracked for their Stats, and adds up those of
-// each name.
-func (c *Collector) sums() map[string]*sum {
-	type source struct {
-		name string
-		*resources
-		r *condvar.CapacityResource
-	}
-	var sources []source
-	c.mu.Lock()
-	for name, rs := range c.names {
-		for w := range rs.last {
-			if r := w.Value(); r != nil {
-				sources = append(sources, source{name, rs, r})
-			}
-		}
-	}
-	c.mu.Unlock()
-
-	stats := make([]condvar.Stats, len(sources))
-	for i, source := range sources {
-		stats[i] = source.r.Stats()
-	}
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	sums := make(map[string]*sum)
-	for i, source := range sources {
-		if sums[source.name] == nil {
-			sums[source.name] = &sum{counters: source.gone}
-		}
-		s := stats[i]
-		now := counters{s.WaitCount, s.Canceled, s.Rejected, s.WaitDuration}
-		sums[source.name].add(s)
-		sums[source.name].counters.add(now)
-		if w := weak.Make(source.r); now.laterThan(source.last[w]) { // or another scrape was later
-			source.last[w] = now
-		}
-	}
-	return sums
 }
 
 func mustBeName(name string) {

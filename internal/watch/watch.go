@@ -1,0 +1,161 @@
+// Package watch keeps resources by name, for packages that export what
+// resources report of themselves. Resources of one name are added up.
+package watch
+
+import (
+	"runtime"
+	"sync"
+	"time"
+	"weak"
+
+	"example.com/condvar"
+)
+
+// A Set has resources by keys, such as names. It does not keep them alive. The
+// zero value is empty. All methods may be called by several goroutines at the
+// same time.
+type Set[K comparable] struct {
+	mu     sync.Mutex
+	groups map[K]*group // guarded by mu, and so are the groups
+}
+
+// A group is the resources that have the same key.
+type group struct {
+	last map[weak.Pointer[condvar.CapacityResource]]Counters // as of the last Sums
+	gone Counters                                            // of the resources that are gone
+}
+
+// Counters are the totals of [condvar.Stats].
+type Counters struct {
+	WaitCount, Canceled, Rejected int64
+	WaitDuration                  time.Duration
+}
+
+func (c *Counters) add(d Counters) {
+	c.WaitCount += d.WaitCount
+	c.Canceled += d.Canceled
+	c.Rejected += d.Rejected
+	c.WaitDuration += d.WaitDuration
+}
+
+// after reports whether c was read from a resource after d.
+func (c *Counters) after(d Counters) bool {
+	return c.WaitCount > d.WaitCount || c.Rejected > d.Rejected
+}
+
+// A Sum is the Stats of all resources of a key.
+type Sum struct {
+	// Counters do not decrease while there is a resource of the key. What a
+	// resource that is gone counted after the last Sums is missing.
+	Counters
+
+	Resources, Closed                  int     // how many there are, and how many of them are closed
+	Capacity, InUse, Waiting, WaitingN float64 // a sum of two int64 may overflow
+	OldestWait                         time.Duration
+}
+
+func (sum *Sum) add(s condvar.Stats) {
+	sum.Resources++
+	if s.Closed {
+		sum.Closed++
+	}
+	sum.Capacity += float64(s.Capacity)
+	sum.InUse += float64(s.InUse)
+	sum.Waiting += float64(s.Waiting)
+	sum.WaitingN += float64(s.WaitingN)
+	sum.OldestWait = max(sum.OldestWait, s.OldestWait)
+	sum.Counters.add(countersOf(s))
+}
+
+func countersOf(s condvar.Stats) Counters {
+	return Counters{s.WaitCount, s.Canceled, s.Rejected, s.WaitDuration}
+}
+
+// Add adds r, unless it is there. When the last resource of the key has been
+// collected, empty is called, and no method of the Set runs meanwhile. It must
+// not refer to r.
+func (s *Set[K]) Add(key K, r *condvar.CapacityResource, empty func()) {
+	w := weak.Make(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.groups[key]
+	if g == nil {
+		if s.groups == nil {
+			s.groups = make(map[K]*group)
+		}
+		g = &group{last: make(map[weak.Pointer[condvar.CapacityResource]]Counters)}
+		s.groups[key] = g
+	}
+	if _, again := g.last[w]; again {
+		return
+	}
+	g.last[w] = Counters{}
+	runtime.AddCleanup(r, func(w weak.Pointer[condvar.CapacityResource]) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		g.gone.add(g.last[w])
+		delete(g.last, w)
+		if len(g.last) == 0 && s.groups[key] == g { // else it was removed
+			delete(s.groups, key)
+			empty()
+		}
+	}, w)
+}
+
+// Remove removes the resources of key.
+func (s *Set[K]) Remove(key K) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.groups, key)
+}
+
+// Len returns how many resources there are, those included that were collected
+// just now.
+func (s *Set[K]) Len() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.groups {
+		n += len(g.last)
+	}
+	return n
+}
+
+// Sums calls Stats once for each resource, while no lock is held, and adds up
+// the results of each key.
+func (s *Set[K]) Sums() map[K]*Sum {
+	type source struct {
+		key K
+		*group
+		r *condvar.CapacityResource
+	}
+	var sources []source
+	s.mu.Lock()
+	for key, g := range s.groups {
+		for w := range g.last {
+			if r := w.Value(); r != nil {
+				sources = append(sources, source{key, g, r})
+			}
+		}
+	}
+	s.mu.Unlock()
+
+	stats := make([]condvar.Stats, len(sources))
+	for i, source := range sources {
+		stats[i] = source.r.Stats()
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sums := make(map[K]*Sum)
+	for i, source := range sources {
+		if sums[source.key] == nil {
+			sums[source.key] = &Sum{Counters: source.gone}
+		}
+		sums[source.key].add(stats[i])
+		now, w := countersOf(stats[i]), weak.Make(source.r)
+		if now.after(source.last[w]) { // otherwise another Sums was later
+			source.last[w] = now
+		}
+	}
+	return sums
+}
