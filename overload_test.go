@@ -1,0 +1,526 @@
+package condvar_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+)
+
+// MaxWaiting.
+
+// Bug R26.
+func TestMaxWaiting_MoreCallsThanThatFailAtOnce(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 1, 1, append(opts, condvar.MaxWaiting(2))...)
+		first, second := resPark(t, r, 1), resPark(t, r, 1)
+		before := r.Stats()
+		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+		require.False(t, r.TryAcquire())
+		before.Rejected++ // and nothing else has changed
+		require.Equal(t, before, r.Stats())
+
+		first.cancel()
+		synctest.Wait()
+		third := resPark(t, r, 1)
+		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+		r.ReleaseN(1)
+		synctest.Wait()
+		second.requireDone(t, nil)
+		third.requireParked(t)
+		r.Release()
+		synctest.Wait()
+		third.requireDone(t, nil)
+		require.EqualValues(t, 2, r.Stats().Rejected)
+	})
+}
+
+func TestMaxWaiting_Of0LetsNobodyWait(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 3, 0, append(opts, condvar.MaxWaiting(0))...)
+		require.NoError(t, r.AcquireN(t.Context(), 2))
+		require.Equal(t, condvar.ErrOverloaded, r.AcquireN(t.Context(), 2))
+		require.NoError(t, r.Acquire(t.Context()))
+		require.NoError(t, r.AcquireN(t.Context(), 0))
+		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+		r.Resize(0)
+		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+	})
+}
+
+// Bug R27.
+func TestMaxWaiting_IsNeverExceededInAStorm(t *testing.T) {
+	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		const most = 5
+		r := condvar.NewCapacityResource(1, append(opts, condvar.MaxWaiting(most))...)
+		var calls sync.WaitGroup
+		var rejected, over atomic.Int64
+		for range 200 {
+			calls.Go(func() {
+				for range 20 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(100))*time.Microsecond)
+					err := r.Acquire(ctx)
+					cancel()
+					if r.Stats().Waiting > most {
+						over.Add(1)
+					}
+					switch {
+					case err == nil:
+						runtime.Gosched()
+						r.Release()
+					case errors.Is(err, condvar.ErrOverloaded):
+						rejected.Add(1)
+					}
+				}
+			})
+		}
+		calls.Wait()
+		require.Zero(t, over.Load())
+		require.Equal(t, condvar.Stats{
+			Capacity: 1, Rejected: rejected.Load(),
+			WaitCount: r.Stats().WaitCount, WaitDuration: r.Stats().WaitDuration, Canceled: r.Stats().Canceled,
+		}, r.Stats())
+		require.Positive(t, rejected.Load())
+	})
+}
+
+func TestMaxWaiting_RejectionsAllocateNothing(t *testing.T) {
+	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := condvar.NewCapacityResource(1, append(opts, condvar.MaxWaiting(0))...)
+		require.True(t, r.TryAcquire())
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			_ = r.Acquire(ctx)
+			_, _ = r.AcquirePermit(ctx, 1)
+			_, _ = r.TryAcquirePermit(1)
+		}))
+		require.EqualValues(t, 2*101, r.Stats().Rejected)
+	})
+}
+
+func TestMaxWaiting_TheLastOptionCounts(t *testing.T) {
+	r := condvar.NewCapacityResource(1, condvar.MaxWaiting(5), condvar.MaxWaiting(0))
+	require.True(t, r.TryAcquire())
+	require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+}
+
+func TestOverload_OptionsThatMakeNoSensePanic(t *testing.T) {
+	require.PanicsWithValue(t, "condvar: MaxWaiting with a negative number", func() { condvar.MaxWaiting(-1) })
+	for _, d := range []time.Duration{0, -1, math.MinInt64} {
+		require.PanicsWithValue(t, "condvar: MaxWait with a duration that is not positive", func() { condvar.MaxWait(d) })
+	}
+}
+
+// resInBothModes is resBothModes outside of bubbles.
+func resInBothModes(t *testing.T, f func(t *testing.T, opts ...condvar.Option)) {
+	t.Run("default", func(t *testing.T) { f(t) })
+	t.Run("FIFO", func(t *testing.T) { f(t, condvar.FIFO()) })
+}
+
+// The order of the answers.
+
+func TestOverload_WhichAnswerComesFirst(t *testing.T) {
+	dead, live := resDead(), t.Context()
+	r := condvar.NewCapacityResource(2, condvar.MaxWaiting(0))
+	require.True(t, r.TryAcquire())
+	require.Equal(t, context.Canceled, r.AcquireN(dead, 3))
+	require.Equal(t, condvar.ErrTooLarge, r.AcquireN(live, 3))
+	require.NoError(t, r.AcquireN(live, 1), "permits that are free")
+	require.Equal(t, condvar.ErrOverloaded, r.AcquireN(live, 2))
+	require.NoError(t, r.Close())
+	require.Equal(t, context.Canceled, r.AcquireN(dead, 3))
+	require.Equal(t, condvar.ErrClosed, r.AcquireN(live, 3))
+	require.Equal(t, condvar.ErrClosed, r.AcquireN(live, 0))
+	require.PanicsWithValue(t, "condvar: negative number of permits", func() { _ = r.AcquireN(dead, -1) })
+	require.EqualValues(t, 1, r.Stats().Rejected)
+}
+
+// MaxWait.
+
+func TestMaxWait_EndsTheWaitExactlyThen(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 1, 1, append(opts, condvar.MaxWait(time.Second))...)
+		begin := time.Now()
+		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+		require.Equal(t, time.Second, time.Since(begin))
+		require.Equal(t, condvar.Stats{
+			Capacity: 1, InUse: 1, WaitCount: 1, WaitDuration: time.Second, Rejected: 1,
+		}, r.Stats())
+
+		first := resPark(t, r, 1)
+		time.Sleep(time.Second / 2)
+		second := resPark(t, r, 1)
+		time.Sleep(time.Second/2 - 1)
+		first.requireParked(t)
+		time.Sleep(1)
+		synctest.Wait()
+		first.requireDone(t, condvar.ErrOverloaded)
+		second.requireParked(t)
+		r.Release()
+		synctest.Wait()
+		second.requireDone(t, nil)
+	})
+}
+
+func TestMaxWait_ABigHeadThatLeavesLetsTheSmallOnesIn(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 3, 1, append(opts, condvar.MaxWait(time.Second))...)
+		require.True(t, r.TryAcquire())
+		big := resPark(t, r, 3)
+		time.Sleep(time.Second / 2)
+		r.Release() // now nobody overtakes the head
+		small := resPark(t, r, 1)
+		time.Sleep(time.Second / 2)
+		synctest.Wait()
+		big.requireDone(t, condvar.ErrOverloaded)
+		small.requireDone(t, nil)
+	})
+}
+
+func TestMaxWait_EndsAPauseToo(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := newPaused(append(opts, condvar.MaxWait(time.Minute))...)
+		w := resPark(t, r, 1)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.requireDone(t, condvar.ErrOverloaded)
+	})
+}
+
+func TestMaxWait_IfTheContextEndsAtTheSameTimeItsErrorCounts(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 1, 1, append(opts, condvar.MaxWait(time.Second))...)
+		for range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			require.Equal(t, context.DeadlineExceeded, r.Acquire(ctx))
+			cancel()
+		}
+		later, cancel := context.WithTimeout(t.Context(), time.Second+1)
+		defer cancel()
+		require.Equal(t, condvar.ErrOverloaded, r.Acquire(later))
+		earlier, cancel := context.WithTimeout(t.Context(), time.Second-1)
+		defer cancel()
+		require.Equal(t, context.DeadlineExceeded, r.Acquire(earlier))
+		require.EqualValues(t, 1, r.Stats().Rejected)
+		require.EqualValues(t, 101, r.Stats().Canceled)
+	})
+}
+
+// A contextWithoutDeadline ends when its parent does, and does not tell when.
+type contextWithoutDeadline struct{ context.Context }
+
+func (contextWithoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+func TestMaxWait_AContextThatHasEndedCountsWhenTheTimerFires(t *testing.T) {
+	r := condvar.NewCapacityResource(1, condvar.MaxWait(20*time.Millisecond))
+	require.True(t, r.TryAcquire())
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		result := make(chan error, 1)
+		go func() { result <- r.Acquire(contextWithoutDeadline{ctx}) }()
+		spin(t, func() int { return int(r.Stats().Waiting) }, 1)
+		r.Mu().Lock() // it is canceled, and the time is over, before it can leave
+		<-ctx.Done()
+		for began := time.Now(); time.Since(began) < 20*time.Millisecond; {
+			runtime.Gosched()
+		}
+		r.Mu().Unlock()
+		require.Equal(t, context.DeadlineExceeded, <-result)
+		cancel()
+	}
+}
+
+// A goroutine that was woken since permits came free, but finds none, must not
+// sleep on after its time is over.
+func TestMaxWait_AnAwakeHeadThatFindsNothingLeavesInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 1, condvar.MaxWait(time.Second))
+		w := resPark(t, r, 1)
+		send := r.WakeHeadLater()
+		time.Sleep(time.Second) // its timer fires while it is awake
+		synctest.Wait()
+		w.requireParked(t)
+		send()
+		synctest.Wait()
+		w.requireDone(t, condvar.ErrOverloaded)
+		require.EqualValues(t, 1, r.Stats().Rejected)
+
+		w = resPark(t, r, 1)
+		time.Sleep(time.Second / 2)
+		r.WakeHeadLater()() // in time: it parks again, for the rest of its time
+		synctest.Wait()
+		w.requireParked(t)
+		time.Sleep(time.Second/2 - 1)
+		synctest.Wait()
+		w.requireParked(t)
+		time.Sleep(1)
+		synctest.Wait()
+		w.requireDone(t, condvar.ErrOverloaded)
+	})
+}
+
+func TestMaxWait_AnAwakeHeadThatFitsIsAdmittedThoughItsTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 1, condvar.MaxWait(time.Second))
+		w := resPark(t, r, 1)
+		send := r.WakeHeadLater()
+		time.Sleep(2 * time.Second)
+		r.Release()
+		send()
+		synctest.Wait()
+		w.requireDone(t, nil)
+	})
+}
+
+func TestMaxWait_CountsFromJoiningTheLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := condvar.NewCapacityResource(1, condvar.MaxWait(time.Second), condvar.WithHooks(&condvar.Hooks{
+			WaitStart: func(context.Context, int64) context.Context {
+				time.Sleep(time.Hour)
+				return nil
+			},
+		}))
+		require.True(t, r.TryAcquire())
+		begin := time.Now()
+		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+		require.Equal(t, time.Hour+time.Second, time.Since(begin))
+	})
+}
+
+func TestMaxWait_OfAllTimeNeverEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 1, condvar.MaxWait(math.MaxInt64))
+		w := resPark(t, r, 1)
+		time.Sleep(100 * 365 * 24 * time.Hour)
+		synctest.Wait()
+		w.requireParked(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		limited := startAcquire(ctx, r, 1)
+		cancel()
+		synctest.Wait()
+		limited.requireDone(t, context.Canceled)
+		r.Release()
+		synctest.Wait()
+		w.requireDone(t, nil)
+	})
+}
+
+// Bug R28.
+func TestMaxWait_DoesNotCutOffTheWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 1, condvar.MaxWait(time.Second))
+		ctx := context.WithValue(t.Context(), hookKey{}, "call")
+		done := start(func() error {
+			return r.Do(ctx, func(got context.Context) error {
+				require.Equal(t, ctx, got)
+				time.Sleep(time.Hour)
+				return got.Err()
+			})
+		})
+		time.Sleep(time.Second - 1)
+		r.Release()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		done.requireDone(t, nil)
+	})
+}
+
+func TestMaxWait_ClosingAndShrinkingComeFirstIfTheyDo(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 2, 2, append(opts, condvar.MaxWait(time.Second))...)
+		big, small := resPark(t, r, 2), resPark(t, r, 1)
+		r.Resize(1)
+		synctest.Wait()
+		big.requireDone(t, condvar.ErrTooLarge)
+		require.NoError(t, r.Close())
+		synctest.Wait()
+		small.requireDone(t, condvar.ErrClosed)
+		time.Sleep(time.Minute)
+		require.Zero(t, r.Stats().Rejected)
+	})
+}
+
+func TestMaxWait_AWaitAllocatesNothingInTheSteadyState(t *testing.T) {
+	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := condvar.NewCapacityResource(1, append(opts, condvar.MaxWait(50*time.Microsecond))...)
+		require.True(t, r.TryAcquire())
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			require.Equal(t, condvar.ErrOverloaded, r.Acquire(context.Background()))
+		}))
+	})
+}
+
+func TestMaxWait_AgainstGrantsAtTheSameTime(t *testing.T) {
+	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := condvar.NewCapacityResource(2, append(opts, condvar.MaxWait(20*time.Microsecond), condvar.AdmitOversized())...)
+		var calls sync.WaitGroup
+		var inUse, over, rejected atomic.Int64
+		for i := range 16 {
+			calls.Go(func() {
+				n := int64(i%3 + 1)
+				for range 300 {
+					if err := r.AcquireN(t.Context(), n); err != nil {
+						rejected.Add(1)
+						continue
+					}
+					if sum := inUse.Add(n); sum > max(2, n) {
+						over.Add(1)
+					}
+					runtime.Gosched()
+					inUse.Add(-n)
+					r.ReleaseN(n)
+				}
+			})
+		}
+		calls.Wait()
+		require.Zero(t, over.Load())
+		s := r.Stats()
+		require.Equal(t, rejected.Load(), s.Rejected)
+		require.Zero(t, s.InUse)
+		require.Zero(t, s.Waiting)
+		require.True(t, r.TryAcquireN(2))
+	})
+}
+
+// AdmitOversized.
+
+// Bug R29.
+func TestAdmitOversized_ARequestForMoreThanTheCapacityIsAdmittedAlone(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 3, 2, append(opts, condvar.AdmitOversized())...)
+		huge := resPark(t, r, 10)
+		require.False(t, r.TryAcquireN(10))
+		r.Release()
+		synctest.Wait()
+		huge.requireParked(t)
+		r.Release()
+		synctest.Wait()
+		huge.requireDone(t, nil)
+		resRequire(t, r, 10, 0)
+
+		require.NoError(t, r.AcquireN(t.Context(), 0))
+		require.False(t, r.TryAcquire())
+		small, next := resPark(t, r, 1), resPark(t, r, 4)
+		r.ReleaseN(7) // three are in use, as many as there may be
+		synctest.Wait()
+		small.requireParked(t)
+		r.Release() // the ordinary rule counts again
+		synctest.Wait()
+		small.requireDone(t, nil)
+		r.ReleaseN(2)
+		synctest.Wait()
+		next.requireParked(t)
+		r.Release()
+		synctest.Wait()
+		next.requireDone(t, nil)
+		resRequire(t, r, 4, 0)
+	})
+}
+
+func TestAdmitOversized_OnAnIdleResourceNobodyWaits(t *testing.T) {
+	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := condvar.NewCapacityResource(3, append(opts, condvar.AdmitOversized())...)
+		for _, n := range []int64{4, 1 << 31, math.MaxInt64} {
+			require.True(t, r.TryAcquireN(n))
+			require.False(t, r.TryAcquire())
+			r.ReleaseN(n)
+			require.NoError(t, r.AcquireN(t.Context(), n))
+			require.Equal(t, n, r.Stats().InUse)
+			require.PanicsWithValue(t, resOverRelease, func() { r.ReleaseN(math.MaxInt64); r.Release() })
+			r.ReleaseN(r.Stats().InUse)
+			require.True(t, r.TryAcquireN(3))
+			require.False(t, r.TryAcquireN(n))
+			r.ReleaseN(3)
+		}
+	})
+}
+
+func TestAdmitOversized_WaitsInItsPlace(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 3, 3, append(opts, condvar.AdmitOversized())...)
+		first, huge, last := resPark(t, r, 2), resPark(t, r, 10), resPark(t, r, 1)
+		time.Sleep(time.Second) // after which nobody overtakes
+		r.ReleaseN(3)
+		synctest.Wait()
+		first.requireDone(t, nil)
+		huge.requireParked(t)
+		last.requireParked(t)
+		require.False(t, r.TryAcquire())
+		r.ReleaseN(2)
+		synctest.Wait()
+		huge.requireDone(t, nil)
+		last.requireParked(t)
+		r.ReleaseN(10)
+		synctest.Wait()
+		last.requireDone(t, nil)
+	})
+}
+
+func TestAdmitOversized_WhatIsTooLargeIsDecidedAtEachResize(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 10, 6, append(opts, condvar.AdmitOversized())...)
+		w := resPark(t, r, 5)
+		r.Resize(2) // 5 are too many now
+		synctest.Wait()
+		w.requireParked(t)
+		r.ReleaseN(5)
+		synctest.Wait()
+		w.requireParked(t) // one is held
+		r.Resize(6)        // and now 5 are not too many
+		synctest.Wait()
+		w.requireDone(t, nil)
+		resRequire(t, r, 6, 0)
+		r.ReleaseN(6)
+
+		require.True(t, r.TryAcquireN(20))
+		r.Resize(25)
+		require.True(t, r.TryAcquireN(5))
+		require.False(t, r.TryAcquire())
+	})
+}
+
+func TestAdmitOversized_NobodyIsAdmittedWhilePaused(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := newPaused(append(opts, condvar.AdmitOversized())...)
+		require.False(t, r.TryAcquireN(5))
+		w := resPark(t, r, 5)
+		r.Resize(1)
+		synctest.Wait()
+		w.requireDone(t, nil)
+		r.Resize(0)
+		r.ReleaseN(5)
+		require.False(t, r.TryAcquireN(5))
+		w = resPark(t, r, 2)
+		require.NoError(t, r.Close())
+		synctest.Wait()
+		w.requireDone(t, condvar.ErrClosed)
+		require.Equal(t, condvar.ErrClosed, r.AcquireN(t.Context(), 5))
+		require.False(t, r.TryAcquireN(5))
+	})
+}
+
+func TestAdmitOversized_CanceledInLineLetsTheNextIn(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 3, 1, append(opts, condvar.AdmitOversized())...)
+		huge := resPark(t, r, 4)
+		time.Sleep(time.Second)
+		r.Resize(4) // adds a permit, so nobody overtakes from now on
+		r.Resize(3)
+		small := resPark(t, r, 1)
+		huge.cancel()
+		synctest.Wait()
+		huge.requireDone(t, context.Canceled)
+		small.requireDone(t, nil)
+	})
+}
