@@ -89,7 +89,9 @@ func (a *asyncCall) requireDone(t *testing.T, want error) {
 // requireParked checks that a has not returned.
 func (a *asyncCall) requireParked(t *testing.T) {
 	t.Helper()
-	require.False(t, a.done.Load(), "the call has returned: %v", a.err)
+	if a.done.Load() {
+		require.Fail(t, "the call has returned", "%v", a.err)
+	}
 }
 
 // startWait starts c.Wait(ctx) with c.L held, and settles.
