@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"example.com/condvar"
@@ -622,7 +623,7 @@ func resourceCrowd(r *Run, opts ...condvar.Option) func() error {
 
 // Scenes returns the scenes that are explored to the end, or to their bound.
 func Scenes() []*Scene {
-	return append(append(condScenes(), eventScenes()...), resourceScenes()...)
+	return slices.Concat(condScenes(), eventScenes(), resourceScenes(), overloadScenes())
 }
 
 func condScenes() []*Scene {

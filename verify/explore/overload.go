@@ -1,0 +1,496 @@
+//go:build condvar_explore
+
+package explore
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/condvar"
+	"example.com/condvar/keyed"
+)
+
+// rejected returns an error unless Stats has counted as many rejections as calls
+// failed with ErrOverloaded, and as many cancellations as waits that failed so.
+func (s *resourceScene) rejected() error {
+	overloaded := int64(count(s.calls, func(c *call) bool { return errors.Is(c.err, condvar.ErrOverloaded) }))
+	if n := s.r.Stats().Rejected; n != overloaded {
+		return fmt.Errorf("%d calls were rejected, but Stats says %d", overloaded, n)
+	}
+	return s.atRest()
+}
+
+// looks adds a thread that looks once, at any moment, whether more calls wait
+// than may.
+func (s *resourceScene) looks(most int64) {
+	s.Go("looks", func() {
+		if n := s.r.Stats().Waiting; n > most {
+			s.tooMany = fmt.Errorf("%d wait, of %d that may", n, most)
+		}
+	})
+}
+
+// alone adds a thread that acquires n permits, more than the capacity, checks
+// that nothing else is held then, and releases them.
+func (s *resourceScene) alone(name string, n int64) *call {
+	c := &call{name: name, n: n}
+	s.calls = append(s.calls, c)
+	s.Go(name, func() {
+		c.err = s.r.AcquireN(c.context(), n)
+		c.returned = true
+		if c.err == nil {
+			s.took(n, n)
+			s.giveBack(n)
+		}
+	})
+	return c
+}
+
+// small adds a thread that acquires one permit of the capacity, and releases it.
+func (s *resourceScene) small(name string, capacity int64) *call {
+	c := &call{name: name, n: 1}
+	s.calls = append(s.calls, c)
+	s.Go(name, func() {
+		c.err = s.r.AcquireN(c.context(), 1)
+		c.returned = true
+		if c.err == nil {
+			s.took(1, capacity)
+			s.giveBack(1)
+		}
+	})
+	return c
+}
+
+// waitsAtMost sets up a scene with a call in line under MaxWait, whose timer may
+// fire at any time, and returns the call.
+func waitsAtMost(r *Run, ctx *Context, opts ...condvar.Option) (*resourceScene, *call) {
+	s := newResourceScene(r, 1, append(opts, condvar.MaxWait(time.Hour))...)
+	s.hold(1)
+	return s, s.acquire("waiter", ctx, 1)
+}
+
+// endsAs checks that a call under MaxWait has returned, and with nil or one of
+// the errors.
+func (s *resourceScene) endsAs(c *call, errs ...error) error {
+	if !c.returned {
+		return fmt.Errorf("%s waits on, though its time is over", c.name)
+	}
+	known := c.err == nil
+	for _, err := range errs {
+		known = known || errors.Is(c.err, err)
+	}
+	if !known {
+		return fmt.Errorf("%s returned %w", c.name, c.err)
+	}
+	return s.rejected()
+}
+
+// A keyedScene is the objects of a scene about a keyed.Resource.
+type keyedScene struct {
+	*Run
+	r     *keyed.Resource[int]
+	held  map[int]int64
+	fault error
+}
+
+func newKeyedScene(r *Run, capacity int64) *keyedScene {
+	return &keyedScene{Run: r, r: keyed.New[int](capacity), held: map[int]int64{}}
+}
+
+// use acquires and releases n permits of key, and checks that no more than most
+// are held.
+func (s *keyedScene) use(ctx *Context, key int, n, most int64) {
+	if s.r.AcquireN((&call{ctx: ctx}).context(), key, n) != nil {
+		return
+	}
+	s.Note(s)
+	s.held[key] += n
+	if s.held[key] > most {
+		s.fault = fmt.Errorf("%d permits of key %d are held, of %d", s.held[key], key, most)
+	}
+	s.Note(s)
+	s.held[key] -= n
+	s.r.ReleaseN(key, n)
+}
+
+// empty checks that nothing is left of keys.
+func (s *keyedScene) empty() error {
+	if n := s.r.Len(); s.fault == nil && n != 0 {
+		return fmt.Errorf("%d keys are left", n)
+	}
+	return s.fault
+}
+
+// overloadScenes are those of bounded lines, limited waits, requests for more
+// than the capacity, permits as values, and keys.
+func overloadScenes() []*Scene {
+	return []*Scene{
+		{
+			Name:      "ResourceMaxWaiting",
+			Invariant: "never more than MaxWaiting in line, whoever is canceled, and who is turned away changes nothing",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1, condvar.MaxWaiting(1))
+				s.hold(1)
+				ctx := r.Context()
+				s.acquire("first", ctx, 1)
+				r.Settle()
+				s.acquire("second", nil, 1)
+				s.looks(1)
+				s.Go("canceller", ctx.Cancel)
+				return s.rejected
+			},
+		},
+		{
+			Name:      "ResourceMaxWaitingRacingRelease",
+			Invariant: "a newcomer that may not wait gets the permit that comes free, or is rejected",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1, condvar.MaxWaiting(0))
+				s.hold(1)
+				newcomer := s.acquire("newcomer", nil, 1)
+				s.release("release", 1)
+				s.looks(0)
+				return func() error { return s.endsAs(newcomer, condvar.ErrOverloaded) }
+			},
+		},
+		{
+			Name:      "ResourceMaxWaitingRacingResize",
+			Invariant: "as the line is served by a Resize, newcomers join it, but never more than MaxWaiting",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1, condvar.MaxWaiting(1))
+				s.hold(1)
+				s.acquire("first", nil, 1)
+				r.Settle()
+				s.acquire("second", nil, 1)
+				s.Go("grow", func() { s.r.Resize(2) })
+				s.looks(1)
+				return s.rejected
+			},
+		},
+		{
+			Name:      "ResourceMaxWaitAgainstRelease",
+			Invariant: "of a release and the end of MaxWait one counts, and the permit is not lost",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s, w := waitsAtMost(r, nil)
+				s.release("release", 1)
+				return func() error { return s.endsAs(w, condvar.ErrOverloaded) }
+			},
+		},
+		{
+			Name:      "ResourceMaxWaitAgainstReleaseFIFO",
+			Invariant: "of a hand-over and the end of MaxWait one counts, and the permit is not lost",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s, w := waitsAtMost(r, nil, condvar.FIFO())
+				s.release("release", 1)
+				return func() error { return s.endsAs(w, condvar.ErrOverloaded) }
+			},
+		},
+		{
+			Name:      "ResourceMaxWaitOfTheHead",
+			Invariant: "as the head gives up, whoever it held up gets in",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 2, condvar.MaxWait(time.Hour), condvar.FIFO())
+				s.hold(1)
+				big := s.acquire("big", nil, 2)
+				small := s.acquire("small", nil, 1)
+				return func() error {
+					// The big one can never get in, and the small one can only if it is first
+					// or the big one has given up before.
+					if !errors.Is(big.err, condvar.ErrOverloaded) {
+						return fmt.Errorf("big: %w", big.err)
+					}
+					return s.endsAs(small, condvar.ErrOverloaded)
+				}
+			},
+		},
+		{
+			Name:      "ResourceMaxWaitAgainstBarging",
+			Invariant: "a head that was woken, finds the permit taken, and has used up its time, leaves",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s, w := waitsAtMost(r, nil)
+				s.release("release", 1)
+				s.try("try", 1, r.Context())
+				return func() error { return s.endsAs(w, condvar.ErrOverloaded) }
+			},
+		},
+		{
+			Name:      "ResourceMaxWaitAgainstCancel",
+			Invariant: "of a cancel, the end of MaxWait and a release one counts, in the error and in Stats",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				ctx := r.Context()
+				s, w := waitsAtMost(r, ctx)
+				s.Go("canceller", ctx.Cancel)
+				s.release("release", 1)
+				return func() error {
+					canceled := errors.Is(w.err, ctx.Err()) && w.err != nil
+					if st := s.r.Stats(); st.Canceled > 0 && !canceled || st.Canceled > 1 {
+						return fmt.Errorf("%w, and %+v", w.err, st)
+					}
+					return s.endsAs(w, condvar.ErrOverloaded, ctx.Err())
+				}
+			},
+		},
+		{
+			Name:      "ResourceMaxWaitAgainstClose",
+			Invariant: "of Close and the end of MaxWait one counts",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s, w := waitsAtMost(r, nil)
+				s.Go("close", func() { _ = s.r.Close() })
+				return func() error { return s.endsAs(w, condvar.ErrOverloaded, condvar.ErrClosed) }
+			},
+		},
+		{
+			Name:      "ResourceOversizedIsAlone",
+			Invariant: "a request for more than the capacity is admitted alone, and others as before",
+			Bound:     2,
+			LongBound: toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 2, condvar.AdmitOversized())
+				s.hold(1)
+				s.alone("huge", 5)
+				s.small("small", 2)
+				s.release("release", 1)
+				return func() error {
+					if count(s.calls, (*call).succeeded) != 2 {
+						return errors.New("somebody sleeps, though nothing is held")
+					}
+					return s.rejected()
+				}
+			},
+		},
+		{
+			Name:      "ResourceOversizedFIFO",
+			Invariant: "a request for more than the capacity is admitted in its place, and alone",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 2, condvar.AdmitOversized(), condvar.FIFO())
+				s.hold(1)
+				s.alone("huge", 5)
+				r.Settle()
+				s.small("small", 2)
+				s.release("release", 1)
+				return func() error {
+					if count(s.calls, (*call).succeeded) != 2 {
+						return errors.New("somebody sleeps, though nothing is held")
+					}
+					return s.rejected()
+				}
+			},
+		},
+		{
+			Name:      "ResourceOversizedRacingResize",
+			Invariant: "a request in line that a shrink makes too large stays, and gets in when it fits or is alone",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 3, condvar.AdmitOversized())
+				s.hold(2)
+				w := s.acquire("waiter", nil, 3)
+				r.Settle()
+				s.Go("resize", func() {
+					s.r.Resize(1)
+					s.r.Resize(2)
+				})
+				s.release("release", 2)
+				return func() error {
+					if !w.succeeded() {
+						return fmt.Errorf("returned: %v, %w", w.returned, w.err)
+					}
+					return nil
+				}
+			},
+		},
+		{
+			Name:      "ResourceOversizedPaused",
+			Invariant: "nobody is admitted while the capacity is 0, and the next Resize admits a request for more than that",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1, condvar.AdmitOversized())
+				s.r.Resize(0)
+				w := s.acquire("waiter", nil, 3)
+				s.Go("resume", func() {
+					if s.Note(s); s.taken > 0 {
+						s.tooMany = errors.New("admitted while paused")
+					}
+					s.r.Resize(2)
+				})
+				return func() error {
+					switch {
+					case s.tooMany != nil:
+						return s.tooMany
+					case !w.succeeded() || s.r.Stats().InUse != 3:
+						return fmt.Errorf("returned: %v, %w", w.returned, w.err)
+					}
+					return nil
+				}
+			},
+		},
+		{
+			Name:      "ResourceOversizedCloses",
+			Invariant: "Close turns a request for more than the capacity away, or it got in before",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1, condvar.AdmitOversized())
+				s.hold(1)
+				w := s.acquire("waiter", nil, 3)
+				s.release("release", 1)
+				s.Go("close", func() { _ = s.r.Close() })
+				return func() error {
+					if !w.succeeded() && !errors.Is(w.err, condvar.ErrClosed) {
+						return fmt.Errorf("returned: %v, %w", w.returned, w.err)
+					}
+					if st := s.r.Stats(); st.InUse != s.taken || st.Waiting != 0 {
+						return fmt.Errorf("%d are held: %+v", s.taken, st)
+					}
+					return nil
+				}
+			},
+		},
+		{
+			Name:      "PermitReleasedByTwo",
+			Invariant: "of two calls of Release one gives the permits back, and nothing of what others hold",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 2)
+				s.hold(1)
+				p, ok := s.r.TryAcquirePermit(1)
+				if !ok {
+					panic("no permit for the set-up")
+				}
+				for _, name := range []string{"one", "other"} {
+					s.Go(name, p.Release)
+				}
+				s.acquire("waiter", nil, 1)
+				return s.rejected
+			},
+		},
+		{
+			Name:      "PermitAgainstAReleaseTooMany",
+			Invariant: "of a Permit and an anonymous release of the same permit, the second panics and changes nothing",
+			Bound:     toTheEnd,
+			Setup: func(r *Run) func() error {
+				s := newResourceScene(r, 1)
+				p, ok := s.r.TryAcquirePermit(1)
+				if !ok {
+					panic("no permit for the set-up")
+				}
+				panics := 0
+				releases := func(release func()) func() {
+					return func() {
+						defer func() {
+							if recover() != nil {
+								s.Note(s)
+								panics++
+							}
+						}()
+						release()
+					}
+				}
+				s.Go("permit", releases(p.Release))
+				s.Go("anonymous", releases(s.r.Release))
+				return func() error {
+					if panics != 1 {
+						return fmt.Errorf("%d panicked", panics)
+					}
+					return s.rejected()
+				}
+			},
+		},
+		{
+			Name:      "KeyedOneKey",
+			Invariant: "never more than the capacity of a key are held while its entry comes and goes, and nothing is left of it",
+			Bound:     2,
+			LongBound: 3,
+			Setup: func(r *Run) func() error {
+				s := newKeyedScene(r, 1)
+				ctx := r.Context()
+				s.Go("first", func() { s.use(nil, 1, 1, 1) })
+				s.Go("second", func() { s.use(ctx, 1, 1, 1) })
+				s.Go("canceller", ctx.Cancel)
+				return s.empty
+			},
+		},
+		{
+			Name:      "KeyedEntryIsUsedForAnotherKey",
+			Invariant: "the entry of a key that becomes idle is used for another key only when no call uses it any more",
+			Bound:     2,
+			LongBound: 3,
+			Setup: func(r *Run) func() error {
+				s := newKeyedScene(r, 1)
+				s.r.TryAcquire(1)
+				s.Go("releases", func() { s.r.Release(1) })
+				s.Go("acquires", func() { s.use(nil, 2, 1, 1) })
+				s.Go("again", func() {
+					if s.r.TryAcquire(1) {
+						s.r.Release(1)
+					}
+				})
+				return s.empty
+			},
+		},
+		{
+			Name:      "KeyedReleaseTooMany",
+			Invariant: "a release of a key that is not held panics, and changes nothing of another key",
+			Bound:     2,
+			LongBound: 3,
+			Setup: func(r *Run) func() error {
+				s := newKeyedScene(r, 1)
+				s.r.TryAcquire(1)
+				panics := 0
+				for _, name := range []string{"one", "other"} {
+					s.Go(name, func() {
+						defer func() {
+							if recover() != nil {
+								s.Note(s)
+								panics++
+							}
+						}()
+						s.r.Release(1)
+					})
+				}
+				s.Go("another", func() { s.use(nil, 2, 1, 1) })
+				return func() error {
+					if panics != 1 {
+						return fmt.Errorf("%d panicked", panics)
+					}
+					return s.empty()
+				}
+			},
+		},
+		{
+			Name:      "KeyedResizeAgainstANewKey",
+			Invariant: "a key that is made while Resize runs has the new capacity once Resize has returned",
+			Bound:     2,
+			LongBound: 3,
+			Setup: func(r *Run) func() error {
+				s := newKeyedScene(r, 2)
+				s.Go("acquires", func() {
+					if !s.r.TryAcquire(1) {
+						s.fault = errors.New("there is room in any case")
+					}
+				})
+				s.Go("resizes", func() {
+					s.r.Resize(1)
+					if n := s.r.Stats(1).Capacity; n != 1 {
+						s.fault = fmt.Errorf("the capacity is %d", n)
+					}
+				})
+				return func() error {
+					if s.r.TryAcquire(1) {
+						return errors.New("two of one permit")
+					}
+					s.r.Release(1)
+					return s.empty()
+				}
+			},
+		},
+	}
+}
