@@ -56,6 +56,8 @@ func (l *laboratory) method(word string) (method, error) {
 		if qemu, err := exec.LookPath("qemu-arm"); err == nil {
 			how.env, how.runner = []string{"GOARCH=arm"}, []string{qemu}
 		}
+	case "keyed":
+		how.dir, how.timeout = filepath.Join(l.root, "keyed"), time.Minute
 	case "explore":
 		how.tags = "condvar_explore"
 		if chosen {
@@ -131,6 +133,9 @@ func (l *laboratory) writeOverlay(m *mutant, dir string) (string, error) {
 	replace := make(map[string]string)
 	for name, text := range files {
 		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return "", err
+		}
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return "", err
 		}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -122,7 +123,7 @@ func TestPatches(t *testing.T) {
 	table, err := os.ReadFile(filepath.Join(root, "docs", "bugs.md"))
 	require.NoError(t, err)
 	known := map[string]bool{none: true}
-	for _, match := range regexp.MustCompile(`(?m)^\| ([CER]\d+) \|`).FindAllSubmatch(table, -1) {
+	for _, match := range regexp.MustCompile(`(?m)^\| ([CEKR]\d+) \|`).FindAllSubmatch(table, -1) {
 		known[string(match[1])] = true
 	}
 	back := map[string]bool{none: true}
@@ -134,9 +135,35 @@ func TestPatches(t *testing.T) {
 		for _, word := range m.methods {
 			_, err := new(laboratory).method(word)
 			require.NoError(t, err, m.name)
+			requireExists(t, m, word)
 		}
 	}
 	for row := range known {
 		require.NotEqual(t, back[row], inexpressible[row] != "", "bug %s", row)
 	}
+}
+
+// requireExists checks that the tests exist that a word of the line Methods names,
+// or the scene. One that does not would find nothing, and nobody would notice.
+func requireExists(t *testing.T, m *mutant, word string) {
+	name, pattern, chosen := strings.Cut(word, "=")
+	if !chosen {
+		return
+	}
+	how, err := (&laboratory{root: filepath.Join("..", ".."), verify: ".."}).method(name)
+	require.NoError(t, err)
+	declared := `func ` + pattern + `\(t `
+	if name == "explore" {
+		declared = `Name:\s+"` + pattern + `"`
+	}
+	files, err := filepath.Glob(filepath.Join(how.dir, "*.go"))
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		if regexp.MustCompile(declared).Match(text) {
+			return
+		}
+	}
+	require.Fail(t, "there is no such test", "%s: %s", m.name, word)
 }

@@ -132,7 +132,7 @@ func fields(s string) []string { return strings.Fields(strings.ReplaceAll(s, ","
 func (m *mutant) parseFile(diff string) error {
 	lines := strings.Split(diff, "\n")
 	file := lines[0]
-	if file != filepath.Base(file) || strings.HasSuffix(file, "_test.go") {
+	if base := strings.TrimPrefix(file, "keyed/"); base != filepath.Base(base) || strings.HasSuffix(base, "_test.go") {
 		return fmt.Errorf("%s is not of the package", file)
 	}
 	if len(lines) < 3 || lines[1] != "+++ b/"+file || lines[2] != "@@" {
