@@ -316,6 +316,18 @@ func TestMaxWait_OfAllTimeNeverEnds(t *testing.T) {
 	})
 }
 
+// In a bubble the time since a resource was made is negative, so there no sum
+// overflows.
+func TestMaxWait_OfAllTimeNeverEndsOutsideBubblesEither(t *testing.T) {
+	r := condvar.NewCapacityResource(1, condvar.MaxWait(math.MaxInt64))
+	require.True(t, r.TryAcquire())
+	result := make(chan error, 1)
+	go func() { result <- r.Acquire(context.Background()) }()
+	spin(t, func() int { return int(r.Stats().Waiting + r.Stats().Rejected) }, 1)
+	r.Release()
+	require.NoError(t, <-result)
+}
+
 // Bug R28.
 func TestMaxWait_DoesNotCutOffTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
