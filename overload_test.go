@@ -94,6 +94,30 @@ func TestMaxWaiting_IsNeverExceededInAStorm(t *testing.T) {
 	})
 }
 
+// The token of a head that was woken is on its way. So its goroutine has not
+// left the line, though its context has ended.
+func TestMaxWaiting_WhoseContextHasEndedCountsUntilItHasRun(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 1, 1, append(opts, condvar.MaxWaiting(1))...)
+		w := resPark(t, r, 1)
+		send := r.WakeHeadLater()
+		w.cancel()
+		synctest.Wait()
+		w.requireParked(t)
+		resRequire(t, r, 1, 1)
+		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+		send()
+		synctest.Wait()
+		w.requireDone(t, context.Canceled)
+		resRequire(t, r, 1, 0)
+		next := resPark(t, r, 1)
+		r.Release()
+		synctest.Wait()
+		next.requireDone(t, nil)
+		require.EqualValues(t, 1, r.Stats().Rejected)
+	})
+}
+
 func TestMaxWaiting_RejectionsAllocateNothing(t *testing.T) {
 	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := condvar.NewCapacityResource(1, append(opts, condvar.MaxWaiting(0))...)
@@ -131,19 +155,45 @@ func resInBothModes(t *testing.T, f func(t *testing.T, opts ...condvar.Option)) 
 // The order of the answers.
 
 func TestOverload_WhichAnswerComesFirst(t *testing.T) {
-	dead, live := resDead(), t.Context()
-	r := condvar.NewCapacityResource(2, condvar.MaxWaiting(0))
-	require.True(t, r.TryAcquire())
-	require.Equal(t, context.Canceled, r.AcquireN(dead, 3))
-	require.Equal(t, condvar.ErrTooLarge, r.AcquireN(live, 3))
-	require.NoError(t, r.AcquireN(live, 1), "permits that are free")
-	require.Equal(t, condvar.ErrOverloaded, r.AcquireN(live, 2))
-	require.NoError(t, r.Close())
-	require.Equal(t, context.Canceled, r.AcquireN(dead, 3))
-	require.Equal(t, condvar.ErrClosed, r.AcquireN(live, 3))
-	require.Equal(t, condvar.ErrClosed, r.AcquireN(live, 0))
-	require.PanicsWithValue(t, "condvar: negative number of permits", func() { _ = r.AcquireN(dead, -1) })
-	require.EqualValues(t, 1, r.Stats().Rejected)
+	for name, hooks := range map[string]*condvar.Hooks{
+		"no hooks":       nil,
+		"hooks of waits": {WaitStart: func(context.Context, int64) context.Context { panic("must not wait") }},
+		"hooks that see every call": {
+			Acquired:  func(context.Context, int64, *condvar.Hold) {},
+			WaitStart: func(context.Context, int64) context.Context { panic("must not wait") },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dead, live := resDead(), t.Context()
+			r := condvar.NewCapacityResource(2, condvar.MaxWaiting(0), condvar.WithHooks(hooks))
+			require.True(t, r.TryAcquire())
+			// All three ways to acquire give the same answer.
+			answer := func(ctx context.Context, n int64) error {
+				err := r.AcquireN(ctx, n)
+				p, errOfPermit := r.AcquirePermit(ctx, n)
+				require.Nil(t, p)
+				require.Equal(t, err, errOfPermit)
+				require.Equal(t, err, r.DoN(ctx, n, func(context.Context) error { panic("fn was called") }))
+				return err
+			}
+			require.Equal(t, context.Canceled, answer(dead, 3))
+			require.Equal(t, context.Canceled, answer(dead, 1))
+			require.Equal(t, condvar.ErrTooLarge, answer(live, 3))
+			require.NoError(t, r.AcquireN(live, 1), "permits that are free")
+			require.Equal(t, condvar.ErrOverloaded, answer(live, 2))
+			require.EqualValues(t, 3, r.Stats().Rejected)
+			require.NoError(t, r.Close())
+			require.Equal(t, context.Canceled, answer(dead, 3))
+			require.Equal(t, condvar.ErrClosed, answer(live, 3))
+			require.Equal(t, condvar.ErrClosed, answer(live, 0))
+			const negative = "condvar: negative number of permits"
+			require.PanicsWithValue(t, negative, func() { _ = r.AcquireN(dead, -1) })
+			require.PanicsWithValue(t, negative, func() { _, _ = r.AcquirePermit(dead, -1) })
+			require.PanicsWithValue(t, negative, func() { r.TryAcquireN(-1) })
+			require.EqualValues(t, 3, r.Stats().Rejected)
+			resRequire(t, r, 2, 0)
+		})
+	}
 }
 
 // MaxWait.
@@ -223,22 +273,49 @@ type contextWithoutDeadline struct{ context.Context }
 func (contextWithoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 func TestMaxWait_AContextThatHasEndedCountsWhenTheTimerFires(t *testing.T) {
-	r := condvar.NewCapacityResource(1, condvar.MaxWait(20*time.Millisecond))
-	require.True(t, r.TryAcquire())
-	for range 20 {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-		result := make(chan error, 1)
-		go func() { result <- r.Acquire(contextWithoutDeadline{ctx}) }()
-		spin(t, func() int { return int(r.Stats().Waiting) }, 1)
-		r.Mu().Lock() // it is canceled, and the time is over, before it can leave
-		<-ctx.Done()
-		for began := time.Now(); time.Since(began) < 20*time.Millisecond; {
-			runtime.Gosched()
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 1, condvar.MaxWait(time.Second))
+		w := resPark(t, r, 1)
+		w.cancel() // long before the timer fires
+		synctest.Wait()
+		w.requireDone(t, context.Canceled)
+
+		w = resPark(t, r, 1)
+		send := r.WakeHeadLater()
+		time.Sleep(time.Second) // its timer fires, but it waits for its token
+		synctest.Wait()
+		w.cancel()
+		r.Release() // too late
+		send()
+		synctest.Wait()
+		w.requireDone(t, context.Canceled)
+		resRequire(t, r, 0, 0)
+		require.EqualValues(t, 2, r.Stats().Canceled)
+		require.Zero(t, r.Stats().Rejected)
+	})
+}
+
+// Either may come first if the call cannot know that they are to be at the same
+// time. The statistics agree with the error.
+func TestMaxWait_OfTheTimerAndTheContextOneCounts(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 1, 1, append(opts, condvar.MaxWait(time.Second))...)
+		var canceled, rejected int64
+		for range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			switch err := r.Acquire(contextWithoutDeadline{ctx}); err {
+			case context.DeadlineExceeded:
+				canceled++
+			case condvar.ErrOverloaded:
+				rejected++
+			default:
+				require.NoError(t, err)
+			}
+			cancel()
+			s := r.Stats()
+			require.Equal(t, []int64{canceled, rejected, canceled + rejected}, []int64{s.Canceled, s.Rejected, s.WaitCount})
 		}
-		r.Mu().Unlock()
-		require.Equal(t, context.DeadlineExceeded, <-result)
-		cancel()
-	}
+	})
 }
 
 // A goroutine that was woken since permits came free, but finds none, must not
@@ -316,8 +393,8 @@ func TestMaxWait_OfAllTimeNeverEnds(t *testing.T) {
 	})
 }
 
-// In a bubble the time since a resource was made is negative, so there no sum
-// overflows.
+// In a bubble a new resource has the age 0 when the call joins its line, so no
+// sum of ages and MaxWait overflows there.
 func TestMaxWait_OfAllTimeNeverEndsOutsideBubblesEither(t *testing.T) {
 	r := condvar.NewCapacityResource(1, condvar.MaxWait(math.MaxInt64))
 	require.True(t, r.TryAcquire())
@@ -330,22 +407,35 @@ func TestMaxWait_OfAllTimeNeverEndsOutsideBubblesEither(t *testing.T) {
 
 // Bug R28.
 func TestMaxWait_DoesNotCutOffTheWork(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := resNew(t, 1, 1, condvar.MaxWait(time.Second))
-		ctx := context.WithValue(t.Context(), hookKey{}, "call")
-		done := start(func() error {
-			return r.Do(ctx, func(got context.Context) error {
-				require.Equal(t, ctx, got)
+	for name, hooks := range map[string]*condvar.Hooks{
+		"no hooks": nil,
+		"hooks": { // whose context only later hooks get
+			WaitStart: func(context.Context, int64) context.Context { return resDead() },
+			Acquired:  func(context.Context, int64, *condvar.Hold) {},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := resNew(t, 1, 1, condvar.MaxWait(time.Second), condvar.WithHooks(hooks))
+				ctx := context.WithValue(t.Context(), hookKey{}, "call")
+				done := start(func() error {
+					return r.Do(ctx, func(got context.Context) error {
+						require.Equal(t, ctx, got)
+						_, hasDeadline := got.Deadline()
+						require.False(t, hasDeadline)
+						time.Sleep(time.Hour)
+						return got.Err()
+					})
+				})
+				time.Sleep(time.Second - 1)
+				r.Release()
 				time.Sleep(time.Hour)
-				return got.Err()
+				synctest.Wait()
+				done.requireDone(t, nil)
+				require.Zero(t, r.Stats().Rejected)
 			})
 		})
-		time.Sleep(time.Second - 1)
-		r.Release()
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		done.requireDone(t, nil)
-	})
+	}
 }
 
 func TestMaxWait_ClosingAndShrinkingComeFirstIfTheyDo(t *testing.T) {
@@ -370,6 +460,38 @@ func TestMaxWait_AWaitAllocatesNothingInTheSteadyState(t *testing.T) {
 		require.Zero(t, testing.AllocsPerRun(100, func() {
 			require.Equal(t, condvar.ErrOverloaded, r.Acquire(context.Background()))
 		}))
+	})
+}
+
+// Only a wait has a timer.
+func TestMaxWait_WhatDoesNotWaitAllocatesNothing(t *testing.T) {
+	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := condvar.NewCapacityResource(2, append(opts, condvar.MaxWait(time.Second))...)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		fn := func(context.Context) error { return nil }
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			_ = r.Acquire(ctx)
+			r.TryAcquire()
+			r.ReleaseN(2)
+			_ = r.Do(ctx, fn)
+			_ = r.AcquireN(ctx, 3)
+		}))
+	})
+}
+
+func TestMaxWait_IsToldAsTheEndOfAWait(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		var log hookLog
+		r := resNew(t, 1, 0, append(opts, condvar.MaxWait(time.Second), condvar.WithHooks(log.hooks()))...)
+		require.NoError(t, r.Acquire(t.Context()))
+		log.take()
+		p, err := r.AcquirePermit(context.WithValue(t.Context(), hookKey{}, "call"), 1)
+		require.Equal(t, condvar.ErrOverloaded, err)
+		require.Nil(t, p)
+		require.Equal(t, []string{"WaitStart call 1", "WaitDone started 1 1s condvar: resource is overloaded"}, log.take())
+		require.EqualValues(t, 1, r.Stats().Rejected)
+		require.Zero(t, r.Stats().Canceled)
 	})
 }
 
@@ -534,5 +656,38 @@ func TestAdmitOversized_CanceledInLineLetsTheNextIn(t *testing.T) {
 		synctest.Wait()
 		huge.requireDone(t, context.Canceled)
 		small.requireDone(t, nil)
+	})
+}
+
+func TestAdmitOversized_IsBoundedAsOthersAre(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 2, 1, append(opts, condvar.AdmitOversized(), condvar.MaxWaiting(1), condvar.MaxWait(time.Second))...)
+		huge := resPark(t, r, 5)
+		begin := time.Now()
+		require.Equal(t, condvar.ErrOverloaded, r.AcquireN(t.Context(), 5))
+		require.Zero(t, time.Since(begin))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		huge.requireDone(t, condvar.ErrOverloaded)
+		r.Release()
+		require.NoError(t, r.AcquireN(t.Context(), 5))
+		require.EqualValues(t, 2, r.Stats().Rejected)
+	})
+}
+
+func TestAdmitOversized_NobodyIsAdmittedAfterAShrinkUntilItFits(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 5, 4, append(opts, condvar.AdmitOversized())...)
+		r.Resize(2)
+		require.False(t, r.TryAcquire())
+		require.False(t, r.TryAcquireN(9))
+		w := resPark(t, r, 1)
+		r.ReleaseN(2)
+		synctest.Wait()
+		w.requireParked(t)
+		r.Release()
+		synctest.Wait()
+		w.requireDone(t, nil)
+		resRequire(t, r, 2, 0)
 	})
 }
