@@ -523,9 +523,9 @@ func TestDoReleasesHoweverTheFunctionEnds(t *testing.T) {
 
 func TestResizeIsOfEveryKeyNowAndLater(t *testing.T) {
 	r := keyed.New[string](2)
-	require.True(t, r.TryAcquire("idle"))
-	r.Release("idle") // its resource will be used again, with the new capacity
 	require.True(t, r.TryAcquire("a"))
+	require.True(t, r.TryAcquire("idle"))
+	r.Release("idle") // its resource could be used again, with the old capacity
 	require.EqualValues(t, 2, r.Resize(4))
 	for _, key := range []string{"a", "b", "idle"} {
 		require.EqualValues(t, 4, r.Stats(key).Capacity, key)

@@ -41,6 +41,9 @@ func (s *resourceScene) alone(name string, n int64) *call {
 		c.returned = true
 		if c.err == nil {
 			s.took(n, n)
+			if inUse := s.r.Stats().InUse; inUse != n {
+				s.tooMany = fmt.Errorf("%d are held beside %d", inUse-n, n)
+			}
 			s.giveBack(n)
 		}
 	})
@@ -317,7 +320,7 @@ func overloadScenes() []*Scene {
 				s.r.Resize(0)
 				w := s.acquire("waiter", nil, 3)
 				s.Go("resume", func() {
-					if s.Note(s); s.taken > 0 {
+					if s.r.Stats().InUse > 0 {
 						s.tooMany = errors.New("admitted while paused")
 					}
 					s.r.Resize(2)
@@ -427,7 +430,13 @@ func overloadScenes() []*Scene {
 				s := newKeyedScene(r, 1)
 				s.r.TryAcquire(1)
 				s.Go("releases", func() { s.r.Release(1) })
-				s.Go("acquires", func() { s.use(nil, 2, 1, 1) })
+				s.Go("acquires", func() {
+					if !s.r.TryAcquire(2) {
+						s.fault = errors.New("the permit of a key that nobody else uses is not free")
+						return
+					}
+					s.r.Release(2)
+				})
 				s.Go("again", func() {
 					if s.r.TryAcquire(1) {
 						s.r.Release(1)
