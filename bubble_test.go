@@ -3,6 +3,7 @@ package condvar_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -29,6 +30,15 @@ var (
 	sharedResource = condvar.NewCapacityResource(3)
 	sharedFIFO     = condvar.NewCapacityResource(3, condvar.FIFO())
 	sharedDraining = newDraining()
+
+	// Waits of the one have a timer that never fires, of the other one that does.
+	sharedTimed     = condvar.NewCapacityResource(3, condvar.MaxWait(math.MaxInt64))
+	sharedTimedFIFO = condvar.NewCapacityResource(3, condvar.MaxWait(math.MaxInt64), condvar.FIFO())
+	sharedLimited   = condvar.NewCapacityResource(3, condvar.MaxWait(20*time.Microsecond))
+	sharedObserved  = condvar.NewCapacityResource(3, condvar.WithHooks(&condvar.Hooks{
+		WaitStart: func(context.Context, int64) context.Context { return nil },
+		Released:  func(int64, *condvar.Hold, time.Duration) {},
+	}))
 
 	sharedContext = outsideContext{context.Background(), make(chan struct{})}
 )
@@ -61,6 +71,10 @@ var bubbleUses = []struct {
 	{"Event", func(t *testing.T) { useEvent(t, &sharedEvent) }},
 	{"CapacityResource", func(t *testing.T) { useResource(t, sharedResource) }},
 	{"FIFO", func(t *testing.T) { useResource(t, sharedFIFO) }},
+	{"MaxWait", func(t *testing.T) { useResource(t, sharedTimed) }},
+	{"MaxWaitFIFO", func(t *testing.T) { useResource(t, sharedTimedFIFO) }},
+	{"MaxWaitEnds", func(t *testing.T) { useLimited(t, sharedLimited) }},
+	{"Hooks", func(t *testing.T) { useResource(t, sharedObserved) }},
 	{"Drain", func(t *testing.T) { useDrain(t, sharedDraining) }},
 }
 
@@ -188,6 +202,8 @@ func TestTimesInABubbleAreItsOwnWhoeverWaitsOutside(t *testing.T) {
 func TestWaitsAreDurablyBlockingInABubble(t *testing.T) {
 	held := condvar.NewCapacityResource(1)
 	require.True(t, held.TryAcquire())
+	timed := condvar.NewCapacityResource(1, condvar.MaxWait(2*time.Hour))
+	require.True(t, timed.TryAcquire())
 	waits := []struct {
 		name string
 		wait func(ctx context.Context) error
@@ -214,6 +230,9 @@ func TestWaitsAreDurablyBlockingInABubble(t *testing.T) {
 		}},
 		{"Event.Wait", sharedEvent.Wait},
 		{"CapacityResource.Acquire", held.Acquire},
+		{"CapacityResource.Acquire with MaxWait", func(ctx context.Context) error {
+			return timed.Acquire(contextWithoutDeadline{ctx})
+		}},
 		{"CapacityResource.Drain", sharedDraining.Drain},
 	}
 	for _, tt := range waits {
@@ -403,6 +422,30 @@ func useResource(t *testing.T, r *condvar.CapacityResource) {
 		r.Resize(3)
 		r.ReleaseN(2)
 		require.Zero(t, r.Stats().InUse)
+	}
+}
+
+// useLimited has calls wait as long as MaxWait allows.
+func useLimited(t *testing.T, r *condvar.CapacityResource) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range bubbleRounds {
+		crowd := newCrowd()
+		require.True(t, r.TryAcquireN(3))
+		rejected := r.Stats().Rejected
+		for n := range int64(3) {
+			for _, ctx := range []context.Context{context.Background(), ctx} {
+				crowd.add(2, func() error { return r.AcquireN(ctx, n+1) })
+			}
+		}
+		crowd.requireAll(t, condvar.ErrOverloaded)
+		require.Equal(t, rejected+12, r.Stats().Rejected)
+		p, err := r.AcquirePermit(ctx, 1)
+		require.Equal(t, condvar.ErrOverloaded, err)
+		require.Nil(t, p)
+		r.ReleaseN(3)
+		require.NoError(t, r.Acquire(ctx))
+		r.Release()
 	}
 }
 
