@@ -190,6 +190,80 @@ func TestHooks_WhoWasToldOfTheBeginningIsToldOfTheEnd(t *testing.T) {
 	}
 }
 
+// Whoever was told of an acquisition is told of its release, in each way to
+// acquire, and none of them is told of what it was not told of before.
+func TestHooks_AnAcquisitionIsUndoneForThoseWhoWereToldOfIt(t *testing.T) {
+	for how, fail := range map[string]func(){"panic": func() { panic("hook") }, "Goexit": runtime.Goexit} {
+		for name, acquire := range map[string]func(t *testing.T, r *condvar.CapacityResource){
+			"Acquire":          func(t *testing.T, r *condvar.CapacityResource) { _ = r.Acquire(t.Context()) },
+			"TryAcquire":       func(_ *testing.T, r *condvar.CapacityResource) { r.TryAcquire() },
+			"AcquirePermit":    func(t *testing.T, r *condvar.CapacityResource) { _, _ = r.AcquirePermit(t.Context(), 1) },
+			"TryAcquirePermit": func(_ *testing.T, r *condvar.CapacityResource) { r.TryAcquirePermit(1) },
+			"Do": func(t *testing.T, r *condvar.CapacityResource) {
+				_ = r.Do(t.Context(), func(context.Context) error { panic("fn was called") })
+			},
+		} {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				acquired := map[string]*condvar.Hold{}
+				var released []string
+				observer := func(name string, fail func()) condvar.Option {
+					return condvar.WithHooks(&condvar.Hooks{
+						Acquired: func(_ context.Context, _ int64, h *condvar.Hold) {
+							acquired[name] = h
+							if fail != nil {
+								fail()
+							}
+						},
+						Released: func(n int64, h *condvar.Hold, _ time.Duration) {
+							require.EqualValues(t, 1, n)
+							require.Same(t, acquired[name], h)
+							released = append(released, name)
+						},
+					})
+				}
+				r := condvar.NewCapacityResource(1, observer("a", nil), observer("b", fail), observer("c", nil))
+				returned := false
+				ends(func() { acquire(t, r); returned = true })
+				require.False(t, returned)
+				require.Len(t, acquired, 2)
+				require.Equal(t, []string{"a", "b"}, released)
+				require.Equal(t, acquired["a"], acquired["b"])
+				require.Zero(t, r.Stats().InUse)
+			})
+		}
+	}
+}
+
+// The same of a call that has waited. The wait has succeeded by then.
+func TestHooks_AWaitThatEndsInAPanicOfAcquiredIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		fails := false
+		observer := func(name string) condvar.Option {
+			hooks := tell(&log, name, "Acquired", func() {
+				if fails && name == "b" {
+					panic("hook")
+				}
+			})
+			hooks.Resized = nil // which runs on another goroutine
+			return condvar.WithHooks(hooks)
+		}
+		r := condvar.NewCapacityResource(1, observer("a"), observer("b"), observer("c"))
+		require.NoError(t, r.Acquire(t.Context()))
+		fails, log = true, nil
+		go ends(func() { _ = r.Acquire(t.Context()) })
+		synctest.Wait()
+		r.Resize(2)
+		synctest.Wait()
+		require.Equal(t, []string{
+			"a WaitStart", "b WaitStart", "c WaitStart",
+			"a <nil>", "a WaitDone", "b <nil>", "b WaitDone", "c <nil>", "c WaitDone",
+			"a Acquired", "b Acquired", "a Released", "b Released",
+		}, log)
+		resRequire(t, r, 1, 0)
+	})
+}
+
 // A contextThatPanics panics when it is asked for its Done channel the second
 // time, which is when the wait is about to begin.
 type contextThatPanics struct {

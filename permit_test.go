@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -156,6 +157,108 @@ func TestPermit_MakesOneAllocation(t *testing.T) {
 	}))
 }
 
+// A Permit that is released by other goroutines than the one that acquired it.
+func TestPermit_HasNoOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 0)
+		p, err := r.AcquirePermit(t.Context(), 1)
+		require.NoError(t, err)
+		w := resPark(t, r, 1)
+		start(func() error { p.Release(); return nil }).requireDone(t, nil)
+		w.requireDone(t, nil)
+		p.Release() // which must not free what w holds
+		resRequire(t, r, 1, 0)
+	})
+}
+
+func TestPermit_OfACanceledWaitIsNil(t *testing.T) {
+	hooks := condvar.WithHooks(&condvar.Hooks{Acquired: func(context.Context, int64, *condvar.Hold) {}})
+	for name, opt := range map[string]condvar.Option{"no hooks": condvar.WithHooks(nil), "hooks": hooks} {
+		t.Run(name, func(t *testing.T) {
+			resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+				r := resNew(t, 1, 1, append(opts, opt)...)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				var p *condvar.Permit
+				waiting := start(func() (err error) { p, err = r.AcquirePermit(ctx, 1); return err })
+				waiting.requireParked(t)
+				cancel(errBoom)
+				synctest.Wait()
+				waiting.requireDone(t, errBoom)
+				waiting.requireDone(t, context.Canceled)
+				require.Nil(t, p)
+				p.Release()
+				resRequire(t, r, 1, 0)
+			})
+		})
+	}
+}
+
+// With hooks that see every call, Do has a Permit.
+func TestDoWithHooksReleasesOnceHoweverTheFunctionEnds(t *testing.T) {
+	for name, end := range map[string]func() error{
+		"return": func() error { return nil },
+		"error":  func() error { return errBoom },
+		"panic":  func() error { panic(errBoom) },
+		"Goexit": func() error { runtime.Goexit(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+				var acquired, released []*condvar.Hold
+				r := condvar.NewCapacityResource(4, append(opts, condvar.WithHooks(&condvar.Hooks{
+					Acquired: func(_ context.Context, n int64, h *condvar.Hold) {
+						require.EqualValues(t, 3, n)
+						acquired = append(acquired, h)
+					},
+					Released: func(n int64, h *condvar.Hold, held time.Duration) {
+						require.EqualValues(t, 3, n)
+						require.Equal(t, time.Minute, held)
+						released = append(released, h)
+					},
+				}))...)
+				var inUse int64
+				a := start(func() (err error) {
+					defer func() {
+						if p := recover(); p != nil {
+							err = p.(error)
+						}
+					}()
+					return r.DoN(t.Context(), 3, func(context.Context) error {
+						inUse = r.Stats().InUse
+						time.Sleep(time.Minute)
+						return end()
+					})
+				})
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				require.EqualValues(t, 3, inUse)
+				resRequire(t, r, 0, 0)
+				require.Len(t, acquired, 1)
+				require.NotNil(t, acquired[0])
+				require.Equal(t, acquired, released)
+				switch name {
+				case "return":
+					a.requireDone(t, nil)
+				case "Goexit":
+					a.requireParked(t) // it did not return
+				default:
+					a.requireDone(t, errBoom)
+				}
+			})
+		})
+	}
+}
+
+func TestDoWithHooksMakesOneAllocation(t *testing.T) {
+	r := condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
+		Acquired: func(context.Context, int64, *condvar.Hold) {},
+		Released: func(int64, *condvar.Hold, time.Duration) {},
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	fn := func(context.Context) error { return nil }
+	require.EqualValues(t, 1, testing.AllocsPerRun(100, func() { _ = r.Do(ctx, fn) }))
+}
+
 // The zero value.
 
 // Bug R25.
@@ -230,6 +333,43 @@ func TestAPauseEndsWithTheFunctionThatBeganIt(t *testing.T) {
 		synctest.Wait()
 		w.requireDone(t, nil)
 		resRequire(t, r, 2, 0)
+	})
+}
+
+// As the documentation of Resize says.
+func TestOfTwoPausesThatOverlapTheSecondRestoresThe0OfTheFirst(t *testing.T) {
+	r := condvar.NewCapacityResource(2)
+	first := r.Resize(0)
+	second := r.Resize(0)
+	r.Resize(first)
+	require.True(t, r.TryAcquire())
+	r.Resize(second)
+	require.False(t, r.TryAcquire())
+	require.Equal(t, "1/0 in use, 0 waiting, paused", r.String())
+}
+
+func TestANegativeCapacityPanicsAndChangesNothing(t *testing.T) {
+	r := condvar.NewCapacityResource(3)
+	for _, capacity := range []int64{-1, math.MinInt64} {
+		require.PanicsWithValue(t, "condvar: negative capacity", func() { r.Resize(capacity) })
+	}
+	require.EqualValues(t, 3, r.Resize(4))
+}
+
+// The counts are those of the moment when the context ended, or later.
+func TestTheErrorOfADrainThatWaitedSaysWhatIsHeld(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		r := resNew(t, 5, 5, opts...)
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errBoom)
+		defer cancel()
+		drain := start(func() error { return r.Drain(ctx) })
+		drain.requireParked(t)
+		r.ReleaseN(3)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		drain.requireDone(t, context.DeadlineExceeded)
+		drain.requireDone(t, errBoom)
+		require.EqualError(t, drain.err, "condvar: permits still held: 2: context deadline exceeded: boom")
 	})
 }
 
