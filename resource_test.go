@@ -2369,7 +2369,7 @@ func TestAWaitAllocatesNothingInTheSteadyState(t *testing.T) {
 // What is not here, and why:
 //
 //   - Rows 69, 145: syntax and defaults of Python.
-//   - Rows 107, 114, 119, 122, 123, 124, and the second halves of 76 and 142:
+//   - Rows 107, 114, 122, 123, 124, and the second halves of 76 and 142:
 //     permits have no holder, so there is nobody to be told apart.
 //   - Row 126: there is no unlimited capacity; math.MaxInt64 is tested.
 //   - Bug R19 is a matter of speed, and of a benchmark.
