@@ -361,6 +361,7 @@ func (s *condState) holds(c *condCall) bool {
 
 func (s *condState) cancel(i int, err string) { s.calls[i].err = err }
 func (s *condState) sleep(time.Duration)      {}
+func (s *condState) due() time.Duration       { return never }
 func (s *condState) forget(i int)             { s.calls[i] = condCall{} }
 func (s *condState) object() string           { return describeCond(s.waiters(), s.unlocks, s.checks) }
 

@@ -116,6 +116,7 @@ func (s *eventState) step(i int) bool {
 
 func (s *eventState) cancel(i int, err string) { s.calls[i].err = err }
 func (s *eventState) sleep(time.Duration)      {}
+func (s *eventState) due() time.Duration       { return never }
 func (s *eventState) forget(i int)             { s.calls[i] = eventCall{} }
 func (s *eventState) object() string           { return describeEvent(s.isSet, s.waiters()) }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -181,7 +182,13 @@ func describe(err error) string {
 	if err == nil {
 		return success
 	}
-	for _, target := range []error{context.Canceled, context.DeadlineExceeded, condvar.ErrClosed, condvar.ErrTooLarge, errFn} {
+	if held, ok := strings.CutPrefix(err.Error(), "condvar: permits still held: "); ok { // the error of Drain
+		held, _, _ = strings.Cut(held, ":")
+		return describe(errors.Unwrap(err)) + ", held " + held
+	}
+	for _, target := range []error{
+		context.Canceled, context.DeadlineExceeded, condvar.ErrClosed, condvar.ErrTooLarge, condvar.ErrOverloaded, errFn,
+	} {
 		if err == target {
 			return target.Error()
 		}
@@ -202,6 +209,9 @@ type model[S any] interface {
 	cancel(i int, err string)
 	// sleep lets time pass, in which nobody takes a step.
 	sleep(d time.Duration)
+	// due returns the time until somebody can take a step because of the time,
+	// other than by the end of a context.
+	due() time.Duration
 	// forget removes call i, which is over.
 	forget(i int)
 	// object describes what can be seen at rest, and call what can be seen of
@@ -436,6 +446,12 @@ func (h *harness[S, M]) Sleep(t *rapid.T) {
 			}
 		}
 		d := time.Until(until)
+		for i := range h.states {
+			if due := M(&h.states[i]).due(); due < d {
+				first, d = -1, due
+			}
+		}
+		over := d == time.Until(end) && first < 0
 		time.Sleep(d)
 		h.does(t, fmt.Sprintf("sleep %v", d), func(m M) {
 			m.sleep(d)
@@ -443,11 +459,14 @@ func (h *harness[S, M]) Sleep(t *rapid.T) {
 				m.cancel(first, h.calls[first].expired)
 			}
 		})
-		if first < 0 {
+		if over {
 			return
 		}
 	}
 }
+
+// never is what due returns if the time alone lets nobody take a step.
+const never = math.MaxInt64
 
 // end lets every call return, after release has done what may be needed, and
 // checks that they do. It is for the end of each run, be it successful or not:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,9 +22,22 @@ func TestCapacityResourceFIFO(t *testing.T) { checkResource(t, true, condvar.FIF
 func checkResource(t *testing.T, fifo bool, opts ...condvar.Option) {
 	check(t, func(t *rapid.T) {
 		capacity := rapid.Int64Range(1, 5).Draw(t, "capacity")
+		s := resourceState{fifo: fifo, capacity: capacity, maxWaiting: math.MaxInt}
+		opts := slices.Clone(opts)
+		if rapid.Bool().Draw(t, "bounded line") {
+			s.maxWaiting = rapid.IntRange(0, 3).Draw(t, "MaxWaiting")
+			opts = append(opts, condvar.MaxWaiting(s.maxWaiting))
+		}
+		if rapid.Bool().Draw(t, "limited wait") {
+			s.maxWait = drawTime(t)
+			opts = append(opts, condvar.MaxWait(s.maxWait))
+		}
+		if s.oversized = rapid.Bool().Draw(t, "AdmitOversized"); s.oversized {
+			opts = append(opts, condvar.AdmitOversized())
+		}
 		m := &resourceMachine{r: condvar.NewCapacityResource(capacity, opts...)}
-		m.trace = []string{fmt.Sprintf("capacity %d", capacity)}
-		m.states = []resourceState{{fifo: fifo, capacity: capacity}}
+		m.trace = []string{fmt.Sprintf("capacity %d, at most %d wait, for %v, AdmitOversized %v", capacity, s.maxWaiting, s.maxWait, s.oversized)}
+		m.states = []resourceState{s}
 		m.object = func() string { return describeResource(m.r.Stats(), m.r.String()) }
 		t.Cleanup(func() { m.end(t, m.release) })
 		actions := rapid.StateMachineActions(m)
@@ -44,7 +58,9 @@ func drawPermits(t *rapid.T) int64 {
 // A resourceMachine compares a CapacityResource with a resourceState.
 type resourceMachine struct {
 	harness[resourceState, *resourceState]
-	r *condvar.CapacityResource
+	r       *condvar.CapacityResource
+	permits []*condvar.Permit // of which the first were released
+	spent   int
 }
 
 // start starts a call.
@@ -117,6 +133,45 @@ func (m *resourceMachine) TryAcquire(t *rapid.T) {
 	})
 }
 
+// TryPermit calls TryAcquirePermit.
+func (m *resourceMachine) TryPermit(t *rapid.T) {
+	n := drawPermits(t)
+	ok := false
+	got := try(func() {
+		var p *condvar.Permit
+		if p, ok = m.r.TryAcquirePermit(n); ok {
+			m.permits = append(m.permits, p)
+		} else if p != nil {
+			panic("a Permit of a call that failed")
+		}
+	})
+	m.did(t, fmt.Sprintf("TryAcquirePermit(%d)", n), fmt.Sprint(ok, got), func(s *resourceState) any {
+		if n < 0 {
+			return fmt.Sprint(false, negativePermits)
+		}
+		return fmt.Sprint(!s.closed && s.enter(n), "")
+	})
+}
+
+// ReleasePermit releases a Permit that was released before, or the next one.
+func (m *resourceMachine) ReleasePermit(t *rapid.T) {
+	if len(m.permits) == 0 {
+		t.SkipNow()
+	}
+	i := rapid.IntRange(0, min(m.spent, len(m.permits)-1)).Draw(t, "permit")
+	p, spent := m.permits[i], i < m.spent
+	if !spent {
+		m.spent++
+	}
+	got := try(p.Release)
+	m.did(t, fmt.Sprintf("Release of Permit %d, of %d", i, p.N()), got, func(s *resourceState) any {
+		if spent {
+			return ""
+		}
+		return s.release(p.N())
+	})
+}
+
 // Release calls ReleaseN.
 func (m *resourceMachine) Release(t *rapid.T) {
 	n := drawPermits(t)
@@ -135,8 +190,15 @@ func (m *resourceMachine) ReleaseAll(t *rapid.T) {
 // Resize calls Resize, most often for small changes.
 func (m *resourceMachine) Resize(t *rapid.T) {
 	capacity := rapid.SampledFrom([]int64{1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6, 0, -1, 1<<31 - 1, 1 << 31, math.MaxInt64}).Draw(t, "capacity")
-	got := try(func() { m.r.Resize(capacity) })
-	m.did(t, fmt.Sprintf("Resize(%d)", capacity), got, func(s *resourceState) any { return s.resize(capacity) })
+	old := int64(-1)
+	got := try(func() { old = m.r.Resize(capacity) })
+	m.did(t, fmt.Sprintf("Resize(%d)", capacity), fmt.Sprint(old, got), func(s *resourceState) any {
+		old := s.capacity
+		if capacity < 0 {
+			old = -1
+		}
+		return fmt.Sprint(old, s.resize(capacity))
+	})
 }
 
 // Close calls Close.
@@ -172,14 +234,17 @@ func (m *resourceMachine) release() {
 
 // A resourceState is the model of a CapacityResource.
 type resourceState struct {
+	maxWaiting     int
+	maxWait        time.Duration // or 0
+	oversized      bool
 	fifo, closed   bool
 	starving       bool // the head of the line is not to be overtaken
 	capacity, held int64
 	now            time.Duration
 	places         int // how many have been given out
 
-	waitCount, canceled int64
-	waitDuration        time.Duration
+	waitCount, canceled, rejected int64
+	waitDuration                  time.Duration
 
 	calls [maxCalls]resourceCall
 }
@@ -222,8 +287,28 @@ func (s *resourceState) old() bool {
 	return !s.fifo && head != nil && s.now-head.since >= time.Millisecond
 }
 
-func (s *resourceState) fits(n int64) bool     { return n <= s.capacity-s.held }
-func (s *resourceState) tooLarge(n int64) bool { return s.capacity > 0 && n > s.capacity }
+func (s *resourceState) fits(n int64) bool {
+	return n <= s.capacity-s.held || s.oversized && s.held == 0 && s.capacity > 0
+}
+
+func (s *resourceState) tooLarge(n int64) bool {
+	return s.capacity > 0 && n > s.capacity && !s.oversized
+}
+
+// late reports whether c has waited as long as MaxWait allows.
+func (s *resourceState) late(c *resourceCall) bool {
+	return c.inLine() && s.maxWait > 0 && s.now-c.since >= s.maxWait
+}
+
+func (s *resourceState) due() time.Duration {
+	due := time.Duration(never)
+	for i := range s.calls {
+		if c := &s.calls[i]; c.inLine() && s.maxWait > 0 {
+			due = min(due, s.maxWait-(s.now-c.since))
+		}
+	}
+	return due
+}
 
 // enter takes n permits for a newcomer, if that is allowed.
 func (s *resourceState) enter(n int64) bool {
@@ -316,6 +401,9 @@ func (s *resourceState) begin(c *resourceCall) {
 		c.end(condvar.ErrTooLarge.Error())
 	case s.enter(c.n):
 		s.admitted(c)
+	case s.stats().Waiting >= int64(s.maxWaiting):
+		s.rejected++
+		c.end(condvar.ErrOverloaded.Error())
 	default:
 		c.phase, c.place, c.since = parked, s.places, s.now
 		s.places++
@@ -333,11 +421,14 @@ func (s *resourceState) step(i int) bool {
 	case c.phase == parked && c.drain && s.held == 0:
 		c.end(success)
 	case c.phase == parked && c.drain && c.err != "":
-		c.end(c.err)
+		c.end(fmt.Sprintf("%s, held %d", c.err, s.held))
 	case c.inLine() && c.err != "":
 		s.turnAway(c, c.err)
 	case c.inLine() && c == s.head() && s.fits(c.n):
 		s.leave(c, success)
+	case s.late(c): // one that was woken in time comes before this
+		s.rejected++
+		s.leave(c, condvar.ErrOverloaded.Error())
 	case c.phase == running && c.finish != "":
 		c.end(c.finish)
 		if panics := s.release(c.n); panics != "" {
@@ -352,7 +443,7 @@ func (s *resourceState) step(i int) bool {
 func (s *resourceState) stats() condvar.Stats {
 	stats := condvar.Stats{
 		Capacity: s.capacity, InUse: s.held, Closed: s.closed,
-		WaitCount: s.waitCount, WaitDuration: s.waitDuration, Canceled: s.canceled,
+		WaitCount: s.waitCount, WaitDuration: s.waitDuration, Canceled: s.canceled, Rejected: s.rejected,
 	}
 	for _, c := range s.calls {
 		if c.inLine() {
@@ -372,7 +463,14 @@ func (s *resourceState) forget(i int)             { s.calls[i] = resourceCall{} 
 
 func (s *resourceState) object() string {
 	stats := s.stats()
-	return describeResource(stats, fmt.Sprintf("%d/%d in use, %d waiting", stats.InUse, stats.Capacity, stats.Waiting))
+	text := fmt.Sprintf("%d/%d in use, %d waiting", stats.InUse, stats.Capacity, stats.Waiting)
+	switch {
+	case s.closed:
+		text += ", closed"
+	case s.capacity == 0:
+		text += ", paused"
+	}
+	return describeResource(stats, text)
 }
 
 func (s *resourceState) call(i int) string {
