@@ -25,7 +25,9 @@ func FIFO() Option {
 //
 // Without a bound, a service that gets more requests than it can serve ends up
 // serving only requests whose clients have given up. A good bound is the number
-// of calls that can be served in the time that a client waits.
+// of calls that can be served in the time that a client waits, less the time
+// that its own work takes. If the work may get slower, use half of that, or
+// [MaxWait]. The module examples/overload has a simulation.
 func MaxWaiting(n int) Option {
 	if n < 0 {
 		panic("condvar: MaxWaiting with a negative number")
