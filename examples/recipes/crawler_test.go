@@ -1,0 +1,61 @@
+package recipes_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"example.com/condvar"
+	"example.com/condvar/keyed"
+)
+
+// A crawler fetches a number of pages at a time, and of each host fewer.
+type crawler struct {
+	all   *condvar.CapacityResource
+	hosts *keyed.Resource[string]
+	fetch func(ctx context.Context, host, path string) error
+}
+
+// visit waits for its turn at the host first. So a slow host holds up nobody who
+// wants another one.
+func (c *crawler) visit(ctx context.Context, host, path string) error {
+	return c.hosts.Do(ctx, host, func(ctx context.Context) error {
+		return c.all.Do(ctx, func(ctx context.Context) error { return c.fetch(ctx, host, path) })
+	})
+}
+
+// pause lets no further fetch begin until the function that it returns is called.
+// One goroutine at a time may pause.
+func (c *crawler) pause() (resume func()) {
+	before := c.all.Resize(0)
+	return func() { c.all.Resize(before) }
+}
+
+// A crawler with a limit for each host and one for all, which can be paused.
+func Example_crawler() {
+	var fetched, most atomic.Int64
+	c := &crawler{all: condvar.NewCapacityResource(8), hosts: keyed.New[string](2)}
+	c.fetch = func(context.Context, string, string) error {
+		most.Store(max(most.Load(), c.all.Stats().InUse)) // good enough to see that it is never more than 8
+		fetched.Add(1)
+		return nil
+	}
+
+	resume := c.pause()
+	var visits sync.WaitGroup
+	for i := range 100 {
+		visits.Go(func() {
+			_ = c.visit(context.Background(), fmt.Sprintf("host%d.example", i%10), fmt.Sprint("/", i))
+		})
+	}
+	fmt.Println("while paused:", fetched.Load())
+	resume()
+	visits.Wait()
+	fmt.Println("fetched:", fetched.Load(), "- never more than 8 at a time:", most.Load() <= 8)
+	fmt.Println("hosts that are kept:", c.hosts.Len())
+	// Output:
+	// while paused: 0
+	// fetched: 100 - never more than 8 at a time: true
+	// hosts that are kept: 0
+}
