@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -126,6 +127,19 @@ func TestAllocations(t *testing.T) {
 				_ = r.Acquire(ctx)
 				r.Release()
 			}))
+		})
+
+		t.Run("Overload/"+name, func(t *testing.T) {
+			r := condvar.NewCapacityResource(1, append(opts, condvar.MaxWaiting(1), condvar.MaxWait(20*time.Microsecond))...)
+			require.EqualValues(t, 1, testing.AllocsPerRun(runs, func() {
+				p, _ := r.AcquirePermit(ctx, 1)
+				p.Release()
+			}), "the Permit")
+			require.True(t, r.TryAcquire())
+			require.Zero(t, testing.AllocsPerRun(runs, func() { _ = r.Acquire(ctx) }), "a wait that MaxWait ends")
+			none := condvar.NewCapacityResource(1, append(opts, condvar.MaxWaiting(0))...)
+			require.True(t, none.TryAcquire())
+			require.Zero(t, testing.AllocsPerRun(runs, func() { _ = none.Acquire(ctx) }), "a rejection")
 		})
 
 		t.Run("Contended/"+name, func(t *testing.T) {

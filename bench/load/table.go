@@ -68,6 +68,13 @@ func Workloads() []Workload {
 	}
 
 	add(1, 0, "Uncontended", limiters(uncontended)...)
+	xsyncPair := Subject{"xsync", uncontended(xsync)}
+	add(1, 0, "Rejected", Subject{Ours, rejected()}, xsyncPair, Subject{OursFIFO, rejected(condvar.FIFO())})
+	add(1, 0, "Permit", Subject{Ours, permits}, xsyncPair)
+	for _, keys := range []int{1, 10_000} {
+		add(2, 0, fmt.Sprintf("Keyed/keys=%d", keys),
+			Subject{Ours, perKey(2, keys, ourKeys)}, Subject{"handmade", perKey(2, keys, handMadeKeys)})
+	}
 	for _, capacity := range []int64{1, 4, 8} {
 		for _, goroutines := range []int{16, 128} {
 			s := scene{capacity: capacity, goroutines: goroutines, untimed: true}

@@ -55,7 +55,7 @@ func run(p plan, dir string) error {
 	workloads := load.Workloads()
 	start := time.Now()
 	s := measure(workloads, p, progress)
-	about := fmt.Sprintf("%srounds: %d\nduration: %v\n", machine(), p.rounds, time.Since(start).Round(time.Second))
+	about := fmt.Sprintf("%score to core: %v\nrounds: %d\nduration: %v\n", machine(), coreToCore(), p.rounds, time.Since(start).Round(time.Second))
 
 	var raw, summary strings.Builder
 	fmt.Fprint(&raw, about, "\n")

@@ -77,6 +77,10 @@ func bars() []bar {
 	})
 	against("uncontended", "Uncontended", load.Ours, "xsync", 0.72)
 	against("uncontended", "Uncontended", load.Ours, "channel", 0.25)
+	against("rejection by MaxWaiting, against Acquire and Release", "Rejected", load.Ours, "xsync", 3)
+	against("AcquirePermit and Release, against Acquire and Release", "Permit", load.Ours, "xsync", 3)
+	against("keyed, one hot key", "Keyed/keys=1", load.Ours, "handmade", 1.2)
+	against("keyed, 10,000 keys", "Keyed/keys=10000", load.Ours, "handmade", 1.2)
 	for _, capacity := range []string{"1", "4", "8"} {
 		for _, goroutines := range []string{"16", "128"} {
 			name := "Contended/capacity=" + capacity + "/goroutines=" + goroutines
@@ -115,7 +119,7 @@ func bars() []bar {
 		ours: figure{"PingPong/ctx=new", load.Ours, allocs}, rival: figure{"PingPong/ctx=new", "channels", allocs},
 	})
 	for _, name := range []string{
-		"IdleNotify", "IdleNotifyAll", "PingPong/ctx=none", "PingPong/ctx=cancel", "PingPongWaitFor", "Uncontended",
+		"IdleNotify", "IdleNotifyAll", "PingPong/ctx=none", "PingPong/ctx=cancel", "PingPongWaitFor", "Uncontended", "Rejected",
 		"Broadcast/waiters=32/ctx=none", "Broadcast/waiters=32/ctx=cancel",
 		"Broadcast/waiters=1000/ctx=none", "Broadcast/waiters=1000/ctx=cancel",
 	} {
