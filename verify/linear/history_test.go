@@ -18,10 +18,11 @@ import (
 type fate string
 
 const (
-	success  fate = "nil"
-	canceled fate = "context.Canceled"
-	closed   fate = "ErrClosed"
-	tooLarge fate = "ErrTooLarge"
+	success    fate = "nil"
+	canceled   fate = "context.Canceled"
+	closed     fate = "ErrClosed"
+	tooLarge   fate = "ErrTooLarge"
+	overloaded fate = "ErrOverloaded"
 
 	waits  fate = "waits"
 	looked fate = "looked" // see resourceModel.begin

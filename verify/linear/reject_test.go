@@ -128,6 +128,31 @@ var handmade = []struct {
 		[]past{{1, 2, op{kind: begin, n: 1}, tooLarge}},
 	},
 	{
+		"no more calls wait than MaxWaiting says", resourceModel{capacity: 1, places: 1}.porcupine,
+		[]past{{1, 2, try1, true}, {3, 9, call(0), overloaded}},
+		[]past{{1, 2, try1, true}, {3, 9, call(0), success}, {4, 5, pause(0), 1}, {6, 7, release1, true}},
+	},
+	{
+		"who need not wait is not rejected", resourceModel{capacity: 1, places: 1}.porcupine,
+		[]past{{1, 2, call(0), success}},
+		[]past{{1, 2, call(0), overloaded}},
+	},
+	{
+		"more than the capacity is had alone", resourceModel{capacity: 1, oversized: true}.porcupine,
+		[]past{{1, 2, op{kind: begin, n: 2}, success}, {3, 4, try1, false}},
+		[]past{{1, 2, op{kind: begin, n: 2}, success}, {3, 4, try1, true}},
+	},
+	{
+		"Resize returns the capacity before", resourceModel{capacity: 1}.porcupine,
+		[]past{{1, 2, op{kind: resize, n: 3}, int64(1)}},
+		[]past{{1, 2, op{kind: resize, n: 3}, int64(3)}},
+	},
+	{
+		"a Permit is given back once", resourceModel{capacity: 2, permit: 1}.porcupine,
+		[]past{{1, 2, try1, true}, {3, 4, op{kind: releasePermit}, true}, {5, 6, op{kind: releasePermit}, true}, {7, 8, seen, condvar.Stats{Capacity: 2, InUse: 1}}},
+		[]past{{1, 2, try1, true}, {3, 4, op{kind: releasePermit}, true}, {5, 6, op{kind: releasePermit}, true}, {7, 8, seen, condvar.Stats{Capacity: 2}}},
+	},
+	{
 		"what is not held cannot be released", resourceModel{capacity: 1}.porcupine,
 		[]past{{1, 2, release1, false}},
 		[]past{{1, 2, release1, true}},

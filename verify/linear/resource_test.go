@@ -23,7 +23,13 @@ func newResourceScene(seed uint64, fake bool) scene {
 	// With the last two units some capacities, or all, are too large for the fast
 	// paths, and those in line want more than an int64 can count.
 	unit := []int64{1, 1, 1, 1, 1 << 30, math.MaxInt64 / 4}[random.IntN(6)]
-	m := resourceModel{capacity: unit * random.Int64N(4), fifo: random.IntN(2) == 0}
+	m := resourceModel{
+		capacity: unit * random.Int64N(4), fifo: random.IntN(2) == 0,
+		places: max(0, random.IntN(6)-2), oversized: random.IntN(3) == 0,
+	}
+	if m.capacity > 0 {
+		m.permit = unit
+	}
 	operation := func(choices []choice) op {
 		o := op{kind: choose(random, choices)}
 		switch o.kind {
@@ -35,9 +41,9 @@ func newResourceScene(seed uint64, fake bool) scene {
 		return o
 	}
 	s := newScript(random, func() op {
-		return operation([]choice{{16, release}, {6, resize}, {6, tryAcquire}, {10, stats}, {1, closing}})
+		return operation([]choice{{16, release}, {6, resize}, {6, tryAcquire}, {10, stats}, {1, closing}, {2, releasePermit}})
 	}, func() op {
-		return operation([]choice{{10, begin}, {5, release}, {2, tryAcquire}, {3, stats}})
+		return operation([]choice{{10, begin}, {5, release}, {2, tryAcquire}, {3, stats}, {1, releasePermit}})
 	})
 	s.last = []op{{kind: closing}}
 
@@ -45,8 +51,15 @@ func newResourceScene(seed uint64, fake bool) scene {
 	if m.fifo {
 		options = append(options, condvar.FIFO())
 	}
+	if m.places > 0 {
+		options = append(options, condvar.MaxWaiting(m.places-1))
+	}
+	if m.oversized {
+		options = append(options, condvar.AdmitOversized())
+	}
 	r := condvar.NewCapacityResource(max(1, m.capacity), options...)
 	r.Resize(m.capacity)
+	permit, _ := r.TryAcquirePermit(m.permit)
 	do := func(ctx context.Context, o op) any {
 		switch o.kind {
 		case begin:
@@ -54,9 +67,11 @@ func newResourceScene(seed uint64, fake bool) scene {
 		case tryAcquire:
 			return r.TryAcquireN(o.n)
 		case release:
-			return tryRelease(r, o.n)
+			return tryRelease(func() { r.ReleaseN(o.n) })
+		case releasePermit:
+			return tryRelease(permit.Release)
 		case resize:
-			r.Resize(o.n)
+			return r.Resize(o.n)
 		case closing:
 			_ = r.Close()
 		case stats:
@@ -82,12 +97,14 @@ func fateOf(err error) fate {
 		return closed
 	case condvar.ErrTooLarge:
 		return tooLarge
+	case condvar.ErrOverloaded:
+		return overloaded
 	}
 	return fate(err.Error())
 }
 
-// tryRelease releases n permits and reports whether it could.
-func tryRelease(r *condvar.CapacityResource, n int64) (ok bool) {
+// tryRelease calls release and reports whether it could.
+func tryRelease(release func()) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			if p != "condvar: released more than held" {
@@ -96,15 +113,18 @@ func tryRelease(r *condvar.CapacityResource, n int64) (ok bool) {
 			ok = false
 		}
 	}()
-	r.ReleaseN(n)
+	release()
 	return true
 }
 
 // A resourceModel is a CapacityResource, one call at a time.
 type resourceModel struct {
-	capacity int64
-	fifo     bool
-	loose    bool // the head of the line may be starving at any time
+	capacity  int64
+	fifo      bool
+	places    int // MaxWaiting, plus 1; 0 without it
+	oversized bool
+	permit    int64 // what the one Permit stands for, which many release
+	loose     bool  // the head of the line may be starving at any time
 }
 
 // A resourceState is what a CapacityResource is to those who use it.
@@ -112,6 +132,9 @@ type resourceState struct {
 	line
 	stats    condvar.Stats // but for what follows from the line
 	starving bool
+
+	permitReleased bool // Release of the Permit was called
+	permitGiven    bool // and one call has given its permits back
 }
 
 // porcupine returns the model in the form that porcupine wants. exactTime says
@@ -119,7 +142,7 @@ type resourceState struct {
 func (m resourceModel) porcupine(exactTime bool) porcupine.NondeterministicModel {
 	m.loose = !exactTime && !m.fifo
 	return porcupine.NondeterministicModel{
-		Init:              func() []any { return []any{resourceState{stats: condvar.Stats{Capacity: m.capacity}}} },
+		Init:              func() []any { return []any{resourceState{stats: condvar.Stats{Capacity: m.capacity, InUse: m.permit}}} },
 		Step:              func(s, in, out any) []any { return m.step(s.(resourceState), in.(op), out) },
 		DescribeOperation: describe,
 		DescribeState: func(state any) string {
@@ -147,17 +170,14 @@ func (m resourceModel) step(s resourceState, o op, out any) []any {
 			s.stats.InUse += o.n
 		}
 	case release:
-		ok = out == (o.n <= s.stats.InUse)
-		if out == true {
-			s.stats.InUse -= o.n
-			if o.n > 0 {
-				m.markStarving(&s)
-			}
-		}
+		ok = m.release(&s, o.n, out)
+	case releasePermit:
+		return m.releasePermit(s, out)
 	case resize:
+		ok = out == s.stats.Capacity
 		grown := o.n > s.stats.Capacity
 		s.stats.Capacity = o.n
-		s.turnAway(o, tooLarge, s.tooLarge)
+		s.turnAway(o, tooLarge, func(n int64) bool { return m.tooLarge(&s, n) })
 		if grown {
 			m.markStarving(&s)
 		}
@@ -167,7 +187,7 @@ func (m resourceModel) step(s resourceState, o op, out any) []any {
 	case stats:
 		ok = out == s.snapshot()
 	case rest:
-		ok = s.rest(o, out.(int)) && (s.waiting == 0 || !s.fits(s.waiters[0].n))
+		ok = s.rest(o, out.(int)) && s.permitReleased == s.permitGiven && (s.waiting == 0 || !m.fits(&s, s.waiters[0].n))
 	}
 	return only(s, ok)
 }
@@ -183,13 +203,19 @@ func (m resourceModel) begin(s resourceState, o op, got fate) (states []any) {
 		return decided(canceled)
 	case s.stats.Closed:
 		return decided(closed)
-	case s.tooLarge(o.n):
+	case m.tooLarge(&s, o.n):
 		return decided(tooLarge)
 	}
 	if !m.enters(&s, o.n) || m.mayBeKeptOut(&s, o.n) {
 		joined := s
-		joined.join(o)
-		states = append(states, joined)
+		if m.places == 0 || s.waiting < m.places-1 {
+			joined.join(o)
+			states = append(states, joined)
+		} else if got == overloaded {
+			joined.stats.Rejected++
+			joined.fate[o.call] = overloaded
+			states = append(states, joined)
+		}
 	}
 	if m.enters(&s, o.n) {
 		if got == success && o.ended.has(o.call) { // it may take its permits later, and not look at its context again
@@ -207,7 +233,7 @@ func (m resourceModel) begin(s resourceState, o op, got fate) (states []any) {
 func (m resourceModel) endAcquire(s *resourceState, o op, got fate) bool {
 	switch f := s.fate[o.call]; {
 	case f == waits && got == success:
-		if s.waiters[0].call != o.call || !s.fits(o.n) || s.ended.has(o.call) {
+		if s.waiters[0].call != o.call || !m.fits(s, o.n) || s.ended.has(o.call) {
 			return false
 		}
 		s.remove(o.call, success)
@@ -223,7 +249,7 @@ func (m resourceModel) endAcquire(s *resourceState, o op, got fate) bool {
 
 // enters reports whether a newcomer gets n permits of an open resource.
 func (m resourceModel) enters(s *resourceState, n int64) bool {
-	return n == 0 || s.fits(n) && (s.waiting == 0 || !m.fifo && !s.starving)
+	return n == 0 || m.fits(s, n) && (s.waiting == 0 || !m.fifo && !s.starving)
 }
 
 // mayBeKeptOut reports whether a newcomer who would get n permits may have to do
@@ -237,10 +263,40 @@ func (m resourceModel) markStarving(s *resourceState) {
 	s.starving = s.starving || !m.fifo && s.headStarved()
 }
 
-func (s *resourceState) fits(n int64) bool { return n <= s.stats.Capacity-s.stats.InUse }
+// release puts n permits back, and reports whether it can have returned out.
+func (m resourceModel) release(s *resourceState, n int64, out any) bool {
+	if out != (n <= s.stats.InUse) {
+		return false
+	}
+	if out == true {
+		s.stats.InUse -= n
+		if n > 0 {
+			m.markStarving(s)
+		}
+	}
+	return true
+}
 
-func (s *resourceState) tooLarge(n int64) bool {
-	return n > s.stats.Capacity && s.stats.Capacity > 0
+// releasePermit is Permit.Release, which gives the permits back, or does nothing
+// because another call does. That one may still be about to, until all rest.
+func (m resourceModel) releasePermit(s resourceState, out any) (states []any) {
+	s.permitReleased = true
+	if out == true {
+		states = append(states, s)
+	}
+	if !s.permitGiven && m.release(&s, m.permit, out) {
+		s.permitGiven = true
+		states = append(states, s)
+	}
+	return states
+}
+
+func (m resourceModel) fits(s *resourceState, n int64) bool {
+	return n <= s.stats.Capacity-s.stats.InUse || m.oversized && s.stats.InUse == 0 && s.stats.Capacity > 0
+}
+
+func (m resourceModel) tooLarge(s *resourceState, n int64) bool {
+	return n > s.stats.Capacity && s.stats.Capacity > 0 && !m.oversized
 }
 
 func (s *resourceState) headStarved() bool {

@@ -17,9 +17,11 @@ const (
 
 	tryAcquire kind = "TryAcquire"
 	release    kind = "Release"
-	resize     kind = "Resize"
-	closing    kind = "Close"
-	stats      kind = "Stats"
+
+	releasePermit kind = "Permit.Release"
+	resize        kind = "Resize"
+	closing       kind = "Close"
+	stats         kind = "Stats"
 
 	set      kind = "Set"      // the first half of Set
 	released kind = "released" // its second half
