@@ -70,8 +70,8 @@ func (r *CapacityResource) newPermit(n int64) *Permit {
 func (p *Permit) N() int64 { return p.n }
 
 // Release puts the permits back, as [CapacityResource.ReleaseN] does. Of all
-// calls exactly one does that; later calls do nothing. Release of a nil *Permit
-// does nothing.
+// calls exactly one does that. The others do nothing, and may return before it
+// has. Release of a nil *Permit does nothing.
 //
 // If too many permits were released by CapacityResource.Release, those of p may
 // be gone. Release panics then.
