@@ -94,6 +94,9 @@ func newParts(c config) []*part {
 		{name: "Event", rounds: new(eventLoad).rounds()},
 		{name: "CapacityResource", rounds: newResourceLoad().rounds()},
 		{name: "CapacityResource, FIFO", rounds: newResourceLoad(condvar.FIFO()).rounds()},
+		{name: "overload", rounds: newOverloadLoad().rounds()},
+		{name: "overload, FIFO", rounds: newOverloadLoad(condvar.FIFO()).rounds()},
+		{name: "keyed", rounds: newKeyedLoad().rounds()},
 	}
 	for i, p := range parts {
 		p.seed, p.plant = c.seed+uint64(i)<<56, c.plant
