@@ -50,6 +50,9 @@ var objects = []*object{
 	newResource("Resource", 3),
 	newResource("FIFO", 3, condvar.FIFO()),
 	newResource("Large", 1<<31+2), // does without the fast paths
+	newMaxWait(),
+	newPermit(),
+	newKeyed(packageKeyed, 3),
 }
 
 var (
@@ -377,10 +380,7 @@ func newResource(name string, capacity int64, opts ...condvar.Option) *object {
 	return &object{
 		name: name,
 		waits: []wait{
-			{
-				"Acquire", func(ctx context.Context) error { return r.Do(ctx, pass) }, r.waiting,
-				func() { r.TryAcquireN(capacity) }, func(int) { r.ReleaseN(capacity) },
-			},
+			r.acquiring(),
 			draining(r.stuck),
 		},
 		uses: []use{
@@ -390,19 +390,31 @@ func newResource(name string, capacity int64, opts ...condvar.Option) *object {
 			{"closed", r.closed},
 			{"drained", r.drained},
 		},
-		atRest: func() bool {
-			s := r.Stats()
-			return s.InUse == 0 && s.Waiting == 0 && s.WaitingN == 0 && s.OldestWait == 0
-		},
-		touch: func(dead context.Context) bool {
-			if r.TryAcquire() {
-				r.Release()
-			}
-			r.Resize(capacity)
-			return r.Stats().Waiting == 0 && r.String() != "" && r.AcquireN(dead, 1) != nil &&
-				r.AcquireN(context.Background(), 0) == nil
-		},
+		atRest: r.atRest,
+		touch:  r.touch,
 	}
+}
+
+// acquiring is a wait for one permit.
+func (r *resource) acquiring() wait {
+	return wait{
+		"Acquire", func(ctx context.Context) error { return r.Do(ctx, pass) }, r.waiting,
+		func() { r.TryAcquireN(r.capacity) }, func(int) { r.ReleaseN(r.capacity) },
+	}
+}
+
+func (r *resource) atRest() bool {
+	s := r.Stats()
+	return s.InUse == 0 && s.Waiting == 0 && s.WaitingN == 0 && s.OldestWait == 0
+}
+
+func (r *resource) touch(dead context.Context) bool {
+	if r.TryAcquire() {
+		r.Release()
+	}
+	r.Resize(r.capacity)
+	return r.Stats().Waiting == 0 && r.String() != "" && r.AcquireN(dead, 1) != nil &&
+		r.AcquireN(context.Background(), 0) == nil
 }
 
 // starvationThreshold is how long the head of the line may be overtaken.
