@@ -7,7 +7,8 @@
  * TryAcquireN, and release them or keep them for ever. Besides them, at any time: NC contexts end (Canceler),
  * Resize sets the capacity to 0, 1, 2 or 3, NR times (Resizer), the resource is
  * closed (CLOSE, by Closer) or closed and drained (CLOSE and DRAIN). FIFO is the
- * option; STATS has Stats look (Reader); HUGE stands for a capacity that has no
+ * option; PLACES is MaxWaiting, MAXWAIT has the timer of a wait fire at any time,
+ * OVERSIZED is AdmitOversized; STATS has Stats look (Reader); HUGE stands for a capacity that has no
  * room in the packed state, and for hooks that see every call.
  *
  *   AcquireN, acquireSlow, cancel, lookAgain, TryAcquireN, ReleaseN, releaseSlow,
@@ -45,7 +46,9 @@
  *   Flags        at rest, slow is set if and only if somebody is in line or every
  *                call has to take mu; starving implies that there is a head, and
  *                that it has waited too long
- *   OverAdmitted nobody gets permits beyond the capacity of the moment
+ *   OverAdmitted nobody gets permits beyond the capacity of the moment, but for a
+ *                request for more than that, which gets them if nothing is held
+ *   TooMany      no more than PLACES are in line
  *   Overtaken    no newcomer gets in once a release or a growth has come that, when
  *                it looked at the clock, found that the head had waited too long,
  *                until a head has not; or, with FIFO, while somebody is in line
@@ -114,7 +117,7 @@
 
 /* The names of the properties. Always 0, except with ONLY, and no part of the state. */
 hidden byte LostWakeup, Asleep, Books, Flags, OverAdmitted, Overtaken, OutOfOrder;
-hidden byte AfterClose, AfterEnd, Recycled;
+hidden byte AfterClose, AfterEnd, Recycled, TooMany;
 
 byte packed;
 bool mu;
@@ -153,8 +156,33 @@ hidden short room;
 #endif
 
 #define STARVED(now) (size > 0 && place[line[0]] <= now)
+#ifndef OVERSIZED
 #define TOO_LARGE(n) (n > capacity && capacity > 0)
-#define FITS(n) (n <= capacity - held)
+#define FITS_BESIDE(n, used) (n <= capacity - used)
+#else
+#define TOO_LARGE(n) false
+#define FITS_BESIDE(n, used) (n <= capacity - used || (used == 0 && capacity > 0))
+#endif
+#ifdef NOT_ALONE
+#define FITS(n) (n <= capacity - held || (n > capacity && capacity > 0))
+#else
+#define FITS(n) FITS_BESIDE(n, held)
+#endif
+#ifdef MAXWAIT
+#define LATE true
+#else
+#define LATE false
+#endif
+#ifdef PLACES
+#ifdef LOOKS_EARLY
+#define NO_PLACE noPlace
+#else
+#define NO_PLACE (size >= PLACES)
+#endif
+#else
+#define NO_PLACE false
+#define PLACES NA
+#endif
 
 /* How far a call of Caller is, its result. */
 #define CALLING 0
@@ -217,7 +245,7 @@ inline lock() {
 
 /* hand gives permits to the head of the line, which sleeps. */
 inline hand(now) {
-	assert(OverAdmitted || inUse + SIZE(h) <= capacity);
+	assert(OverAdmitted || FITS_BESIDE(SIZE(h), inUse));
 	assert(AfterClose || !closeReturned);
 	assert(AfterEnd || !done[h]);
 	assert(OutOfOrder || !before[h]);
@@ -322,6 +350,7 @@ inline joinLocked(w) {
 	inLine = inLine | BIT(w);
 	line[size] = w;
 	size++;
+	assert(TooMany || size <= PLACES);
 	arrivals++;
 	place[w] = arrivals;
 	state[w] = PARKED
@@ -397,7 +426,7 @@ inline markStarvingLocked(now) {
 
 /* admit gives w its permits: the moment at which its call takes effect. */
 inline admit(w) {
-	assert(OverAdmitted || inUse + SIZE(w) <= capacity);
+	assert(OverAdmitted || FITS_BESIDE(SIZE(w), inUse));
 	assert(AfterClose || !closeReturned);
 	assert(AfterEnd || !dead);
 	inUse = inUse + SIZE(w);
@@ -432,6 +461,9 @@ inline admit(w) {
 proctype Caller(byte me) {
 	byte seen, look, result, round, wake;
 	bool try, dead, left, drains;
+#ifdef LOOKS_EARLY
+	bool noPlace;
+#endif
 
 	do
 	:: round < (me == 2 -> ROUNDS : OTHERS) ->
@@ -479,6 +511,9 @@ proctype Caller(byte me) {
 		:: result != CALLING
 		:: else ->
 			SECTION {
+#ifdef LOOKS_EARLY
+				noPlace = (size >= PLACES);
+#endif
 				atomic { lock(); dead = done[me] && !try }
 				d_step {
 					if
@@ -491,7 +526,7 @@ proctype Caller(byte me) {
 							admit(me)
 						:: else ->
 							if
-							:: try -> result = FAILED
+							:: try || NO_PLACE -> result = FAILED
 							:: else -> joinLocked(me); result = WAITING
 							fi
 						fi
@@ -505,18 +540,22 @@ proctype Caller(byte me) {
 			skip;
 end_parked:		if
 			:: d_step { token[me] -> token[me] = false }
-			:: done[me] -> /* cancel */
+			:: done[me] || LATE -> /* cancel */
 #ifdef STALE_CLOCK
 				look = time;
 #endif
 				lock();
 				d_step {
 					if
-					:: state[me] == PARKED -> removeLocked(me, true, LOOK)
+					:: state[me] == PARKED -> removeLocked(me, done[me], LOOK)
 					:: else
 					fi;
 					left = (state[me] == AWAY);
+#ifdef LATE_WINS
+					result = FAILED
+#else
 					result = (left -> FAILED : result)
+#endif
 				}
 				unlock(AFTER_CANCEL, LOOK);
 				if
@@ -529,7 +568,7 @@ end_parked:		if
 				fi
 			fi;
 			if
-			:: result == FAILED
+			:: d_step { result == FAILED -> assert(Books || !admitted[me]) }
 			:: result == WAITING && state[me] == DECIDED -> d_step {
 #ifdef LATE_CONTEXT_WINS
 				result = (admitted[me] && !done[me] -> GOT : FAILED);
@@ -752,7 +791,7 @@ proctype AtRest() {
 	d_step {
 		if
 		:: size > 0 ->
-			assert(LostWakeup || (SIZE(line[0]) > capacity - inUse && !TOO_LARGE(SIZE(line[0]))))
+			assert(LostWakeup || (!FITS_BESIDE(SIZE(line[0]), inUse) && !TOO_LARGE(SIZE(line[0]))))
 		:: else
 		fi;
 		assert(LostWakeup || !closed || (size == 0 && (drained || inUse > 0)));
@@ -770,7 +809,7 @@ init {
 	atomic {
 #ifdef ONLY
 		LostWakeup = 1; Asleep = 1; Books = 1; Flags = 1; OverAdmitted = 1; Overtaken = 1;
-		OutOfOrder = 1; AfterClose = 1; AfterEnd = 1; Recycled = 1;
+		OutOfOrder = 1; AfterClose = 1; AfterEnd = 1; Recycled = 1; TooMany = 1;
 		ONLY = 0;
 #endif
 #ifdef HUGE

@@ -186,6 +186,17 @@ holds resource "2 callers, 3 times" -DNA=2 -DROUNDS=3 -DCAPACITY=1 -DNC=0
 holds resource "1 permit, one caller twice" -DCAPACITY=1 -DN2=1 -DROUNDS=2 -DOTHERS=1 -DNC=0
 holds resource "Close and Drain" -DCLOSE -DDRAIN -DNA=2 -DN0=2
 holds resource "2 Resizes" -DNR=2 -DNA=2 -DN0=2
+holds resource "MaxWaiting, 2 contexts end" -DPLACES=1 -DNC=2
+holds resource "MaxWaiting, Resize" -DPLACES=1 -DNR=1 -DNC=0 -DNA=2 -DN0=2
+holds resource "MaxWait, a context ends" -DMAXWAIT
+holds resource "MaxWait, FIFO, a context ends" -DMAXWAIT -DFIFO
+holds resource "oversized, a context ends" -DOVERSIZED -DN2=3
+holds resource "oversized, FIFO" -DOVERSIZED -DN2=3 -DFIFO
+holds resource "oversized, 2 Resizes, Close" -DOVERSIZED -DNR=2 -DNA=2 -DN0=3 -DCLOSE -DNC=0
+fails resource TooMany LOOKS_EARLY -DPLACES=1 -DNC=0
+fails resource OverAdmitted NOT_ALONE -DOVERSIZED -DN2=3 -DNC=0
+fails resource Books LATE_WINS -DMAXWAIT -DNC=0
+fails resource Recycled LEAVES_WITHOUT_TOKEN -DMAXWAIT -DNC=0
 fails resource LostWakeup NO_LOOK_AFTER_CANCEL
 fails resource Asleep NO_LOOK_AFTER_CANCEL -DSTATS
 fails resource LostWakeup NO_LOOK_AFTER_HEAD -DNC=0
