@@ -1,0 +1,98 @@
+package watch_test
+
+import (
+	"context"
+	"math"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/condvar"
+	"example.com/condvar/internal/watch"
+)
+
+func nothing() {}
+
+// full returns a resource of which all is held, and which has rejected n calls.
+func full(t *testing.T, n int) *condvar.CapacityResource {
+	r := condvar.NewCapacityResource(2, condvar.MaxWaiting(0))
+	require.True(t, r.TryAcquireN(2))
+	for range n {
+		require.ErrorIs(t, r.Acquire(context.Background()), condvar.ErrOverloaded)
+	}
+	return r
+}
+
+func TestResourcesOfAKeyAreAddedUp(t *testing.T) {
+	var s watch.Set[string]
+	require.Empty(t, s.Sums())
+	a, b, other := full(t, 1), full(t, 2), full(t, 0)
+	s.Add("db", a, nothing)
+	s.Add("db", b, nothing)
+	s.Add("db", b, nothing) // again
+	s.Add("disk", other, nothing)
+	require.NoError(t, b.Close())
+	require.Equal(t, map[string]*watch.Sum{
+		"db": {
+			Counters: watch.Counters{Rejected: 3}, Resources: 2, Closed: 1, Capacity: 4, InUse: 4,
+		},
+		"disk": {Resources: 1, Capacity: 2, InUse: 2},
+	}, s.Sums())
+	require.Equal(t, 3, s.Len())
+	s.Remove("db")
+	require.Equal(t, 1, s.Len())
+	require.NotContains(t, s.Sums(), "db")
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(b)
+	runtime.KeepAlive(other)
+}
+
+func TestSumsDoNotOverflow(t *testing.T) {
+	var s watch.Set[int]
+	a, b := condvar.NewCapacityResource(math.MaxInt64), condvar.NewCapacityResource(math.MaxInt64)
+	s.Add(1, a, nothing)
+	s.Add(1, b, nothing)
+	require.InEpsilon(t, 2*float64(math.MaxInt64), s.Sums()[1].Capacity, 1e-9)
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(b)
+}
+
+// collected waits until only n resources are left.
+func collected(t *testing.T, s *watch.Set[string], n int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return s.Len() == n
+	}, 10*time.Second, time.Millisecond)
+}
+
+func TestAResourceThatIsGoneIsForgottenButWhatItCounted(t *testing.T) {
+	var s watch.Set[string]
+	empty := make(chan string, 1)
+	kept, gone := full(t, 1), full(t, 2)
+	s.Add("db", kept, func() { empty <- "db" })
+	s.Add("db", gone, func() { empty <- "db" })
+	require.EqualValues(t, 3, s.Sums()["db"].Rejected)
+	runtime.KeepAlive(gone)
+	collected(t, &s, 1)
+	sum := s.Sums()["db"]
+	require.EqualValues(t, 3, sum.Rejected)
+	require.Equal(t, 1, sum.Resources)
+	require.Empty(t, empty)
+	runtime.KeepAlive(kept)
+	collected(t, &s, 0)
+	require.Equal(t, "db", <-empty)
+	require.Empty(t, s.Sums())
+}
+
+func TestEmptyIsNotCalledForAKeyThatWasRemoved(t *testing.T) {
+	var s watch.Set[string]
+	s.Add("db", full(t, 0), func() { panic("db was removed") })
+	s.Remove("db")
+	done := make(chan struct{})
+	s.Add("disk", full(t, 0), func() { close(done) })
+	collected(t, &s, 0)
+	<-done
+}
