@@ -30,6 +30,12 @@
 //   - With the real clock and without FIFO, a history that lasted 1 ms or more
 //     may have had a starving head. Then the model lets newcomers be kept out
 //     while somebody waits, and does not ask when. With the fake clock it does.
+//   - A keyed.Resource is a resource for each key, with exceptions. Resize sets one
+//     key after another. Len may count a key that a call is about to use, or has
+//     just used. A Release may find that less is held than Stats says, while
+//     another call is about to return that acquires or releases. The totals of a
+//     key may or may not begin anew when nothing is held and nobody waits for it,
+//     until all calls have returned.
 //   - Event.Set is two steps: the flag, which IsSet and Wait see at once, and the
 //     release of those who wait, which Waiters and a context that ends in between
 //     may come before. NotifyN and NotifyAll of Cond, and this release, look at

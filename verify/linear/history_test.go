@@ -78,6 +78,7 @@ func play(sc scene, fake bool) []porcupine.Operation {
 	}
 	history := slices.Concat(r.history...)
 	findEnded(history)
+	findOverlaps(history)
 	return history
 }
 
@@ -189,6 +190,14 @@ func halves(client int, from, to int64, o op, out any) []porcupine.Operation {
 		o.kind = outcome
 	case set:
 		o.kind = released
+	case resizeKeys:
+		all := []porcupine.Operation{first}
+		o.kind = resize
+		for o.key = 1; o.key <= keys; o.key++ {
+			second.Input = o
+			all = append(all, second)
+		}
+		return all
 	default:
 		return []porcupine.Operation{first}
 	}
@@ -220,6 +229,31 @@ func findEnded(history []porcupine.Operation) {
 				history[i].Input = o
 			}
 		}
+	}
+}
+
+// findOverlaps tells operations on keys which others they overlap with, where that
+// matters. A Len may count keys that are being used: busy are those. A Release that
+// panics need not count what is being acquired or released: slack is how much that
+// is.
+func findOverlaps(history []porcupine.Operation) {
+	for i, p := range history {
+		o := p.Input.(op)
+		if o.kind != length && (o.kind != release || p.Output != false) {
+			continue
+		}
+		for _, other := range history {
+			q := other.Input.(op)
+			if other.Call >= p.Return || p.Call >= other.Return || q.key == 0 {
+				continue
+			}
+			o.busy |= 1 << q.key
+			taken := (q.kind == begin && other.Output == success) || q.kind != outcome && other.Output == true
+			if q.key == o.key && taken {
+				o.slack += q.n
+			}
+		}
+		history[i].Input = o
 	}
 }
 

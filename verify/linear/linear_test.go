@@ -104,10 +104,13 @@ func describe(in, out any) string {
 		s += fmt.Sprintf(" call %d", o.call)
 	}
 	switch o.kind {
-	case begin, tryAcquire, release, resize, notifyN:
+	case begin, tryAcquire, release, resize, resizeKeys, notifyN:
 		s += fmt.Sprintf("(%d)", o.n)
 	case rest:
 		s += fmt.Sprintf(" for %v", time.Duration(o.n))
+	}
+	if o.key != 0 {
+		s += fmt.Sprintf(" of key %d", o.key)
 	}
 	if out != nil && o.kind != begin && o.kind != released {
 		s += fmt.Sprintf(": %+v", out)

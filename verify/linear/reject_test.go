@@ -26,6 +26,7 @@ func historyOf(pasts []past) []porcupine.Operation {
 		history = append(history, halves(client, p.from, p.to, p.op, p.out)...)
 	}
 	findEnded(history)
+	findOverlaps(history)
 	return history
 }
 
@@ -47,6 +48,21 @@ func pause(halves int64) op { return op{kind: rest, n: halves * int64(time.Milli
 // resourceStats is a snapshot of a resource with one permit.
 func resourceStats(inUse, waiting int64) condvar.Stats {
 	return condvar.Stats{Capacity: 1, InUse: inUse, Waiting: waiting, WaitingN: waiting}
+}
+
+// oneForEach is a keyed.Resource with one permit for each key and no place in line.
+var oneForEach = keyedModel{resourceModel{capacity: 1, places: 1}}
+
+var keysInUse = op{kind: length}
+
+// of returns o for a key.
+func of(key int, o op) op {
+	o.key = key
+	return o
+}
+
+func resizeOf(number int, capacity int64) op {
+	return op{kind: resizeKeys, call: number, n: capacity}
 }
 
 // The histories are pairs: one that is possible, and one that is not and differs
@@ -156,6 +172,51 @@ var handmade = []struct {
 		"what is not held cannot be released", resourceModel{capacity: 1}.porcupine,
 		[]past{{1, 2, release1, false}},
 		[]past{{1, 2, release1, true}},
+	},
+	{
+		"each key has a limit of its own", oneForEach.porcupine,
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(2, try1), true}},
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(1, try1), true}},
+	},
+	{
+		"a key counts while it is held", oneForEach.porcupine,
+		[]past{{1, 2, of(1, try1), true}, {3, 4, keysInUse, 1}, {5, 6, of(1, release1), true}, {7, 8, keysInUse, 0}},
+		[]past{{1, 2, of(1, try1), true}, {3, 4, keysInUse, 0}, {5, 6, of(1, release1), true}, {7, 8, keysInUse, 0}},
+	},
+	{
+		"a key that is idle does not count", oneForEach.porcupine,
+		[]past{{1, 2, of(1, try1), true}, {3, 6, of(1, release1), true}, {5, 8, keysInUse, 1}},
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(1, release1), true}, {5, 8, keysInUse, 1}},
+	},
+	{
+		"what is being acquired may be too late for a Release", oneForEach.porcupine,
+		[]past{{1, 9, of(1, try1), true}, {2, 5, of(1, seen), resourceStats(1, 0)}, {6, 8, of(1, release1), false}},
+		[]past{{1, 3, of(1, try1), true}, {2, 5, of(1, seen), resourceStats(1, 0)}, {6, 8, of(1, release1), false}},
+	},
+	{
+		"what another key holds cannot be released", oneForEach.porcupine,
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(2, release1), false}},
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(2, release1), true}},
+	},
+	{
+		"the totals of a key are not lost while it is held", oneForEach.porcupine,
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(1, call(0)), overloaded}, {5, 6, of(1, seen), condvar.Stats{Capacity: 1, InUse: 1, Rejected: 1}}},
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(1, call(0)), overloaded}, {5, 6, of(1, seen), condvar.Stats{Capacity: 1, InUse: 1}}},
+	},
+	{
+		"the totals of a key end with it", oneForEach.porcupine,
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(1, call(0)), overloaded}, {5, 6, of(1, release1), true}, {7, 8, pause(0), 0}, {9, 10, of(1, seen), condvar.Stats{Capacity: 1}}},
+		[]past{{1, 2, of(1, try1), true}, {3, 4, of(1, call(0)), overloaded}, {5, 6, of(1, release1), true}, {7, 8, pause(0), 0}, {9, 10, of(1, seen), condvar.Stats{Capacity: 1, Rejected: 1}}},
+	},
+	{
+		"Resize is for keys that are not in use, too", oneForEach.porcupine,
+		[]past{{1, 2, resizeOf(0, 2), int64(1)}, {3, 4, of(1, seen), condvar.Stats{Capacity: 2}}, {5, 6, of(2, seen), condvar.Stats{Capacity: 2}}},
+		[]past{{1, 2, resizeOf(0, 2), int64(1)}, {3, 4, of(1, seen), condvar.Stats{Capacity: 2}}, {5, 6, of(2, seen), condvar.Stats{Capacity: 1}}},
+	},
+	{
+		"of two capacities all keys get the same last", oneForEach.porcupine,
+		[]past{{1, 9, resizeOf(0, 2), int64(1)}, {2, 8, resizeOf(1, 3), int64(2)}, {10, 11, of(1, seen), condvar.Stats{Capacity: 3}}, {12, 13, of(2, seen), condvar.Stats{Capacity: 3}}},
+		[]past{{1, 9, resizeOf(0, 2), int64(1)}, {2, 8, resizeOf(1, 3), int64(2)}, {10, 11, of(1, seen), condvar.Stats{Capacity: 3}}, {12, 13, of(2, seen), condvar.Stats{Capacity: 2}}},
 	},
 	{
 		"Set followed by Clear releases who waits", eventModel,

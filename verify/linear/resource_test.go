@@ -123,7 +123,6 @@ type resourceModel struct {
 	fifo      bool
 	places    int // MaxWaiting, plus 1; 0 without it
 	oversized bool
-	keyed     bool  // of one key
 	permit    int64 // what the one Permit stands for, which many release
 	loose     bool  // the head of the line may be starving at any time
 }
@@ -266,9 +265,6 @@ func (m resourceModel) markStarving(s *resourceState) {
 
 // release puts n permits back, and reports whether it can have returned out.
 func (m resourceModel) release(s *resourceState, n int64, out any) bool {
-	if m.keyed && out == false {
-		return true // what was acquired counts as held once that call returns
-	}
 	if out != (n <= s.stats.InUse) {
 		return false
 	}

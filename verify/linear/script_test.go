@@ -20,6 +20,8 @@ const (
 
 	releasePermit kind = "Permit.Release"
 	resize        kind = "Resize"
+	resizeKeys    kind = "Resize of keys" // the first half; then there is a resize of each
+	length        kind = "Len"
 	closing       kind = "Close"
 	stats         kind = "Stats"
 
@@ -37,13 +39,16 @@ const (
 // An op is an operation, or half of one.
 type op struct {
 	kind  kind
-	call  int     // of begin, outcome and cancel: which of the calls that can wait
+	call  int     // of begin, outcome and cancel: which of the calls that can wait; of resizeKeys: which of these
+	key   int     // or 0
 	n     int64   // permits, a capacity, how many to notify, or nanoseconds
 	yield bool    // let others run before it, and during it
 	ended callSet // see findEnded
+	busy  callSet // see findOverlaps, as is the next
+	slack int64
 }
 
-// A callSet is a set of calls that can wait.
+// A callSet is a set of calls that can wait, or of keys.
 type callSet uint64
 
 func (s callSet) has(call int) bool { return s>>call&1 != 0 }
