@@ -143,6 +143,12 @@ fails pool Lost POPS_WITH_STORE
 fails pool Lost PUSHES_WITH_STORE
 fails pool Linked KEEPS_LINK
 
+holds keyed "3 callers, 2 keys"
+holds keyed "2 permits, 3 times" -DCAPACITY=2 -DROUNDS=3
+fails keyed OverLimit DROPS_IN_USE
+fails keyed OverLimit DROPS_HELD
+fails keyed Mixed RELEASE_IS_NO_CALL
+
 holds cond "3 WaitFor"
 holds cond "3 WaitFor, NotifyN, NotifyAll" -DNP=1 -DOPS=12
 holds cond "the same, tokens sent without mu" -DNP=1 -DOPS=12 -DMAX_SENT=0
