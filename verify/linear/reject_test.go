@@ -154,6 +154,11 @@ var handmade = []struct {
 		[]past{{1, 2, call(0), overloaded}},
 	},
 	{
+		"a wait that MaxWait ends has taken nothing", resourceModel{capacity: 1, maxWait: true}.porcupine,
+		[]past{{1, 2, try1, true}, {3, 9, call(0), overloaded}, {4, 5, pause(0), 1}, {10, 11, release1, true}, {12, 13, try1, true}},
+		[]past{{1, 2, try1, true}, {3, 9, call(0), overloaded}, {4, 5, pause(0), 1}, {10, 11, release1, true}, {12, 13, try1, false}},
+	},
+	{
 		"more than the capacity is had alone", resourceModel{capacity: 1, oversized: true}.porcupine,
 		[]past{{1, 2, op{kind: begin, n: 2}, success}, {3, 4, try1, false}},
 		[]past{{1, 2, op{kind: begin, n: 2}, success}, {3, 4, try1, true}},

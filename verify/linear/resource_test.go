@@ -57,6 +57,10 @@ func newResourceScene(seed uint64, fake bool) scene {
 	if m.oversized {
 		options = append(options, condvar.AdmitOversized())
 	}
+	if !fake && random.IntN(4) == 0 {
+		m.maxWait = true
+		options = append(options, condvar.MaxWait(time.Duration(1+random.IntN(100))*time.Microsecond))
+	}
 	r := condvar.NewCapacityResource(max(1, m.capacity), options...)
 	r.Resize(m.capacity)
 	permit, _ := r.TryAcquirePermit(m.permit)
@@ -123,6 +127,7 @@ type resourceModel struct {
 	fifo      bool
 	places    int // MaxWaiting, plus 1; 0 without it
 	oversized bool
+	maxWait   bool  // a wait may end at any time, with ErrOverloaded
 	permit    int64 // what the one Permit stands for, which many release
 	loose     bool  // the head of the line may be starving at any time
 }
@@ -240,6 +245,9 @@ func (m resourceModel) endAcquire(s *resourceState, o op, got fate) bool {
 		s.stats.InUse += o.n
 	case f == waits && got == canceled && s.ended.has(o.call):
 		s.remove(o.call, canceled)
+	case f == waits && got == overloaded && m.maxWait:
+		s.remove(o.call, overloaded)
+		s.stats.Rejected++
 	case f == looked && !s.stats.Closed && m.enters(s, o.n):
 		s.fate[o.call] = success
 		s.stats.InUse += o.n
