@@ -31,6 +31,11 @@ var hookCalls = []struct {
 		"\tvar token, done <-chan struct{} = w.ch, w.done\n",
 		"\ttoken, done := func(a, b <-chan struct{}) (_, _ <-chan struct{}) { return a, b }(w.ch, w.done)\n",
 	}},
+	{"\ttoken, done, late := exploreTimedSelect(w.ch, w.done, w.timer.C)\n", [2]string{
+		"\tvar token, done <-chan struct{} = w.ch, w.done\n\tlate := w.timer.C\n",
+		"\ttoken, done, late := func(a, b <-chan struct{}, c <-chan time.Time) (_, _ <-chan struct{}, _ <-chan time.Time) {" +
+			" return a, b, c }(w.ch, w.done, w.timer.C)\n",
+	}},
 }
 
 // In ordinary builds the compiler makes the same instructions as without hooks.
