@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,30 +15,61 @@ import (
 const (
 	overloadCapacity = 3
 	overloadPlaces   = 4
+	overloadWait     = 50 * time.Microsecond
 )
 
-// An overloadLoad is the load on a resource with a bounded line, limited waits,
-// requests for more than its capacity, and Permits that several release. The
-// resource lives as long as the soak, so its waiters, and their timers, are used
-// again and again.
-type overloadLoad struct{ kept *condvar.CapacityResource }
-
-func newOverloadLoad(options ...condvar.Option) *overloadLoad {
-	options = append(options, condvar.MaxWaiting(overloadPlaces), condvar.MaxWait(50*time.Microsecond), condvar.AdmitOversized())
-	return &overloadLoad{condvar.NewCapacityResource(overloadCapacity, options...)}
+// An overloadLoad is the load on resources with a bounded line, limited waits,
+// requests for more than the capacity, and Permits that several release. One of
+// the resources lives as long as the soak, so its waiters, and their timers, are
+// used again and again.
+type overloadLoad struct {
+	options []condvar.Option
+	kept    *condvar.CapacityResource
 }
 
-func (l *overloadLoad) rounds() []func(*worker) { return []func(*worker){l.storm, l.pausedStorm} }
+func newOverloadLoad(options ...condvar.Option) *overloadLoad {
+	options = append(options, condvar.MaxWaiting(overloadPlaces), condvar.MaxWait(overloadWait), condvar.AdmitOversized())
+	return &overloadLoad{options, condvar.NewCapacityResource(overloadCapacity, options...)}
+}
+
+func (l *overloadLoad) rounds() []func(*worker) {
+	return []func(*worker){l.storm, l.pausedStorm, l.overstay, l.generation}
+}
+
+// A ledger is what the soak itself knows of such a resource.
+type ledger struct {
+	*condvar.CapacityResource
+	before   condvar.Stats
+	rejected atomic.Int64 // calls
+	holders  atomic.Int64 // permits held; counted after taking, before releasing
+	closing  atomic.Bool  // Close is about to be called
+}
+
+func newLedger(r *condvar.CapacityResource) *ledger {
+	return &ledger{CapacityResource: r, before: r.Stats()}
+}
+
+// check checks that all adds up, with nothing held.
+func (l *ledger) check(w *worker) {
+	w.ops++
+	s := l.Stats()
+	if s.InUse != 0 || s.Waiting != 0 || s.WaitingN != 0 || s.OldestWait != 0 || s.Capacity != overloadCapacity {
+		w.failf("at rest: %+v", s)
+	}
+	if n := s.Rejected - l.before.Rejected; n != l.rejected.Load() {
+		w.failf("%d calls were rejected, but Stats says %d", l.rejected.Load(), n)
+	}
+	w.waits += uint64(s.WaitCount - l.before.WaitCount)
+}
 
 func (l *overloadLoad) storm(w *worker)       { l.run(w, false) }
 func (l *overloadLoad) pausedStorm(w *worker) { l.run(w, true) }
 
 func (l *overloadLoad) run(w *worker, paused bool) {
-	r, before := l.kept, l.kept.Stats()
-	var rejected, holders atomic.Int64
+	r := newLedger(l.kept)
 	join := w.start(12, func(w *worker) {
 		for range 60 {
-			l.step(w, &rejected, &holders)
+			_ = r.step(w)
 		}
 	})
 	w.during(join, func() {
@@ -51,46 +83,121 @@ func (l *overloadLoad) run(w *worker, paused bool) {
 		}
 		w.linger(8)
 	})
-	s := r.Stats()
-	if s.InUse != 0 || s.Waiting != 0 || s.WaitingN != 0 || s.Capacity != overloadCapacity {
-		w.failf("at rest: %+v", s)
-	}
-	if n := s.Rejected - before.Rejected; n != rejected.Load() {
-		w.failf("%d calls were rejected, but Stats says %d", rejected.Load(), n)
-	}
-	w.waits += uint64(s.WaitCount - before.WaitCount)
+	r.check(w)
 }
 
-// step acquires a Permit, and has one or two release it.
-func (l *overloadLoad) step(w *worker, rejected, holders *atomic.Int64) {
+// overstay has all calls wait as long as they may, which only their timers end.
+func (l *overloadLoad) overstay(w *worker) {
+	r := newLedger(l.kept)
+	block, ok := r.TryAcquirePermit(overloadCapacity)
+	if !ok {
+		w.failf("nothing was held, but not all was free")
+	}
+	w.start(overloadPlaces, func(w *worker) {
+		for range 8 {
+			begin := time.Now()
+			if err := r.Acquire(context.Background()); !errors.Is(err, condvar.ErrOverloaded) {
+				w.failf("Acquire returned %v while all was held", err)
+			}
+			if waited := time.Since(begin); waited < overloadWait {
+				w.failf("rejected after %v of %v", waited, overloadWait)
+			}
+			r.rejected.Add(1)
+			w.ops++
+		}
+	})()
+	block.Release()
+	w.ops += 2
+	r.check(w)
+}
+
+// generation is a new resource, used until it is closed and drained.
+func (l *overloadLoad) generation(w *worker) {
+	r := newLedger(condvar.NewCapacityResource(overloadCapacity, l.options...))
+	join := w.start(12, func(w *worker) {
+		for !errors.Is(r.step(w), condvar.ErrClosed) {
+		}
+	})
+	await(func() bool { return r.Stats().Rejected >= 50 })
+	r.closing.Store(true)
+	if err := r.Drain(context.Background()); err != nil {
+		w.failf("Drain without end: %v", err)
+	}
+	if n := r.holders.Load(); n != 0 {
+		w.failf("drained, but %d permits are held", n)
+	}
+	join()
+	w.ops++
+	r.check(w)
+}
+
+// step acquires permits, by Do or as a Permit, which one or two release.
+func (l *ledger) step(w *worker) (err error) {
 	n := [...]int64{1, 1, 1, 2, 3, overloadCapacity + 2}[w.rng.IntN(6)]
 	ctx, cancel := w.context()
 	defer cancel()
 	w.ops++
-	p, err := l.kept.AcquirePermit(ctx, n)
-	switch {
-	case errors.Is(err, condvar.ErrOverloaded):
-		rejected.Add(1)
-		return
-	case err != nil:
-		w.checkError(ctx, err)
-		return
+	var p *condvar.Permit
+	if w.oneIn(8) {
+		w.abandon(func(leave func()) {
+			err = errAbandoned
+			err = l.DoN(ctx, n, func(context.Context) error {
+				l.hold(w, n)
+				leave()
+				return nil
+			})
+		})
+	} else if p, err = l.AcquirePermit(ctx, n); err == nil {
+		l.hold(w, n)
 	}
-	if held := holders.Add(n); held > max(overloadCapacity, n) {
+	switch {
+	case p != nil:
+		w.ops++
+		w.release(p)
+	case err == nil || errors.Is(err, errAbandoned):
+	case errors.Is(err, condvar.ErrOverloaded):
+		l.rejected.Add(1)
+	case !errors.Is(err, condvar.ErrClosed):
+		w.checkError(ctx, err)
+	case !l.closing.Load():
+		w.failf("ErrClosed from a resource that is not closed")
+	}
+	return err
+}
+
+// errAbandoned marks a Do that did not return.
+var errAbandoned = errors.New("the function of Do ended the goroutine")
+
+// hold counts n permits that were taken, and uses them for a while.
+func (l *ledger) hold(w *worker, n int64) {
+	if held := l.holders.Add(n); held > max(overloadCapacity, n) {
 		w.failf("%d permits taken of %d, of which one call took %d", held, overloadCapacity, n)
 	}
 	w.linger(2)
-	holders.Add(-n)
-	w.ops++
-	if w.oneIn(8) {
-		var others sync.WaitGroup
-		others.Go(p.Release)
+	l.holders.Add(-n)
+}
+
+// release releases p twice, now and then at the same moment.
+func (w *worker) release(p *condvar.Permit) {
+	if !w.oneIn(4) {
 		p.Release()
-		others.Wait()
+		p.Release()
 		return
 	}
-	p.Release()
-	p.Release()
+	var ready atomic.Int64
+	release := func() {
+		ready.Add(1)
+		for i := 1; ready.Load() < 2; i++ { // on two processors, as close as can be
+			if i%64 == 0 {
+				runtime.Gosched()
+			}
+		}
+		p.Release()
+	}
+	var other sync.WaitGroup
+	other.Go(release)
+	release()
+	other.Wait()
 }
 
 // A keyedLoad is the load on a keyed.Resource that lives as long as the soak.
@@ -101,11 +208,19 @@ type keyedLoad struct {
 
 const keyedCapacity = 2
 
+// newKeyedLoad returns a load in which others run while a key is made and while
+// the keys are resized.
 func newKeyedLoad() *keyedLoad {
-	return &keyedLoad{kept: keyed.New[int](keyedCapacity, condvar.MaxWaiting(3))}
+	others := condvar.Observe(func(*condvar.CapacityResource) *condvar.Hooks {
+		runtime.Gosched()
+		return &condvar.Hooks{Resized: func(int64, int64) { runtime.Gosched() }}
+	})
+	return &keyedLoad{kept: keyed.New[int](keyedCapacity, condvar.MaxWaiting(3), others)}
 }
 
-func (l *keyedLoad) rounds() []func(*worker) { return []func(*worker){l.storm, l.pausedStorm} }
+func (l *keyedLoad) rounds() []func(*worker) {
+	return []func(*worker){l.storm, l.pausedStorm, l.resized}
+}
 
 func (l *keyedLoad) storm(w *worker)       { l.run(w, false) }
 func (l *keyedLoad) pausedStorm(w *worker) { l.run(w, true) }
@@ -128,8 +243,63 @@ func (l *keyedLoad) run(w *worker, paused bool) {
 		}
 		w.linger(8)
 	})
+	l.checkAtRest(w)
+}
+
+// resized has several set the capacity while a permit of each key is held. All
+// keys, and those to come, must get the same last.
+func (l *keyedLoad) resized(w *worker) {
+	for key := range l.holders {
+		l.holders[key].Add(1)
+		if err := l.kept.Acquire(context.Background(), key); err != nil {
+			w.failf("Acquire of what is free: %v", err)
+		}
+	}
+	join := w.start(4, func(w *worker) {
+		for range 20 {
+			l.step(w)
+		}
+	})
+	w.start(3, func(w *worker) {
+		for range 20 {
+			w.ops++
+			l.kept.Resize(w.rng.Int64N(keyedCapacity + 1))
+		}
+	})()
+	join()
+	want := l.kept.Stats(len(l.holders)).Capacity
+	for key := range l.holders {
+		if s := l.kept.Stats(key); s.Capacity != want || s.InUse != 1 {
+			w.failf("key %d, with a capacity of %d: %+v", key, want, s)
+		}
+		l.holders[key].Add(-1)
+		l.kept.Release(key)
+	}
+	l.kept.Resize(keyedCapacity)
+	w.ops += uint64(3*len(l.holders) + 2)
+	l.checkAtRest(w)
+}
+
+// checkAtRest checks that no key is in use, and that exactly the whole capacity of
+// each is free, of many at the same time, so that no idle entry is left out.
+func (l *keyedLoad) checkAtRest(w *worker) {
+	const many = 20
+	w.ops += 2 + 3*many
 	if n := l.kept.Len(); n != 0 {
 		w.failf("at rest %d keys are left", n)
+		return
+	}
+	if s := l.kept.Stats(0); s != (condvar.Stats{Capacity: keyedCapacity}) {
+		w.failf("at rest: %+v", s)
+	}
+	for key := range many {
+		if !l.kept.TryAcquireN(key, keyedCapacity) || l.kept.TryAcquire(key) {
+			w.failf("at rest, not exactly %d permits of key %d are free", keyedCapacity, key)
+			return
+		}
+	}
+	for key := range many {
+		l.kept.ReleaseN(key, keyedCapacity)
 	}
 }
 
@@ -156,7 +326,13 @@ func (l *keyedLoad) step(w *worker) {
 		}
 		return
 	case 1:
-		err = l.kept.DoN(ctx, key, n, func(context.Context) error { hold(); return nil })
+		w.abandon(func(leave func()) {
+			err = l.kept.DoN(ctx, key, n, func(context.Context) error {
+				hold()
+				leave()
+				return nil
+			})
+		})
 	case 2:
 		w.ops++
 		if !panics(func() { l.kept.ReleaseN(key, keyedCapacity+1) }) {
