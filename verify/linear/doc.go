@@ -36,6 +36,8 @@
 //     another call is about to return that acquires or releases. The totals of a
 //     key may or may not begin anew when nothing is held and nobody waits for it,
 //     until all calls have returned.
+//   - Of several calls of Permit.Release, those that do nothing may return before
+//     the one that puts the permits back.
 //   - Event.Set is two steps: the flag, which IsSet and Wait see at once, and the
 //     release of those who wait, which Waiters and a context that ends in between
 //     may come before. NotifyN and NotifyAll of Cond, and this release, look at
