@@ -2,114 +2,260 @@ package props
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
+	"math"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
-	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"example.com/condvar"
 	"example.com/condvar/keyed"
 )
 
-// A keyedMachine compares a keyed.Resource of which nobody waits with a map. Calls
-// that wait are in the tests of package keyed, in linear and in the soak.
-type keyedMachine struct {
-	r        *keyed.Resource[int]
-	capacity int64
-	keys     map[int]condvar.Stats // of those that are in use
-}
-
 func TestKeyedResource(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	check(t, func(t *rapid.T) {
 		capacity := rapid.Int64Range(1, 4).Draw(t, "capacity")
-		m := &keyedMachine{keyed.New[int](capacity, condvar.MaxWaiting(0)), capacity, map[int]condvar.Stats{}}
+		s := resourceState{capacity: capacity, maxWaiting: math.MaxInt}
+		var opts []condvar.Option
+		if s.fifo = rapid.Bool().Draw(t, "FIFO"); s.fifo {
+			opts = append(opts, condvar.FIFO())
+		}
+		if rapid.Bool().Draw(t, "bounded line") {
+			s.maxWaiting = rapid.IntRange(0, 3).Draw(t, "MaxWaiting")
+			opts = append(opts, condvar.MaxWaiting(s.maxWaiting))
+		}
+		if rapid.Bool().Draw(t, "limited wait") {
+			s.maxWait = drawTime(t)
+			opts = append(opts, condvar.MaxWait(s.maxWait))
+		}
+		if s.oversized = rapid.Bool().Draw(t, "AdmitOversized"); s.oversized {
+			opts = append(opts, condvar.AdmitOversized())
+		}
+		m := &keyedMachine{r: keyed.New[int](capacity, opts...), begin: time.Now()}
+		m.limit = s.maxWait
+		m.trace = []string{fmt.Sprintf("capacity %d, FIFO %v, at most %d wait, for %v, AdmitOversized %v",
+			capacity, s.fifo, s.maxWaiting, s.maxWait, s.oversized)}
+		state := keyedState{}
+		for key := range state.keys {
+			state.keys[key] = s
+		}
+		m.states = []keyedState{state}
+		m.object = func() string {
+			all := make([]condvar.Stats, keys)
+			for key := range all {
+				all[key] = m.r.Stats(key)
+			}
+			return describeKeyed(m.r.Len(), all)
+		}
+		t.Cleanup(func() { m.end(t, m.release) })
 		t.Repeat(rapid.StateMachineActions(m))
+		m.rest(t)
 	})
 }
 
-func drawKey(t *rapid.T) int { return rapid.IntRange(0, 3).Draw(t, "key") }
+// keys is how many keys are used. Two are enough for one to take the entry of
+// another, and a third to be in use meanwhile.
+const keys = 3
 
-// change changes what is known of key, and drops it if nothing of it is held.
-func (m *keyedMachine) change(key int, inUse, rejected int64) {
-	s := m.keys[key]
-	s.InUse += inUse
-	s.Rejected += rejected
-	m.keys[key] = s
-	if s.InUse == 0 {
-		delete(m.keys, key)
-	}
-}
+func drawKey(t *rapid.T) int { return rapid.IntRange(0, keys-1).Draw(t, "key") }
 
-func (m *keyedMachine) free(key int, n int64) bool { return n <= m.capacity-m.keys[key].InUse }
-
-func (m *keyedMachine) TryAcquire(t *rapid.T) {
-	key, n := drawKey(t), rapid.Int64Range(-1, 5).Draw(t, "n")
-	ok := false
-	panicked := try(func() { ok = m.r.TryAcquireN(key, n) })
-	require.Equal(t, n < 0, panicked != "", panicked)
-	require.Equal(t, n == 0 || n > 0 && m.free(key, n), ok)
-	if ok {
-		m.change(key, n, 0)
-	}
-}
-
-func (m *keyedMachine) Acquire(t *rapid.T) {
-	key, n := drawKey(t), rapid.Int64Range(0, 5).Draw(t, "n")
-	err := m.r.AcquireN(context.Background(), key, n)
-	switch {
-	case n > m.capacity && m.capacity > 0:
-		require.Equal(t, condvar.ErrTooLarge, err)
-	case n == 0 || m.free(key, n):
-		require.NoError(t, err)
-		m.change(key, n, 0)
-	default:
-		require.Equal(t, condvar.ErrOverloaded, err)
-		m.change(key, 0, 1)
-	}
-}
-
-func (m *keyedMachine) Do(t *rapid.T) {
-	key, n := drawKey(t), rapid.Int64Range(1, 2).Draw(t, "n")
-	fits, inside := m.free(key, n), m.r.Len()
-	if m.keys[key].InUse == 0 {
-		inside++
-	}
-	failure := errors.New("the error of fn")
-	err := m.r.DoN(context.Background(), key, n, func(context.Context) error {
-		require.Equal(t, inside, m.r.Len())
-		require.Equal(t, m.keys[key].InUse+n, m.r.Stats(key).InUse)
-		return failure
-	})
-	require.Equal(t, fits, err == failure)
-	if !fits && (n <= m.capacity || m.capacity == 0) {
-		m.change(key, 0, 1)
-	}
-}
-
-func (m *keyedMachine) Release(t *rapid.T) {
-	key, n := drawKey(t), rapid.Int64Range(-1, 4).Draw(t, "n")
-	panicked := try(func() { m.r.ReleaseN(key, n) })
-	require.Equal(t, n < 0 || n > m.keys[key].InUse, panicked != "", panicked)
-	if panicked == "" && n > 0 {
-		m.change(key, -n, 0)
-	}
-}
-
-func (m *keyedMachine) Resize(t *rapid.T) {
-	capacity := rapid.Int64Range(0, 4).Draw(t, "capacity")
-	require.Equal(t, m.capacity, m.r.Resize(capacity))
-	m.capacity = capacity
+// A keyedMachine compares a keyed.Resource with a keyedState. It rests after each
+// operation: a call that has just acquired may yet have to count what it holds,
+// and one that is over may still use its key.
+type keyedMachine struct {
+	harness[keyedState, *keyedState]
+	r     *keyed.Resource[int]
+	begin time.Time
 }
 
 // Check is run after each operation.
-func (m *keyedMachine) Check(t *rapid.T) {
-	require.Equal(t, len(m.keys), m.r.Len(), fmt.Sprint(maps.Collect(maps.All(m.keys))))
-	for key := range 4 {
-		want := m.keys[key]
-		want.Capacity = m.capacity
-		require.Equal(t, want, m.r.Stats(key))
+func (m *keyedMachine) Check(t *rapid.T) { m.rest(t) }
+
+// start starts a call.
+func (m *keyedMachine) start(t *rapid.T, name string, key int, q resourceCall, f func(c *call) error) *call {
+	i, c, err := m.drawCall(t, name)
+	q.phase, q.err = starting, err
+	if !c.deadline.IsZero() {
+		q.deadline = c.deadline.Sub(m.begin)
 	}
+	c.run(func(context.Context) error { return f(c) })
+	m.does(t, c.String(), func(s *keyedState) { s.keys[key].calls[i] = q })
+	return c
+}
+
+// Acquire starts a call of AcquireN.
+func (m *keyedMachine) Acquire(t *rapid.T) {
+	m.skipIfFull(t)
+	key, n := drawKey(t), drawPermits(t)
+	m.start(t, fmt.Sprintf("AcquireN(%d, %d)", key, n), key, resourceCall{n: n},
+		func(c *call) error { return m.r.AcquireN(c.ctx, key, n) })
+}
+
+// Do starts a call of DoN, with a function that ends when it is told.
+func (m *keyedMachine) Do(t *rapid.T) {
+	m.skipIfFull(t)
+	key, n := drawKey(t), drawPermits(t)
+	finish := make(chan string, 1)
+	c := m.start(t, fmt.Sprintf("DoN(%d, %d)", key, n), key, resourceCall{n: n, do: true},
+		func(c *call) error { return m.r.DoN(c.ctx, key, n, c.fn(finish)) })
+	c.finish = finish
+}
+
+// Finish tells the function of a DoN to end, be it running already or not.
+func (m *keyedMachine) Finish(t *rapid.T) {
+	i, how := m.finish(t)
+	m.does(t, fmt.Sprintf("finish %s with %s", m.calls[i].name, how), func(s *keyedState) {
+		s.keys[s.keyOf(i)].calls[i].finish = how
+	})
+}
+
+// TryAcquire calls TryAcquireN.
+func (m *keyedMachine) TryAcquire(t *rapid.T) {
+	key, n := drawKey(t), drawPermits(t)
+	ok := false
+	got := try(func() { ok = m.r.TryAcquireN(key, n) })
+	m.did(t, fmt.Sprintf("TryAcquireN(%d, %d)", key, n), fmt.Sprint(ok, got), func(s *keyedState) any {
+		if n < 0 {
+			return fmt.Sprint(false, negativePermits)
+		}
+		return fmt.Sprint(s.keys[key].enter(n), "")
+	})
+}
+
+// Release calls ReleaseN.
+func (m *keyedMachine) Release(t *rapid.T) {
+	key, n := drawKey(t), drawPermits(t)
+	got := try(func() { m.r.ReleaseN(key, n) })
+	m.did(t, fmt.Sprintf("ReleaseN(%d, %d)", key, n), got, func(s *keyedState) any { return s.release(key, n) })
+}
+
+// Resize calls Resize.
+func (m *keyedMachine) Resize(t *rapid.T) {
+	capacity := rapid.SampledFrom([]int64{1, 2, 2, 3, 3, 3, 4, 5, 0, -1, 1 << 31}).Draw(t, "capacity")
+	old := int64(-1)
+	got := try(func() { old = m.r.Resize(capacity) })
+	m.did(t, fmt.Sprintf("Resize(%d)", capacity), fmt.Sprint(old, got), func(s *keyedState) any {
+		if capacity < 0 {
+			return fmt.Sprint(-1, panicked("keyed: negative capacity"))
+		}
+		old := s.keys[0].capacity
+		for key := range s.keys {
+			s.keys[key].resize(capacity)
+			s.drop(key)
+		}
+		return fmt.Sprint(old, "")
+	})
+}
+
+// release ends what the end of the contexts does not: nothing can be closed.
+func (m *keyedMachine) release() {
+	for _, c := range m.calls {
+		if c != nil && c.finish != nil {
+			c.finish <- success
+		}
+	}
+	m.r.Resize(math.MaxInt64)
+	for range maxCalls { // each admits at least one
+		for key := range keys {
+			synctest.Wait()
+			m.r.ReleaseN(key, m.r.Stats(key).InUse)
+		}
+	}
+}
+
+// A keyedState is the model of a keyed.Resource. A call is in the state of its
+// key. The capacity is that of the keys that are not in use, too.
+type keyedState struct{ keys [keys]resourceState }
+
+// keyOf returns the key of call i.
+func (s *keyedState) keyOf(i int) int {
+	return slices.IndexFunc(s.keys[:], func(k resourceState) bool { return k.calls[i].phase != none })
+}
+
+func (s *keyedState) inUse(key int) bool {
+	k := &s.keys[key]
+	for _, c := range k.calls {
+		if c.phase == parked || c.phase == running {
+			return true
+		}
+	}
+	return k.held > 0
+}
+
+// drop lets the totals of a key end with its use.
+func (s *keyedState) drop(key int) {
+	if k := &s.keys[key]; !s.inUse(key) {
+		k.waitCount, k.waitDuration, k.canceled, k.rejected = 0, 0, 0, 0
+	}
+}
+
+// release returns how ReleaseN panics. What a DoN holds is not to be released.
+func (s *keyedState) release(key int, n int64) string {
+	k := &s.keys[key]
+	held := k.held
+	for _, c := range k.calls {
+		if c.phase == running {
+			held -= c.n
+		}
+	}
+	switch {
+	case n < 0:
+		return panicked("keyed: negative number of permits")
+	case n > held:
+		return panicked("keyed: released more than held")
+	}
+	k.release(n)
+	s.drop(key)
+	return ""
+}
+
+func (s *keyedState) step(i int) bool {
+	key := s.keyOf(i)
+	if key < 0 || !s.keys[key].step(i) {
+		return false
+	}
+	s.drop(key)
+	return true
+}
+
+func (s *keyedState) cancel(i int, err string) { s.keys[s.keyOf(i)].cancel(i, err) }
+
+func (s *keyedState) sleep(d time.Duration) {
+	for key := range s.keys {
+		s.keys[key].sleep(d)
+	}
+}
+
+func (s *keyedState) due() time.Duration {
+	due := time.Duration(never)
+	for key := range s.keys {
+		due = min(due, s.keys[key].due())
+	}
+	return due
+}
+
+func (s *keyedState) forget(i int) {
+	if key := s.keyOf(i); key >= 0 {
+		s.keys[key].forget(i)
+	}
+}
+
+func (s *keyedState) object() string {
+	length, all := 0, make([]condvar.Stats, keys)
+	for key := range s.keys {
+		all[key] = s.keys[key].stats()
+		if s.inUse(key) {
+			length++
+		}
+	}
+	return describeKeyed(length, all)
+}
+
+func (s *keyedState) call(i int) string { return s.keys[s.keyOf(i)].call(i) }
+
+func describeKeyed(length int, all []condvar.Stats) string {
+	return fmt.Sprintf("%d keys in use: %+v", length, all)
 }

@@ -151,6 +151,27 @@ func (c *call) run(f func(ctx context.Context) error) {
 	}()
 }
 
+var errFn = errors.New("the error of fn")
+
+// fn returns a function for a DoN, which ends as it is told by finish.
+func (c *call) fn(finish <-chan string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if ctx != c.ctx {
+			panic("another context")
+		}
+		c.inside.Store(true)
+		switch <-finish {
+		case success:
+			return nil
+		case goexit:
+			runtime.Goexit()
+		case panicked("fault"):
+			panic("fault")
+		}
+		return errFn
+	}
+}
+
 const goexit = "Goexit"
 
 func panicked(value any) string { return fmt.Sprint("panic: ", value) }
@@ -229,6 +250,7 @@ type harness[S comparable, M model[S]] struct {
 	trace  []string      // what the test has done
 	object func() string // describes what can be seen at rest
 	mayRun bool          // whether the next operation need not wait for the rest
+	limit  time.Duration // the MaxWait of the object, or 0
 }
 
 // moments returns all states from now until rest, and those at rest.
@@ -377,14 +399,20 @@ func (h *harness[S, M]) skipIfFull(t *rapid.T) {
 func (h *harness[S, M]) drawCall(t *rapid.T, name string) (i int, c *call, err string) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c = &call{ctx: ctx, cancel: cancel}
-	c.kind = rapid.SampledFrom([]string{"cancelable", "background", "deadline", "deadline with a cause", "dead"}).Draw(t, "context")
+	kinds := []string{"cancelable", "background", "deadline", "deadline with a cause", "dead"}
+	if h.limit > 0 {
+		kinds = append(kinds, "deadline that is the end of MaxWait")
+	}
+	c.kind = rapid.SampledFrom(kinds).Draw(t, "context")
 	switch c.kind {
 	case "background":
 		c.ctx = context.Background()
 	case "deadline":
-		h.drawDeadline(t, c, expired, nil)
+		h.setDeadline(t, c, drawTime(t), expired, nil)
 	case "deadline with a cause":
-		h.drawDeadline(t, c, expired+withCause, errCause)
+		h.setDeadline(t, c, drawTime(t), expired+withCause, errCause)
+	case "deadline that is the end of MaxWait":
+		h.setDeadline(t, c, h.limit, expired, nil)
 	case "dead":
 		c.cancel(nil)
 		err = canceled
@@ -399,11 +427,14 @@ func drawTime(t *rapid.T) time.Duration {
 		time.Microsecond, 3 * time.Millisecond}).Draw(t, "time")
 }
 
-// drawDeadline gives c a deadline that no other call has, for what is due at the
-// same time happens in any order.
-func (h *harness[S, M]) drawDeadline(t *rapid.T, c *call, err string, cause error) {
+// setDeadline gives c a deadline after d, or a little later, that no other call
+// has, for the contexts that end at the same time end in any order.
+func (h *harness[S, M]) setDeadline(t *rapid.T, c *call, d time.Duration, err string, cause error) {
 	var stop context.CancelFunc
-	c.expired, c.deadline = err, time.Now().Add(drawTime(t)+time.Duration(h.began))
+	c.expired, c.deadline = err, time.Now().Add(d)
+	for slices.ContainsFunc(h.calls[:], func(other *call) bool { return other != nil && other.deadline.Equal(c.deadline) }) {
+		c.deadline = c.deadline.Add(1)
+	}
 	c.ctx, stop = context.WithDeadlineCause(c.ctx, c.deadline, cause)
 	t.Cleanup(stop)
 }
@@ -453,16 +484,23 @@ func (h *harness[S, M]) Sleep(t *rapid.T) {
 		}
 		over := d == time.Until(end) && first < 0
 		time.Sleep(d)
-		h.does(t, fmt.Sprintf("sleep %v", d), func(m M) {
-			m.sleep(d)
-			if first >= 0 {
-				m.cancel(first, h.calls[first].expired)
-			}
-		})
+		h.does(t, fmt.Sprintf("sleep %v", d), func(m M) { m.sleep(d) })
+		if first >= 0 { // after or before what else is due at that time
+			h.does(t, "the deadline of "+h.calls[first].name, func(m M) { m.cancel(first, h.calls[first].expired) })
+		}
 		if over {
 			return
 		}
 	}
+}
+
+// finish tells the function of a DoN how to end, and returns its number and how.
+func (h *harness[S, M]) finish(t *rapid.T) (i int, how string) {
+	i = h.draw(t, "call", func(c *call) bool { return c.finish != nil })
+	how = rapid.SampledFrom([]string{success, errFn.Error(), goexit, panicked("fault")}).Draw(t, "how")
+	h.calls[i].finish <- how
+	h.calls[i].finish = nil
+	return i, how
 }
 
 // never is what due returns if the time alone lets nobody take a step.

@@ -2,10 +2,8 @@ package props
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -35,7 +33,11 @@ func checkResource(t *testing.T, fifo bool, opts ...condvar.Option) {
 		if s.oversized = rapid.Bool().Draw(t, "AdmitOversized"); s.oversized {
 			opts = append(opts, condvar.AdmitOversized())
 		}
-		m := &resourceMachine{r: condvar.NewCapacityResource(capacity, opts...)}
+		m := &resourceMachine{
+			r: condvar.NewCapacityResource(capacity, opts...), begin: time.Now(),
+			acquired: make(chan *condvar.Permit, 1000),
+		}
+		m.limit = s.maxWait
 		m.trace = []string{fmt.Sprintf("capacity %d, at most %d wait, for %v, AdmitOversized %v", capacity, s.maxWaiting, s.maxWait, s.oversized)}
 		m.states = []resourceState{s}
 		m.object = func() string { return describeResource(m.r.Stats(), m.r.String()) }
@@ -58,15 +60,21 @@ func drawPermits(t *rapid.T) int64 {
 // A resourceMachine compares a CapacityResource with a resourceState.
 type resourceMachine struct {
 	harness[resourceState, *resourceState]
-	r       *condvar.CapacityResource
-	permits []*condvar.Permit // of which the first were released
-	spent   int
+	r     *condvar.CapacityResource
+	begin time.Time
+
+	acquired chan *condvar.Permit // by calls that could wait
+	permits  []*condvar.Permit    // of which the first were released
+	spent    int
 }
 
 // start starts a call.
 func (m *resourceMachine) start(t *rapid.T, name string, q resourceCall, f func(c *call) error) *call {
 	i, c, err := m.drawCall(t, name)
 	q.phase, q.err = starting, err
+	if !c.deadline.IsZero() {
+		q.deadline = c.deadline.Sub(m.begin)
+	}
 	c.run(func(context.Context) error { return f(c) })
 	m.does(t, c.String(), func(s *resourceState) {
 		s.calls[i] = q
@@ -84,39 +92,20 @@ func (m *resourceMachine) Acquire(t *rapid.T) {
 	m.start(t, fmt.Sprintf("AcquireN(%d)", n), resourceCall{n: n}, func(c *call) error { return m.r.AcquireN(c.ctx, n) })
 }
 
-var errFn = errors.New("the error of fn")
-
 // Do starts a call of DoN, with a function that ends when it is told.
 func (m *resourceMachine) Do(t *rapid.T) {
 	m.skipIfFull(t)
 	n := drawPermits(t)
 	finish := make(chan string, 1)
 	c := m.start(t, fmt.Sprintf("DoN(%d)", n), resourceCall{n: n, do: true}, func(c *call) error {
-		return m.r.DoN(c.ctx, n, func(ctx context.Context) error {
-			if ctx != c.ctx {
-				panic("another context")
-			}
-			c.inside.Store(true)
-			switch <-finish {
-			case success:
-				return nil
-			case goexit:
-				runtime.Goexit()
-			case panicked("fault"):
-				panic("fault")
-			}
-			return errFn
-		})
+		return m.r.DoN(c.ctx, n, c.fn(finish))
 	})
 	c.finish = finish
 }
 
 // Finish tells the function of a DoN to end, be it running already or not.
 func (m *resourceMachine) Finish(t *rapid.T) {
-	i := m.draw(t, "call", func(c *call) bool { return c.finish != nil })
-	how := rapid.SampledFrom([]string{success, errFn.Error(), goexit, panicked("fault")}).Draw(t, "how")
-	m.calls[i].finish <- how
-	m.calls[i].finish = nil
+	i, how := m.finish(t)
 	m.does(t, fmt.Sprintf("finish %s with %s", m.calls[i].name, how), func(s *resourceState) { s.calls[i].finish = how })
 }
 
@@ -130,6 +119,21 @@ func (m *resourceMachine) TryAcquire(t *rapid.T) {
 			return fmt.Sprint(false, negativePermits)
 		}
 		return fmt.Sprint(!s.closed && s.enter(n), "")
+	})
+}
+
+// AcquirePermit starts a call of AcquirePermit.
+func (m *resourceMachine) AcquirePermit(t *rapid.T) {
+	m.skipIfFull(t)
+	n := drawPermits(t)
+	m.start(t, fmt.Sprintf("AcquirePermit(%d)", n), resourceCall{n: n}, func(c *call) error {
+		p, err := m.r.AcquirePermit(c.ctx, n)
+		if err == nil {
+			m.acquired <- p
+		} else if p != nil {
+			panic("a Permit of a call that failed")
+		}
+		return err
 	})
 }
 
@@ -155,6 +159,9 @@ func (m *resourceMachine) TryPermit(t *rapid.T) {
 
 // ReleasePermit releases a Permit that was released before, or the next one.
 func (m *resourceMachine) ReleasePermit(t *rapid.T) {
+	for len(m.acquired) > 0 {
+		m.permits = append(m.permits, <-m.acquired)
+	}
 	if len(m.permits) == 0 {
 		t.SkipNow()
 	}
@@ -256,8 +263,10 @@ type resourceCall struct {
 	n         int64
 	place     int // in line
 	since     time.Duration
-	finish    string // how the function of DoN ends, once it was told
-	err       string // of the context, once that has ended
+	deadline  time.Duration // of the context, if it has one
+	timed     bool          // MaxWait ends the wait, and not the deadline
+	finish    string        // how the function of DoN ends, once it was told
+	err       string        // of the context, once that has ended
 	outcome   string
 }
 
@@ -297,13 +306,13 @@ func (s *resourceState) tooLarge(n int64) bool {
 
 // late reports whether c has waited as long as MaxWait allows.
 func (s *resourceState) late(c *resourceCall) bool {
-	return c.inLine() && s.maxWait > 0 && s.now-c.since >= s.maxWait
+	return c.inLine() && c.timed && s.now-c.since >= s.maxWait
 }
 
 func (s *resourceState) due() time.Duration {
 	due := time.Duration(never)
 	for i := range s.calls {
-		if c := &s.calls[i]; c.inLine() && s.maxWait > 0 {
+		if c := &s.calls[i]; c.inLine() && c.timed {
 			due = min(due, s.maxWait-(s.now-c.since))
 		}
 	}
@@ -406,6 +415,7 @@ func (s *resourceState) begin(c *resourceCall) {
 		c.end(condvar.ErrOverloaded.Error())
 	default:
 		c.phase, c.place, c.since = parked, s.places, s.now
+		c.timed = s.maxWait > 0 && (c.deadline == 0 || c.deadline-s.now > s.maxWait)
 		s.places++
 	}
 }
