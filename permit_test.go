@@ -316,7 +316,7 @@ func TestResizeReturnsTheCapacityBefore(t *testing.T) {
 	require.EqualValues(t, 3, r.Resize(5))
 	require.EqualValues(t, 5, r.Resize(0))
 	require.EqualValues(t, 0, r.Resize(math.MaxInt64))
-	require.EqualValues(t, int64(math.MaxInt64), r.Resize(2))
+	require.Equal(t, int64(math.MaxInt64), r.Resize(2))
 	require.NoError(t, r.Close())
 	require.EqualValues(t, 2, r.Resize(7))
 	require.EqualValues(t, 7, r.Stats().Capacity)
