@@ -252,7 +252,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		send(c.inUse, prometheus.GaugeValue, s.InUse)
 		send(c.waitingCalls, prometheus.GaugeValue, s.Waiting)
 		send(c.waitingPermits, prometheus.GaugeValue, s.WaitingN)
-		send(c.oldestWait, prometheus.GaugeValue, s.OldestWait.Seconds())
+		send(c.oldestWait, prometheus.GaugeValue, s.Oldest.OldestWait.Seconds())
 		send(c.closed, prometheus.GaugeValue, closed)
 		send(c.instances, prometheus.GaugeValue, float64(s.Resources))
 		send(c.waits, prometheus.CounterValue, float64(s.WaitCount))

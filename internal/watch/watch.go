@@ -50,20 +50,31 @@ type Sum struct {
 	Counters
 
 	Resources, Closed                  int     // how many there are, and how many of them are closed
+	Paused                             int     // how many are open and have a capacity of 0
 	Capacity, InUse, Waiting, WaitingN float64 // a sum of two int64 may overflow
-	OldestWait                         time.Duration
+	ClosedInUse                        float64 // the part of InUse that is held of closed resources
+
+	// Oldest is of the resource whose first in line has waited for longest. If
+	// nobody waits it is zero.
+	Oldest condvar.Stats
 }
 
 func (sum *Sum) add(s condvar.Stats) {
 	sum.Resources++
-	if s.Closed {
+	switch {
+	case s.Closed:
 		sum.Closed++
+		sum.ClosedInUse += float64(s.InUse)
+	case s.Capacity == 0:
+		sum.Paused++
+	}
+	if s.Waiting > 0 && (sum.Oldest.Waiting == 0 || s.OldestWait > sum.Oldest.OldestWait) {
+		sum.Oldest = s
 	}
 	sum.Capacity += float64(s.Capacity)
 	sum.InUse += float64(s.InUse)
 	sum.Waiting += float64(s.Waiting)
 	sum.WaitingN += float64(s.WaitingN)
-	sum.OldestWait = max(sum.OldestWait, s.OldestWait)
 	sum.Counters.add(countersOf(s))
 }
 
@@ -72,8 +83,8 @@ func countersOf(s condvar.Stats) Counters {
 }
 
 // Add adds r, unless it is there. When the last resource of the key has been
-// collected, empty is called, and no method of the Set runs meanwhile. It must
-// not refer to r.
+// collected, empty is called, unless it is nil, and no method of the Set runs
+// meanwhile. It must not refer to r. The Set may: r does not refer to it.
 func (s *Set[K]) Add(key K, r *condvar.CapacityResource, empty func()) {
 	w := weak.Make(r)
 	s.mu.Lock()
@@ -90,14 +101,21 @@ func (s *Set[K]) Add(key K, r *condvar.CapacityResource, empty func()) {
 		return
 	}
 	g.last[w] = Counters{}
+	set := weak.Make(s)
 	runtime.AddCleanup(r, func(w weak.Pointer[condvar.CapacityResource]) {
+		s := set.Value()
+		if s == nil {
+			return
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		g.gone.add(g.last[w])
 		delete(g.last, w)
 		if len(g.last) == 0 && s.groups[key] == g { // else it was removed
 			delete(s.groups, key)
-			empty()
+			if empty != nil {
+				empty()
+			}
 		}
 	}, w)
 }

@@ -36,7 +36,7 @@ func TestResourcesOfAKeyAreAddedUp(t *testing.T) {
 	require.NoError(t, b.Close())
 	require.Equal(t, map[string]*watch.Sum{
 		"db": {
-			Counters: watch.Counters{Rejected: 3}, Resources: 2, Closed: 1, Capacity: 4, InUse: 4,
+			Counters: watch.Counters{Rejected: 3}, Resources: 2, Closed: 1, Capacity: 4, InUse: 4, ClosedInUse: 2,
 		},
 		"disk": {Resources: 1, Capacity: 2, InUse: 2},
 	}, s.Sums())
