@@ -5,181 +5,284 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/trace"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 	"weak"
 
 	"example.com/condvar"
+	"example.com/condvar/internal/watch"
 )
 
 // A Debugger shows what waits and who holds. It is a [net/http.Handler], which
-// serves a page about the resources that were given to [Debugger.Track] and
-// about the goroutines that are blocked in package condvar.
+// serves a page about the resources that it watches.
 //
 // The zero value is ready. A Debugger must not be copied. Its methods may be
 // called by several goroutines at the same time.
 type Debugger struct {
 	fraction atomic.Int64
-	slow     atomic.Pointer[slowWaits]
+	slowWait callback[SlowWait]
+	slowHold callback[SlowHold]
+	stacks   stackCache
 
-	// mu guards what follows. It is held while the lock of a resource is taken,
-	// and never the other way round.
-	mu      sync.Mutex
-	tracked []*tracked
-	holders map[*holders]struct{}
+	resources watch.Set[string] // by name; has a mutex of its own
+
+	// mu guards what follows. It is a leaf: no other lock is taken while it is
+	// held, and no call of a resource takes it.
+	mu        sync.Mutex
+	records   map[*records]struct{} // of the hooks whose resource is not collected
+	histories map[string]*history   // by name
 }
 
-// A tracked is a resource that was given to Track.
-type tracked struct {
-	name     string
-	resource weak.Pointer[condvar.CapacityResource]
-	history  history
-}
+// maxName is how much of a name is kept.
+const maxName = 100
 
-// slowWaits is what OnSlowWait was given.
-type slowWaits struct {
-	threshold time.Duration
-	f         func(SlowWait)
-}
-
-// Track makes the page show r under name. The Debugger has a weak pointer to r
-// only: when r is collected it disappears. The same name may be given twice; it
-// is shown twice then. A nil r is not shown.
-func (d *Debugger) Track(name string, r *condvar.CapacityResource) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.tracked = append(d.tracked, &tracked{name: name, resource: weak.Make(r)})
-}
-
-// eachLocked calls f for the tracked resources that have not been collected, in
-// the order of the calls of Track, and forgets the others.
-func (d *Debugger) eachLocked(f func(t *tracked, r *condvar.CapacityResource)) {
-	d.tracked = slices.DeleteFunc(d.tracked, func(t *tracked) bool {
-		r := t.resource.Value()
-		if r != nil {
-			f(t, r)
+// cut returns what is kept of a name: valid UTF-8 of at most maxName characters
+// and an ellipsis.
+func cut(name string) string {
+	runes := 0
+	for i := range name {
+		if runes++; runes > maxName {
+			return strings.ToValidUTF8(strings.Clone(name[:i]), "\uFFFD") + "…"
 		}
-		return r == nil
+	}
+	if utf8.ValidString(name) {
+		return name
+	}
+	return strings.ToValidUTF8(name, "\uFFFD")
+}
+
+// Watch returns an option for [condvar.NewCapacityResource] that does what Track
+// and Hooks do.
+func (d *Debugger) Watch(name string) condvar.Option {
+	return condvar.Observe(func(r *condvar.CapacityResource) *condvar.Hooks {
+		d.Track(name, r)
+		return d.Hooks(name)
 	})
 }
 
-// Run takes a sample of every tracked resource each second, for the page to
-// show the last five minutes, and returns when ctx ends. It should run once: if
-// it runs twice, there are two samples a second, and the times that the page
-// says are wrong.
+// Track makes the page show r under name. If there are several resources of
+// that name, they are added up. To give r again changes nothing.
+//
+// The Debugger has a weak pointer to r only. When r is collected, what the
+// Debugger has of it goes. Of a name longer than 100 characters the rest is cut
+// off, here and in all methods. Track panics if r is nil.
+func (d *Debugger) Track(name string, r *condvar.CapacityResource) {
+	if r == nil {
+		panic("condvardebug: nil resource")
+	}
+	d.resources.Add(cut(name), r, nil)
+}
+
+// Untrack ends what Track began for all resources of that name. It does nothing
+// if there are none. Their hooks go on to call what was given to
+// [Debugger.OnSlowWait] and [Debugger.OnSlowHold].
+func (d *Debugger) Untrack(name string) { d.resources.Remove(cut(name)) }
+
+// Run takes a sample of every resource each second, for the page to show the
+// last five minutes, and returns when ctx ends. It should run once: if it runs
+// twice, there are two samples a second, which shows the same.
 func (d *Debugger) Run(ctx context.Context) {
 	ticker := time.NewTicker(samplePeriod)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			d.sample()
+			d.sample(time.Now())
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (d *Debugger) sample() {
+func (d *Debugger) sample(now time.Time) {
+	sums := d.resources.Sums()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.eachLocked(func(t *tracked, r *condvar.CapacityResource) {
-		if len(t.history) == maxSamples {
-			t.history = slices.Delete(t.history, 0, 1)
+	for name := range d.histories {
+		if sums[name] == nil {
+			delete(d.histories, name)
 		}
-		s := r.Stats()
-		t.history = append(t.history, sample{s.Capacity, s.InUse, s.Waiting})
-	})
+	}
+	if d.histories == nil {
+		d.histories = map[string]*history{}
+	}
+	for name, sum := range sums {
+		if d.histories[name] == nil {
+			d.histories[name] = &history{}
+		}
+		d.histories[name].add(now, sum)
+	}
 }
 
 // Hooks returns hooks for [condvar.WithHooks] of one resource, which tell the
 // Debugger of what happens to it. Give the name that is given to Track as well.
+// Most programs use [Debugger.Watch] instead.
 //
-// They make a region of the type "condvar wait NAME" around each wait while
-// runtime/trace runs, and call what was given to [Debugger.OnSlowWait]. If the
-// fraction of [Debugger.SetHolderProfileFraction] is above 0 at the time of
-// this call, they record holders, too; then every call of the resource takes
-// a mutex, whatever becomes of the fraction. Else the calls that do not wait
-// cost what they cost without hooks.
+// The hooks record each wait while it lasts, make a region of the type
+// "condvar wait NAME" around it while runtime/trace runs, and call what was
+// given to [Debugger.OnSlowWait] when it is over. Calls that do not wait cost
+// what they cost without hooks.
+//
+// If the fraction of [Debugger.SetHolderProfileFraction] is above 0 at the time
+// of this call, the hooks record holders, too. Then every call of the resource
+// locks two mutexes, whatever becomes of the fraction.
 func (d *Debugger) Hooks(name string) *condvar.Hooks {
-	h := &hooks{debugger: d, name: name}
+	h := &hooks{debugger: d, records: &records{name: cut(name)}}
 	told := &condvar.Hooks{WaitStart: h.waitStart, WaitDone: h.waitDone}
 	if d.fraction.Load() > 0 {
-		h.holders = d.newHolders(name)
-		debugger := weak.Make(d) // which may know the resource by way of what is given to OnSlowWait
-		runtime.AddCleanup(h, func(s *holders) { forget(debugger.Value(), s) }, h.holders)
+		h.records.profile = holderProfile()
 		told.Acquired, told.Released = h.acquired, h.released
 	}
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.records == nil {
+		d.records = map[*records]struct{}{}
+	}
+	d.records[h.records] = struct{}{}
+	debugger := weak.Make(d) // it may know the resource by way of what is given to OnSlowWait
+	runtime.AddCleanup(h, func(s *records) {
+		s.forgetHolds()
+		if d := debugger.Value(); d != nil {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			delete(d.records, s)
+		}
+	}, h.records)
 	return told
 }
 
 // hooks is what the hooks of one resource work on. The resource has it, the
-// Debugger does not: when it is collected, its holders are forgotten.
+// Debugger does not: when it is collected, its records are forgotten.
 type hooks struct {
 	debugger *Debugger
-	name     string
-	holders  *holders // or nil, if none are recorded
+	records  *records
 }
 
-// A wait is what waitStart hands to waitDone in the context, if there is a
-// region.
-type wait struct {
-	hooks  *hooks          // whose region it is
-	ctx    context.Context // of the call
-	region *trace.Region   // nil once it has ended
+// A waitContext is the context that waitStart hands to waitDone. The Debugger
+// has its wait, but never the context: that might keep a goroutine from being
+// found by the goroutine leak profile.
+type waitContext struct {
+	context.Context // of the call, or the waitContext of another Debugger
+	hooks           *hooks
+	wait            *wait
+	region          *trace.Region // nil if there is none
 }
 
 type waitKey struct{}
 
-func (h *hooks) waitStart(ctx context.Context, _ int64) context.Context {
+func (c *waitContext) Value(key any) any {
+	if key == (waitKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+func (h *hooks) waitStart(ctx context.Context, n int64) context.Context {
+	w := &wait{n: n, since: time.Now(), stack: callers(0)}
+	w.deadline, _ = ctx.Deadline()
+	if h.records.profile != nil { // holders are recorded, by goroutine
+		w.goroutine = goroutineID()
+	}
+	c := &waitContext{Context: ctx, hooks: h, wait: w}
 	// If a resource has hooks of two Debuggers, there is one region: two would
 	// overlap, which makes a trace unreadable.
-	if !trace.IsEnabled() || ctx.Value(waitKey{}) != nil {
-		return nil
+	if trace.IsEnabled() && ctx.Value(waitKey{}) == nil {
+		c.region = trace.StartRegion(ctx, "condvar wait "+h.records.name)
 	}
-	return context.WithValue(ctx, waitKey{}, &wait{h, ctx, trace.StartRegion(ctx, "condvar wait "+h.name)})
+	h.records.addWait(w)
+	return c
 }
 
 func (h *hooks) waitDone(ctx context.Context, n int64, waited time.Duration, err error) {
-	if w, ok := ctx.Value(waitKey{}).(*wait); ok {
-		if w.hooks == h && w.region != nil {
-			w.region.End()
-			w.region = nil
+	c, _ := ctx.Value(waitKey{}).(*waitContext)
+	own := c
+	for own != nil && own.hooks != h {
+		own, _ = own.Context.Value(waitKey{}).(*waitContext)
+	}
+	if own == nil { // another observer has replaced the context
+		return
+	}
+	h.records.removeWait(own.wait)
+	if own.region != nil {
+		own.region.End()
+	}
+	h.debugger.slowWait.call(waited, func(suppressed int) SlowWait {
+		ctx := own.Context
+		for {
+			other, ok := ctx.(*waitContext)
+			if !ok {
+				break
+			}
+			ctx = other.Context
 		}
-		ctx = w.ctx
+		return SlowWait{
+			Resource: h.records.name, N: n, Waited: waited, Err: err, Ctx: ctx,
+			Stack: newFrames().format(own.wait.stack), Suppressed: suppressed,
+		}
+	})
+}
+
+func (h *hooks) acquired(_ context.Context, n int64, hold *condvar.Hold) {
+	h.records.acquired(n, hold, int(h.debugger.fraction.Load()))
+}
+
+func (h *hooks) released(n int64, hold *condvar.Hold, held time.Duration) {
+	over := h.records.released(n, hold)
+	if hold == nil {
+		return
 	}
-	if slow := h.debugger.slow.Load(); slow != nil && waited >= slow.threshold {
-		slow.f(SlowWait{Resource: h.name, N: n, Waited: waited, Err: err, Ctx: ctx, Stack: formatStack(callers(0))})
-	}
+	h.debugger.slowHold.call(held, func(suppressed int) SlowHold {
+		told := SlowHold{Resource: h.records.name, N: n, Held: held, Suppressed: suppressed}
+		if over != nil {
+			told.Stack = newFrames().format(over.stack)
+		}
+		return told
+	})
 }
 
 // OnSlowWait makes the hooks of the Debugger call f after each wait of at least
 // threshold, whether it succeeded or not; nil turns that off. It replaces what
-// was given before. f is called on the goroutine of the waiter, which goes on
-// when f returns, while no lock is held. If f panics, the panic goes on to
-// the caller of Acquire, and the permits are put back. The Debugger keeps f,
-// and so what f refers to.
+// was given before. f is called at most five times a second. Of what is left
+// out SlowWait.Suppressed is the number.
+//
+// f is called on the goroutine of the waiter, which goes on when f returns,
+// while no lock is held. If f panics, the panic goes on to the caller of
+// Acquire, and the permits are put back. The Debugger keeps f, and so what f
+// refers to.
 func (d *Debugger) OnSlowWait(threshold time.Duration, f func(SlowWait)) {
-	if f == nil {
-		d.slow.Store(nil)
-		return
-	}
-	d.slow.Store(&slowWaits{threshold, f})
+	d.slowWait.set(threshold, f)
+}
+
+// OnSlowHold makes the hooks of the Debugger call f when permits were released
+// that Do or a Permit had held for at least threshold; nil turns that off. It
+// replaces what was given before. It has an effect on resources whose holders
+// are recorded: see [Debugger.SetHolderProfileFraction]. Permits that are not
+// released yet are on the page.
+//
+// f is called at most five times a second, on the goroutine that releases, which
+// goes on when f returns, while no lock is held. If f panics, the panic goes on
+// to the caller of Do or Release. The permits were put back before.
+func (d *Debugger) OnSlowHold(threshold time.Duration, f func(SlowHold)) {
+	d.slowHold.set(threshold, f)
 }
 
 // A SlowWait is a wait that is over and took long.
 type SlowWait struct {
-	Resource string          // the name that was given to Hooks
-	N        int64           // the permits asked for
-	Waited   time.Duration   // how long it took
-	Err      error           // what Acquire is about to return; nil if it has the permits
-	Ctx      context.Context // that of the call, for the functions of slog
-	Stack    string          // who called Acquire: "func\n\tfile:line\n" lines, innermost first, without condvar itself
+	Resource   string          // the name that was given to Watch or Hooks
+	N          int64           // the permits asked for
+	Waited     time.Duration   // how long it took
+	Err        error           // what Acquire is about to return; nil if it has the permits
+	Ctx        context.Context // that of the call, for the functions of slog
+	Stack      string          // who called Acquire: "func\n\tfile:line\n" lines, innermost first, without condvar itself
+	Suppressed int             // how many slow waits were not reported since the last that was
 }
 
-// LogValue returns the fields as a group, but for Ctx, and Err if it is nil.
+// LogValue returns the fields as a group, except for Ctx, and for Err and
+// Suppressed if they are zero.
 func (s SlowWait) LogValue() slog.Value {
 	attrs := []slog.Attr{
 		slog.String("resource", s.Resource),
@@ -190,5 +293,84 @@ func (s SlowWait) LogValue() slog.Value {
 	if s.Err != nil {
 		attrs = append(attrs, slog.Any("error", s.Err))
 	}
+	return group(attrs, s.Suppressed)
+}
+
+// A SlowHold is permits that were released and had been held for long.
+type SlowHold struct {
+	Resource   string        // the name that was given to Watch or Hooks
+	N          int64         // the permits
+	Held       time.Duration // how long they were held
+	Stack      string        // who had acquired them, as in SlowWait; empty if that was not recorded
+	Suppressed int           // how many slow holds were not reported since the last that was
+}
+
+// LogValue returns the fields as a group, except for Suppressed if it is 0.
+func (s SlowHold) LogValue() slog.Value {
+	return group([]slog.Attr{
+		slog.String("resource", s.Resource),
+		slog.Int64("n", s.N),
+		slog.Duration("held", s.Held),
+		slog.String("stack", s.Stack),
+	}, s.Suppressed)
+}
+
+func group(attrs []slog.Attr, suppressed int) slog.Value {
+	if suppressed > 0 {
+		attrs = append(attrs, slog.Int("suppressed", suppressed))
+	}
 	return slog.GroupValue(attrs...)
+}
+
+// maxCalls is how often a callback is called per second.
+const maxCalls = 5
+
+// A callback is what OnSlowWait and OnSlowHold were given.
+type callback[T any] struct {
+	current atomic.Pointer[setCallback[T]]
+}
+
+type setCallback[T any] struct {
+	threshold time.Duration
+	f         func(T)
+
+	mu         sync.Mutex
+	second     time.Time // when the first of the calls began
+	calls      int       // since then
+	suppressed int       // since the last call
+}
+
+func (c *callback[T]) set(threshold time.Duration, f func(T)) {
+	if f == nil {
+		c.current.Store(nil)
+		return
+	}
+	c.current.Store(&setCallback[T]{threshold: threshold, f: f})
+}
+
+// call calls the callback with what report returns, if took is long enough and
+// there were not too many calls.
+func (c *callback[T]) call(took time.Duration, report func(suppressed int) T) {
+	s := c.current.Load()
+	if s == nil || took < s.threshold {
+		return
+	}
+	if suppressed, ok := s.admit(time.Now()); ok {
+		s.f(report(suppressed))
+	}
+}
+
+func (s *setCallback[T]) admit(now time.Time) (suppressed int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.second) >= time.Second {
+		s.second, s.calls = now, 0
+	}
+	if s.calls == maxCalls {
+		s.suppressed++
+		return 0, false
+	}
+	s.calls++
+	suppressed, s.suppressed = s.suppressed, 0
+	return suppressed, true
 }

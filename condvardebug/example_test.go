@@ -18,8 +18,7 @@ func Example() {
 	defer stop()
 	debugger := &condvardebug.Debugger{}
 	debugger.SetHolderProfileFraction(1)
-	db := condvar.NewCapacityResource(2, condvar.WithHooks(debugger.Hooks("db")))
-	debugger.Track("db", db)
+	db := condvar.NewCapacityResource(2, debugger.Watch("db"))
 	go debugger.Run(ctx)
 	mux := http.NewServeMux()
 	mux.Handle("/debug/condvar", debugger)
@@ -31,13 +30,12 @@ func Example() {
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/condvar?format=text", nil))
 	for line := range strings.Lines(w.Body.String()) {
-		if strings.HasPrefix(line, `"db"`) {
-			fmt.Println(strings.Join(strings.Fields(line)[:4], " "))
-			break
+		if strings.HasPrefix(line, `"db": `) {
+			fmt.Print(line)
 		}
 	}
 	db.ReleaseN(2)
-	// Output: "db" full 2 2
+	// Output: "db": All is in use. Nobody waits.
 }
 
 // Waits that take long are logged, with where in the code they were.
@@ -48,7 +46,7 @@ func ExampleDebugger_OnSlowWait() {
 		fmt.Println(w.Resource, w.N, w.Err, "in", function[strings.LastIndex(function, ".")+1:])
 		// With slog: slog.WarnContext(w.Ctx, "slow wait", "wait", w)
 	})
-	db := condvar.NewCapacityResource(1, condvar.WithHooks(debugger.Hooks("db")))
+	db := condvar.NewCapacityResource(1, debugger.Watch("db"))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { // somebody gives up

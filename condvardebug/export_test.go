@@ -1,32 +1,23 @@
 package condvardebug
 
 import (
-	"errors"
 	"strings"
+	"time"
+
+	"example.com/condvar/internal/watch"
 )
 
 // What the tests see of the inside.
 
-type (
-	Site    = site
-	Seconds = seconds
-)
-
-func ParseDump(dump string) []Site { return parseDump(dump) }
-
-func DumpGoroutines(limit int) (dump string, cut bool) { return dumpGoroutines(limit) }
-
-func CondvarPackage() string { return condvarPackage() }
-
 func GoroutineID() uint64 { return goroutineID() }
 
-// Sizes returns how many resources, sets of holders and goroutines that hold d
-// knows, collected ones included.
+// Sizes returns how many sets of records and histories d has, and how many
+// goroutines the records know, those of resources included that were collected.
 func (d *Debugger) Sizes() (sizes [3]int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	sizes[0], sizes[1] = len(d.tracked), len(d.holders)
-	for s := range d.holders {
+	sizes[0], sizes[1] = len(d.records), len(d.histories)
+	for s := range d.records {
 		s.mu.Lock()
 		sizes[2] += len(s.byGoroutine)
 		s.mu.Unlock()
@@ -34,40 +25,56 @@ func (d *Debugger) Sizes() (sizes [3]int) {
 	return sizes
 }
 
-// IsRecorded reports whether there is a record of a goroutine.
-func (d *Debugger) IsRecorded(goroutine uint64) bool {
+// Sample does what Run does each second.
+func (d *Debugger) Sample() { d.sample(time.Now()) }
+
+// PageWithAllLocksHeld returns the page as text. It is formatted while all locks
+// are held that calls of watched resources take.
+func (d *Debugger) PageWithAllLocksHeld() string {
+	copied := d.copy()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for s := range d.holders {
+	for s := range d.records {
 		s.mu.Lock()
-		n := len(s.byGoroutine[goroutine])
-		s.mu.Unlock()
-		if n > 0 {
-			return true
-		}
+		defer s.mu.Unlock()
 	}
-	return false
+	var text, html strings.Builder
+	s := newSnapshot(copied)
+	_ = page{Snapshot: s}.writeText(&text)
+	_ = page{Snapshot: s}.writeHTML(&html)
+	return text.String()
 }
 
-// ForgetUpTo is what a release does that found the resource idle, when the latest
-// record was the one with that number.
-func (d *Debugger) ForgetUpTo(latest uint64) {
-	for s := range d.holders {
-		s.forget(latest)
-	}
+// StacksTaken returns how often all stacks were taken.
+func (d *Debugger) StacksTaken() int {
+	d.stacks.mu.Lock()
+	defer d.stacks.mu.Unlock()
+	return d.stacks.taken
 }
 
-func Merge(all []Site) []Site { return merge(all) }
-
-// IncompletePages returns the page in HTML and as text, when the dump was too large.
-func IncompletePages() (html, text string, err error) {
-	var h, t strings.Builder
-	s := &snapshot{Incomplete: true}
-	err = errors.Join(writeHTML(&h, page{snapshot: s}), writeText(&t, s))
-	return h.String(), t.String(), err
+// StacksBeyond returns the view of stacks in all formats, if there is a limit
+// that the number of goroutines exceeds.
+func StacksBeyond(limit int) (html, text string, blocked int) {
+	s := takeStacks(limit)
+	var h, b strings.Builder
+	_ = page{Stacks: s}.writeHTML(&h)
+	_ = page{Stacks: s}.writeText(&b)
+	return h.String(), b.String(), len(s.Blocked)
 }
+
+// A History is what a chart is made of.
+type History struct{ history }
+
+func (h *History) Add(now time.Time, sum watch.Sum) { h.add(now, &sum) }
+
+func (h *History) At(now time.Time) *chart { return h.at(now) }
+
+var (
+	Cut        = cut
+	ParseStart = parseStart
+)
 
 const (
-	MaxHolders = maxHolders
-	MaxSamples = maxSamples
+	MaxHolds = maxHolds
+	MaxSites = maxSites
 )

@@ -40,9 +40,9 @@ func TestTheLeakProfileFindsWhoWaitsForWhatIsWatched(t *testing.T) {
 // watchLeak leaks a waiter of a resource whose only permit d has a record of.
 func watchLeak(d *condvardebug.Debugger) {
 	d.SetHolderProfileFraction(1)
-	r := condvar.NewCapacityResource(1, condvar.WithHooks(d.Hooks("leaky")))
-	d.Track("leaky", r)
-	ctx := context.Background()
+	r := condvar.NewCapacityResource(1, d.Watch("leaky"))
+	ctx, cancel := context.WithCancel(context.Background()) // that nobody can end once this returns
+	_ = cancel
 	_ = r.Acquire(ctx)
 	go func() { _ = r.Acquire(ctx) }()
 	for r.Stats().Waiting == 0 {

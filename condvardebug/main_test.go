@@ -25,36 +25,72 @@ func TestMain(m *testing.M) {
 
 // A view is the page in JSON.
 type view struct {
-	Resources []struct {
-		Name, State    string
-		Full           bool
-		Capacity       int64
-		InUse          int64   `json:"in_use"`
-		Waiting        int64   `json:"waiting"`
-		WaitingPermits int64   `json:"waiting_permits"`
-		OldestWait     float64 `json:"oldest_wait_seconds"`
-		WaitCount      int64   `json:"wait_count"`
-		WaitDuration   float64 `json:"wait_duration_seconds"`
-		Canceled       int64
-		History        struct {
-			Interval float64 `json:"interval_seconds"`
-			Capacity []int64
-			InUse    []int64 `json:"in_use"`
-			Waiting  []int64
-		}
+	Headline  string
+	Fraction  int `json:"holder_profile_fraction"`
+	Resources []resourceView
+}
+
+type resourceView struct {
+	Name           string
+	Instances      int
+	Attention      bool
+	Words          []string
+	Capacity       float64
+	InUse          float64 `json:"in_use"`
+	Waiting        float64 `json:"waiting_calls"`
+	WaitingPermits float64 `json:"waiting_permits"`
+	OldestWait     float64 `json:"oldest_wait_seconds"`
+	Leaked         float64 `json:"leaked_permits"`
+	Deadlock       bool
+	Rejected       int64      `json:"rejected_total"`
+	WaitingAt      []siteView `json:"waiting_at"`
+	MoreWaiting    int        `json:"waiting_at_more"`
+	HeldAt         []siteView `json:"held_at"`
+	MoreHeld       int        `json:"held_at_more"`
+	History        *struct {
+		Seconds  float64 `json:"seconds_per_column"`
+		Capacity []*float64
+		InUse    []*float64 `json:"in_use"`
+		Waiting  []*float64 `json:"waiting_calls"`
+		Rejected []*float64 `json:"rejected_calls"`
 	}
-	Fraction   int `json:"holder_profile_fraction"`
-	Holders    []siteView
-	Blocked    []siteView
-	Incomplete bool `json:"blocked_incomplete"`
 }
 
 type siteView struct {
-	Resource, Method, State, Stack string
-	Permits                        int64
-	Count                          int
-	Longest                        float64 `json:"longest_seconds"`
-	Goroutines                     []uint64
+	By, Stack  string
+	Calls      int
+	Holds      int
+	Permits    float64
+	Longest    float64  `json:"longest_seconds"`
+	Deadline   *float64 `json:"next_deadline_seconds"`
+	WaitsFor   []string `json:"waits_for"`
+	Goroutines []uint64
+}
+
+// caller is the innermost function of a stack.
+func (s siteView) caller() string {
+	function, _, _ := strings.Cut(s.Stack, "\n")
+	return function[strings.LastIndex(function, ".")+1:]
+}
+
+// of returns what the page says of the resources of a name.
+func (v view) of(t *testing.T, name string) resourceView {
+	t.Helper()
+	for _, r := range v.Resources {
+		if r.Name == name {
+			return r
+		}
+	}
+	require.FailNow(t, "it is not on the page", name)
+	return resourceView{}
+}
+
+// holders returns the sites that hold permits of the only resource there is.
+func holders(t *testing.T, d *condvardebug.Debugger) []siteView {
+	t.Helper()
+	v := look(t, d)
+	require.Len(t, v.Resources, 1)
+	return v.Resources[0].HeldAt
 }
 
 // get asks for the page and requires that it is there. It collects garbage first:
@@ -104,9 +140,7 @@ func newWatched(t *testing.T, rate int, capacity int64) (*condvardebug.Debugger,
 func newCollectable(rate int, capacity int64) (*condvardebug.Debugger, *condvar.CapacityResource) {
 	d := &condvardebug.Debugger{}
 	d.SetHolderProfileFraction(rate)
-	r := condvar.NewCapacityResource(capacity, condvar.WithHooks(d.Hooks("pool")))
-	d.Track("pool", r)
-	return d, r
+	return d, condvar.NewCapacityResource(capacity, d.Watch("pool"))
 }
 
 // bubble runs f in a bubble with a context that ends with it, before the bubble

@@ -20,20 +20,24 @@ var pageHTML string
 // refreshSeconds is how often the page refreshes itself, if it is not told.
 const refreshSeconds = 5
 
-// ServeHTTP serves the page: the tracked resources, their holders, and the
-// goroutines that are blocked in condvar, grouped by where in the code. It
-// refreshes itself every five seconds, with JavaScript or without;
-// ?refresh=N is every N seconds, and ?refresh=0 never.
+// ServeHTTP serves the page: the watched resources, those that need attention
+// first, with the call sites that wait and that hold. It refreshes itself every
+// five seconds, with JavaScript or without; ?refresh=N is every N seconds, and
+// ?refresh=0 never.
+//
+// With ?view=stacks it serves the call sites of all goroutines that are blocked
+// in condvar instead, also for what is not watched: a [condvar.Cond], an
+// [condvar.Event], other resources. Stacks are taken at most once a second,
+// whoever asks, and not if there are more than 250,000 goroutines.
 //
 // ?format=json, ?format=text and ?format=html say in which form; else the first
 // of application/json, text/plain and text/html that the Accept header names,
 // whatever their q-values; else it is HTML, also for curl, which names none. In
-// JSON, durations are in seconds, as their names say. In text, names are quoted
-// as in Go.
+// text, names are quoted as in Go.
 //
-// It answers GET and HEAD, anything else with status 405, and other formats with
-// status 400. The comment of the package says what it costs, and why not
-// everybody should reach it.
+// It answers GET and HEAD, anything else with status 405, and other formats and
+// views with status 400. The comment of the package documents the JSON, says
+// what the page costs, and why not everybody should reach it.
 func (d *Debugger) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -44,26 +48,36 @@ func (d *Debugger) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 		return
 	}
-	var body bytes.Buffer
-	var err error
-	switch formatOf(req) {
-	case "json":
-		header.Set("Content-Type", "application/json")
-		encoder := json.NewEncoder(&body)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(d.snapshot())
-	case "text":
-		header.Set("Content-Type", "text/plain; charset=utf-8")
-		err = writeText(&body, d.snapshot())
-	case "html":
-		nonce := rand.Text()
-		header.Set("Content-Type", "text/html; charset=utf-8")
-		header.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'nonce-"+nonce+
-			"'; style-src 'nonce-"+nonce+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-		err = writeHTML(&body, page{snapshot: d.snapshot(), Nonce: nonce, Refresh: refreshOf(req)})
-	default:
+	format, view := formatOf(req), req.URL.Query().Get("view")
+	if format != "json" && format != "text" && format != "html" {
 		http.Error(w, "format is html, json or text", http.StatusBadRequest)
 		return
+	}
+	if view != "" && view != "stacks" {
+		http.Error(w, "view is stacks or nothing", http.StatusBadRequest)
+		return
+	}
+	var shown page
+	if view == "stacks" {
+		shown.Stacks = d.stacks.get()
+	} else {
+		shown.Snapshot = d.snapshot()
+	}
+	var body bytes.Buffer
+	var err error
+	switch format {
+	case "json":
+		header.Set("Content-Type", "application/json")
+		err = json.NewEncoder(&body).Encode(shown)
+	case "text":
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+		err = shown.writeText(&body)
+	default:
+		shown.Nonce, shown.Refresh = rand.Text(), refreshOf(req)
+		header.Set("Content-Type", "text/html; charset=utf-8")
+		header.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'nonce-"+shown.Nonce+
+			"'; style-src 'nonce-"+shown.Nonce+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		err = shown.writeHTML(&body)
 	}
 	if err != nil { // a bug in the template
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -102,14 +116,41 @@ func formatOf(req *http.Request) string {
 	return "html"
 }
 
-// A page is what page.html is filled with.
+// A page is what page.html is filled with: a snapshot or stacks.
 type page struct {
-	*snapshot
-	Nonce   string
-	Refresh int
+	Snapshot *snapshot
+	Stacks   *stacks
+	Nonce    string
+	Refresh  int
 }
 
-func writeHTML(w io.Writer, p page) error {
+// MarshalJSON returns the snapshot or the stacks.
+func (p page) MarshalJSON() ([]byte, error) {
+	if p.Stacks != nil {
+		return json.Marshal(p.Stacks)
+	}
+	return json.Marshal(p.Snapshot)
+}
+
+const (
+	maxCards     = 50 // resources that are shown with their pictures and call sites
+	maxCalmCards = 10 // up to this number, those are included that need no attention
+)
+
+// Cards are the resources that are shown in full. The others are a line each.
+func (p page) Cards() []*resource {
+	all := p.Snapshot.Resources
+	n := min(maxCalmCards, len(all))
+	for n < min(maxCards, len(all)) && all[n].Attention {
+		n++
+	}
+	return all[:n]
+}
+
+// Lines are the other ones.
+func (p page) Lines() []*resource { return p.Snapshot.Resources[len(p.Cards()):] }
+
+func (p page) writeHTML(w io.Writer) error {
 	t, err := template.New("page").Parse(pageHTML)
 	if err != nil {
 		return err
@@ -117,32 +158,88 @@ func writeHTML(w io.Writer, p page) error {
 	return t.Execute(w, p)
 }
 
-// writeText writes s for a terminal. Names are quoted, so they cannot move the cursor.
-func writeText(w io.Writer, s *snapshot) error {
+// writeText writes p for a terminal. Names are quoted, so they cannot move the
+// cursor.
+func (p page) writeText(w io.Writer) error {
+	if p.Stacks != nil {
+		return p.Stacks.writeText(w)
+	}
+	return p.Snapshot.writeText(w)
+}
+
+func (s *snapshot) writeText(w io.Writer) error {
+	fmt.Fprintf(w, "condvar at %s: %s\n", s.Time.Format("2006-01-02T15:04:05Z07:00"), s.Headline)
+	fmt.Fprintf(w, "%s\n", s.Process)
+	if len(s.Resources) == 0 {
+		fmt.Fprintln(w, "\nNothing is watched: Watch and Track make resources known.")
+		return nil
+	}
+	fmt.Fprintln(w)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "condvar at %s\n\n", s.Time.Format("2006-01-02T15:04:05Z07:00"))
-	fmt.Fprintln(table, "RESOURCE\tSTATE\tIN USE\tCAPACITY\tWAITING\tOLDEST WAIT\tIN USE, LAST MINUTES")
+	fmt.Fprintln(table, "RESOURCE\tIN USE\tCAPACITY\tWAITING\tOLDEST WAIT\tREJECTED\tIN USE, LAST 5 MINUTES")
 	for _, r := range s.Resources {
-		fmt.Fprintf(table, "%q\t%s\t%d\t%d\t%d\t%v\t%s\n", r.Name, r.State, r.InUse, r.Capacity, r.Waiting, r.OldestWait, r.History.Bars())
+		bars := ""
+		if r.Chart != nil {
+			bars = r.Chart.Bars()
+		}
+		fmt.Fprintf(table, "%s\t%v\t%v\t%v\t%v\t%d\t%s\n", r.Quoted(), r.InUse, r.Capacity, r.Waiting, r.OldestWait, r.Rejected, bars)
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
 	if s.Fraction == 0 {
-		fmt.Fprintln(w, "\nHOLDERS are not recorded: SetHolderProfileFraction turns it on, before the call of Hooks.")
-	} else {
-		fmt.Fprintf(w, "\nHOLDERS, recorded: 1 of %d acquisitions\n", s.Fraction)
+		fmt.Fprintln(w, "\nHolders are not recorded: SetHolderProfileFraction turns it on, before the call of Watch.")
+	} else if s.Fraction > 1 {
+		fmt.Fprintf(w, "\nOf holders, 1 of %d acquisitions is recorded.\n", s.Fraction)
 	}
-	for _, h := range s.Holders {
-		fmt.Fprintf(w, "\n%q: permits %d, acquisitions %d, oldest %v ago, by goroutines %d\n%s",
-			h.Resource, h.Permits, h.Count, h.Longest, h.Goroutines, h.Stack)
+	for _, r := range s.Resources {
+		if r.Attention || len(r.WaitingAt)+len(r.HeldAt) > 0 {
+			r.writeText(w)
+		}
 	}
-	fmt.Fprintln(w, "\nBLOCKED GOROUTINES")
-	if s.Incomplete {
-		fmt.Fprintln(w, "There are so many goroutines that not all were looked at.")
+	fmt.Fprintln(w, "\nThe call sites of all blocked goroutines: ?view=stacks")
+	return nil
+}
+
+func (r *resource) writeText(w io.Writer) {
+	fmt.Fprintf(w, "\n%s: %s\n", r.Quoted(), strings.Join(r.Words, " "))
+	if r.Unknown() {
+		fmt.Fprintln(w, "\n  Who waits is not known: the resource has no hooks. Use Watch.")
+	}
+	for _, s := range r.WaitingAt {
+		fmt.Fprintf(w, "\n  %s\n", s.Text())
+		writeStack(w, s.Stack, s.Numbers())
+	}
+	if r.MoreWaiting > 0 {
+		fmt.Fprintf(w, "\n  Call sites that wait and are not shown: %d\n", r.MoreWaiting)
+	}
+	for _, s := range r.HeldAt {
+		fmt.Fprintf(w, "\n  %s\n", s.Text())
+		writeStack(w, s.Stack, s.Numbers())
+	}
+	if r.MoreHeld > 0 {
+		fmt.Fprintf(w, "\n  Call sites that hold and are not shown: %d\n", r.MoreHeld)
+	}
+}
+
+// writeStack writes the goroutines, if they are known, and the stack.
+func writeStack(w io.Writer, stack, goroutines string) {
+	if goroutines != "" {
+		fmt.Fprintf(w, "    goroutines %s\n", goroutines)
+	}
+	for line := range strings.Lines(stack) {
+		fmt.Fprintf(w, "    %s", line)
+	}
+}
+
+func (s *stacks) writeText(w io.Writer) error {
+	fmt.Fprintf(w, "goroutines blocked in condvar at %s, of %d\n", s.Time.Format("2006-01-02T15:04:05Z07:00"), s.Goroutines)
+	if s.TooMany {
+		fmt.Fprintln(w, "\nThere are so many goroutines that they were not looked at.")
 	}
 	for _, b := range s.Blocked {
-		fmt.Fprintf(w, "\n%d in %s, %s, longest %s: goroutines %d\n%s", b.Count, b.Method, b.State, b.Blocked(), b.Goroutines, b.Stack)
+		fmt.Fprintf(w, "\n%d in %s\n", b.Count, b.Method)
+		writeStack(w, b.Stack, "")
 	}
 	return nil
 }

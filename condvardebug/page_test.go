@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -30,18 +31,19 @@ func full(ctx context.Context, t *testing.T) *condvardebug.Debugger {
 	t.Helper()
 	d := &condvardebug.Debugger{}
 	d.SetHolderProfileFraction(1)
-	r := condvar.NewCapacityResource(3, condvar.WithHooks(d.Hooks(evil)))
-	d.Track(evil, r)
+	r := condvar.NewCapacityResource(3, d.Watch(evil), condvar.MaxWaiting(1))
 	go d.Run(ctx)
 	time.Sleep(2500 * time.Millisecond)
 	require.NoError(t, r.Acquire(ctx)) // to be seen in one sample
 	time.Sleep(time.Second)
 	r.Release()
-	time.Sleep(7 * time.Second)
+	time.Sleep(6600 * time.Millisecond)
 	require.NoError(t, holdHere(ctx, r, 3))
 	t.Cleanup(func() { r.ReleaseN(3) }) // ctx has ended by then
-	go r.AcquireN(ctx, 2)
-	time.Sleep(5 * time.Second)
+	go waitHere(ctx, r, 2)
+	synctest.Wait()
+	require.ErrorIs(t, r.Acquire(ctx), condvar.ErrOverloaded)
+	time.Sleep(4800 * time.Millisecond) // until 14.9 s after the bubble began
 	return d
 }
 
@@ -89,6 +91,9 @@ func TestTheFormatIsWhatWasAskedFor(t *testing.T) {
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format=yaml", nil))
 	require.Equal(t, http.StatusBadRequest, w.Code)
+	w = httptest.NewRecorder()
+	d.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?view=heap", nil))
+	require.Equal(t, http.StatusBadRequest, w.Code)
 }
 
 func TestThePolicyAllowsWhatThePageHas(t *testing.T) {
@@ -121,12 +126,12 @@ func TestThePageRefreshesItselfUnlessItIsTold(t *testing.T) {
 		body := get(t, &d, target).Body.String()
 		require.Contains(t, body, `<noscript><meta http-equiv="refresh" content="`+seconds+`"></noscript>`)
 		require.Contains(t, body, `data-refresh="`+seconds+`"`)
-		require.Contains(t, body, `<a href="?refresh=0">Stop</a>`)
+		require.Contains(t, body, `<a href="?refresh=0">Stop refreshing</a>`)
 	}
 	body := get(t, &d, "/?refresh=0").Body.String()
 	require.NotContains(t, body, `http-equiv="refresh"`)
 	require.Contains(t, body, `data-refresh="0"`)
-	require.Contains(t, body, `<a href="?">Start</a>`)
+	require.Contains(t, body, `<a href="?">Refresh every 5 s</a>`)
 }
 
 func TestThePageShowsEverything(t *testing.T) {
@@ -134,19 +139,24 @@ func TestThePageShowsEverything(t *testing.T) {
 		d := full(ctx, t)
 		body := get(t, d, "/").Body.String()
 		require.NotContains(t, body, "<script>", "the name is escaped")
-		require.Contains(t, body, `<th scope="row">&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;&#39;`)
-		require.Contains(t, body, `<tr class="full">`)
-		require.Contains(t, body, "<td>full</td>", "and not by looks alone")
-		require.Contains(t, body, `<td class="number">5s</td>`, "the oldest wait")
-		require.Contains(t, body, `<td class="number">1 (for 2 permits)</td>`)
-		require.Contains(t, body, `aria-label="last 15s, capacity 3, in use 0 to 3, waiting 0 to 1"`)
-		require.Contains(t, body, `<polyline class="capacity" points="0,1.0 2,1.0 2,1.0 4,1.0 4,1.0 6,1.0"/>`)
-		require.Contains(t, body, `<polyline class="inuse" points="0,15.7 2,15.7 2,23.0 4,23.0 4,1.0 6,1.0"/>`)
-		require.Contains(t, body, `<polyline class="waiting" points="0,23.0 2,23.0 2,23.0 4,23.0 4,1.0 6,1.0"/>`)
-		require.Contains(t, body, "</strong>: permits 3, acquisitions 1, oldest 5s ago: <code>")
-		require.Contains(t, body, "/condvardebug_test.holdHere\n\t")
-		require.Contains(t, body, "<strong>1</strong> in <strong>CapacityResource.AcquireN</strong> (select), longest time not known yet: <code>")
-		require.Contains(t, body, "/condvardebug_test.full\n")
+		require.NotContains(t, body, "\x1b", "the name is quoted")
+		const name = `&#34;&lt;script&gt;alert(\&#34;1\&#34;)&lt;/script&gt;&amp;&#39;\x1b[2J\n\x00&#34;`
+		require.Contains(t, body, `<p class="headline attention"><span>`+name+` (1 call waits, 4.8s)</span></p>`)
+		require.Contains(t, body, "<title>"+name+" (1 call waits, 4.8s) · condvardebug.test")
+		require.Regexp(t, `<h2 id="resource-[0-9a-f]+">`+regexp.QuoteMeta(name)+`</h2>`, body)
+		require.Contains(t, body, `<p class="words">1 call waits, the longest for 4.8s: 3 of 3 permits are in use. </p>`)
+		require.Contains(t, body, `<dd>3 of 3</dd>`)
+		require.Contains(t, body, `<dd class="hot">1 for 2</dd>`)
+		require.Contains(t, body, `<dd class="hot">4.8s</dd>`)
+		require.Contains(t, body, `aria-label="Permits in the last five minutes: at most 3 in use, capacity at most 3"`)
+		require.Contains(t, body, `aria-label="Calls in the last five minutes: at most 1 waiting, 1 rejected"`)
+		require.Contains(t, body, `<path class="capacity" d="M285 0.0H290L290 0.0H295L295 0.0H300"/>`)
+		require.Contains(t, body, `<path class="inuse" d="M285 40V26.7h5V40zM295 40V0.0h5V40z"/>`)
+		require.Contains(t, body, `<path class="waiting" d="M295 40V0.0h5V40z"/>`)
+		require.Contains(t, body, `<path class="rejected" d="M295 -8h4v5h-4z"/>`)
+		require.Contains(t, body, `3 permits probably held (a guess by goroutine), acquired 4.8s ago <code>condvardebug_test.holdHere records_test.go:`)
+		require.Contains(t, body, "What Acquire and Release hold is a guess")
+		require.Contains(t, body, "1 call waits for 2 permits, for 4.8s, without a deadline <code>condvardebug_test.waitHere debugger_test.go:")
 		requireBalanced(t, body)
 	})
 }
@@ -186,28 +196,14 @@ func TestTextShowsEverything(t *testing.T) {
 		d := full(ctx, t)
 		body := get(t, d, "/?format=text").Body.String()
 		require.NotContains(t, body, "\x1b", "the name is quoted")
-		require.Regexp(t, `(?m)^"<script>alert\(\\"1\\"\)</script>&'\\x1b\[2J\\n\\x00" +full +3 +3 +1 +5s +▃▁█$`, body)
-		require.Contains(t, body, `\x00": permits 3, acquisitions 1, oldest 5s ago, by goroutines [`)
-		require.Contains(t, body, "/condvardebug_test.holdHere\n\t")
-		require.Contains(t, body, "\n1 in CapacityResource.AcquireN, select, longest time not known yet: goroutines [")
-		require.Contains(t, body, "/condvardebug_test.full\n")
-	})
-}
-
-func TestJSONShowsEverything(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		d := full(ctx, t)
-		v := look(t, d)
-		require.Len(t, v.Resources, 1)
-		require.Equal(t, evil, v.Resources[0].Name)
-		require.Equal(t, 5.0, v.Resources[0].OldestWait)
-		require.Len(t, v.Resources[0].History.Waiting, 15)
-		require.Len(t, v.Holders, 1)
-		require.Equal(t, evil, v.Holders[0].Resource)
-		require.EqualValues(t, 3, v.Holders[0].Permits)
-		require.Equal(t, 5.0, v.Holders[0].Longest)
-		require.Len(t, v.Blocked, 1)
-		require.False(t, v.Incomplete)
+		const name = `"<script>alert(\"1\")</script>&'\x1b[2J\n\x00"`
+		require.Contains(t, body, "condvar at 2000-01-01T00:00:14Z: "+name+" (1 call waits, 4.8s)\n")
+		require.Regexp(t, `(?m)^`+regexp.QuoteMeta(name)+` +3 +3 +1 +4.8s +1 +▃▁█$`, body)
+		require.Contains(t, body, "\n"+name+": 1 call waits, the longest for 4.8s: 3 of 3 permits are in use.\n")
+		require.Contains(t, body, "  3 permits probably held (a guess by goroutine), acquired 4.8s ago\n    goroutines ")
+		require.Contains(t, body, "/condvardebug_test.holdHere\n    \t")
+		require.Contains(t, body, "  1 call waits for 2 permits, for 4.8s, without a deadline\n    goroutines ")
+		require.Contains(t, body, "/condvardebug_test.waitHere\n    \t")
 	})
 }
 
@@ -215,38 +211,88 @@ func TestAnEmptyPageHasListsAndSaysHowToFillThem(t *testing.T) {
 	var d condvardebug.Debugger
 	var v map[string]any
 	require.NoError(t, json.Unmarshal(get(t, &d, "/?format=json").Body.Bytes(), &v))
-	for _, list := range []string{"resources", "holders", "blocked"} {
-		require.Equal(t, []any{}, v[list], list)
-	}
+	require.Equal(t, []any{}, v["resources"])
 	body := get(t, &d, "/").Body.String()
-	require.Contains(t, body, "Track makes them known")
+	require.Contains(t, body, "Nothing is watched.")
 	require.Contains(t, body, "SetHolderProfileFraction turns it on")
-	require.Contains(t, get(t, &d, "/?format=text").Body.String(), "SetHolderProfileFraction turns it on")
+	require.Contains(t, get(t, &d, "/?format=text").Body.String(), "Nothing is watched")
 	requireBalanced(t, body)
 
-	r := condvar.NewCapacityResource(1)
-	d.Track("pool", r)
-	require.Contains(t, get(t, &d, "/").Body.String(), "No samples: Run takes them.")
+	r := condvar.NewCapacityResource(1, d.Watch("pool"))
+	body = get(t, &d, "/").Body.String()
+	require.Contains(t, body, "No samples yet: Run takes them.")
+	requireBalanced(t, body)
+	require.Contains(t, get(t, &d, "/?format=json").Body.String(),
+		`"waiting_at":[],"waiting_at_more":0,"held_at":[],"held_at_more":0,"history":null`, "lists are never null")
+	require.Contains(t, get(t, &d, "/?format=text").Body.String(), "SetHolderProfileFraction turns it on")
+	d.SetHolderProfileFraction(10)
+	require.Contains(t, get(t, &d, "/?format=text").Body.String(), "1 of 10 acquisitions is recorded")
+	require.Contains(t, get(t, &d, "/").Body.String(), "1 of 10 acquisitions is recorded")
 	runtime.KeepAlive(r)
 }
 
-func TestAPageThatIsIncompleteSaysSo(t *testing.T) {
-	html, text, err := condvardebug.IncompletePages()
-	require.NoError(t, err)
-	require.Contains(t, html, "not all were looked at")
-	require.Contains(t, text, "not all were looked at")
+func TestOfManyResourcesThoseThatNeedNoAttentionAreALineEach(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d condvardebug.Debugger
+		var all []*condvar.CapacityResource
+		for i := range 100 {
+			all = append(all, condvar.NewCapacityResource(1, d.Watch(fmt.Sprintf("pool %02d", i))))
+		}
+		count := func() (cards, lines int) {
+			body := get(t, &d, "/").Body.String()
+			requireBalanced(t, body)
+			return strings.Count(body, `<h2 id="resource-`), strings.Count(body, `<tr><th scope="row">`)
+		}
+		cards, lines := count()
+		require.Equal(t, [2]int{10, 90}, [2]int{cards, lines})
+		for _, r := range all[:20] {
+			require.True(t, r.TryAcquire())
+			go waitHere(ctx, r, 1)
+		}
+		synctest.Wait()
+		cards, lines = count()
+		require.Equal(t, [2]int{20, 80}, [2]int{cards, lines})
+		for _, r := range all[20:] {
+			require.True(t, r.TryAcquire())
+			go waitHere(ctx, r, 1)
+		}
+		synctest.Wait()
+		cards, lines = count()
+		require.Equal(t, [2]int{50, 50}, [2]int{cards, lines})
+		for _, r := range all {
+			r.Release()
+		}
+	})
+}
+
+func TestTheViewOfStacksHasAllFormats(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d condvardebug.Debugger
+		var e condvar.Event
+		go deep(1, func() { _ = e.Wait(ctx) })
+		synctest.Wait()
+		html := get(t, &d, "/?view=stacks").Body.String()
+		require.Contains(t, html, "<strong>1</strong> in Event.Wait <code>condvardebug_test.")
+		require.Contains(t, html, "<title>blocked goroutines · condvar</title>")
+		requireBalanced(t, html)
+		text := get(t, &d, "/?view=stacks&format=text").Body.String()
+		require.Contains(t, text, "\n1 in Event.Wait\n    ")
+		require.Contains(t, text, "/condvardebug_test.deep\n    \t")
+	})
 }
 
 func TestASiteKeepsItsIDWhileOthersComeAndGo(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		d := full(ctx, t)
+		d, r := newWatched(t, 1, 3)
+		require.NoError(t, holdHere(ctx, r, 3))
+		go waitHere(ctx, r, 1)
+		synctest.Wait()
 		ids := func() []string {
 			return regexp.MustCompile(`<details id="[^"]*"`).FindAllString(get(t, d, "/").Body.String(), -1)
 		}
 		before := ids()
 		require.Len(t, before, 2)
-		var e condvar.Event
-		go e.Wait(ctx)
+		go waitThere(ctx, r)
 		synctest.Wait()
 		require.Subset(t, ids(), before)
 		require.Len(t, ids(), 3)

@@ -5,115 +5,193 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"example.com/condvar"
+	"example.com/condvar/internal/watch"
 )
 
-// A snapshot is what the page shows; in JSON, it is the page.
+// jsonVersion is the version of the JSON. It changes when a field changes its
+// meaning or goes, not when one is added.
+const jsonVersion = 1
+
+// maxSites is how many call sites of a resource are shown, and maxGoroutines
+// how many goroutines of a site.
+const (
+	maxSites       = 30
+	maxSiteNumbers = 20
+	maxHeadline    = 5 // names in the headline
+)
+
+// A snapshot is what the page shows; in JSON, it is the page. The comment of the
+// package documents the fields.
 type snapshot struct {
-	Time       time.Time  `json:"time"`
-	Resources  []resource `json:"resources"`
-	Fraction   int        `json:"holder_profile_fraction"`
-	Holders    []site     `json:"holders"`
-	Blocked    []site     `json:"blocked"`
-	Incomplete bool       `json:"blocked_incomplete"` // the dump was too large
+	Version  int       `json:"version"`
+	Time     time.Time `json:"time"`
+	Process  process   `json:"process"`
+	Headline string    `json:"headline"`
+	Parts    []string  `json:"-"` // of the headline
+	More     int       `json:"-"` // what needs attention and is not in the headline
+	Title    string    `json:"-"`
+	Fraction int       `json:"holder_profile_fraction"`
+
+	Resources []*resource `json:"resources"` // what needs attention first
 }
 
-// Full returns the names of the resources that are full.
-func (s *snapshot) Full() string {
-	var names []string
-	for _, r := range s.Resources {
-		if r.Full {
-			names = append(names, r.Name)
-		}
-	}
-	return cmp.Or(strings.Join(names, ", "), "none")
-}
-
-// A resource is what there is to say of a tracked one.
+// A resource is what there is to say of the resources of one name.
 type resource struct {
-	Name           string  `json:"name"`
-	State          string  `json:"state"`
-	Full           bool    `json:"full"`
-	Capacity       int64   `json:"capacity"`
-	InUse          int64   `json:"in_use"`
-	Waiting        int64   `json:"waiting"`
-	WaitingPermits int64   `json:"waiting_permits"`
+	Name      string   `json:"name"`
+	Instances int      `json:"instances"`
+	Attention bool     `json:"attention"`
+	Words     []string `json:"words"` // what is the matter, a sentence each
+
+	Capacity       number  `json:"capacity"`
+	InUse          number  `json:"in_use"`
+	Waiting        number  `json:"waiting_calls"`
+	WaitingPermits number  `json:"waiting_permits"`
 	OldestWait     seconds `json:"oldest_wait_seconds"`
-	WaitCount      int64   `json:"wait_count"`
-	WaitDuration   seconds `json:"wait_duration_seconds"`
-	Canceled       int64   `json:"canceled"`
-	History        history `json:"history"`
+	Closed         int     `json:"closed"`
+	Paused         int     `json:"paused"`
+	Leaked         number  `json:"leaked_permits"`
+	Deadlock       bool    `json:"deadlock"`
+
+	Waits        int64   `json:"waits_total"`
+	WaitDuration seconds `json:"wait_seconds_total"`
+	Canceled     int64   `json:"canceled_total"`
+	Rejected     int64   `json:"rejected_total"`
+
+	WaitingAt   []*waitSite `json:"waiting_at"` // the longest first
+	MoreWaiting int         `json:"waiting_at_more"`
+	HeldAt      []*holdSite `json:"held_at"` // leaks, exact ones and guesses, the longest first
+	MoreHeld    int         `json:"held_at_more"`
+	Chart       *chart      `json:"history"`
+
+	sum   *watch.Sum
+	waits []*wait
+	holds []heldNow
 }
 
-// A site is a place in the code that holds permits of a resource, or where
-// goroutines are blocked in a method of condvar.
-type site struct {
-	Resource   string   `json:"resource,omitempty"` // of holders only, as is Permits
-	Permits    int64    `json:"permits,omitempty"`
-	Method     string   `json:"method,omitempty"` // of the blocked only, as is State
-	State      string   `json:"state,omitempty"`  // as the runtime calls it, such as "select"
-	Count      int      `json:"count"`
-	Longest    seconds  `json:"longest_seconds"` // of the blocked, in whole minutes
+// A waitSite is a place in the code that waits.
+type waitSite struct {
+	Calls    int      `json:"calls"`
+	Permits  number   `json:"permits"`
+	Longest  seconds  `json:"longest_seconds"`
+	Deadline *seconds `json:"next_deadline_seconds"` // nil if no context has one
+
 	Goroutines []uint64 `json:"goroutines"`
-	Stack      string   `json:"stack"` // in the form of SlowWait.Stack
+	Stack      string   `json:"stack"`
+
+	id string
 }
 
-// ID tells sites apart, and is the same in each snapshot.
-func (s site) ID() string {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%q", s.key())
-	return fmt.Sprintf("site-%x", h.Sum64())
+// A holdSite is a place in the code that has acquired permits.
+type holdSite struct {
+	By       heldBy   `json:"by"`
+	Holds    int      `json:"holds"`
+	Permits  number   `json:"permits"`
+	Longest  seconds  `json:"longest_seconds"`
+	WaitsFor []string `json:"waits_for"` // names of resources that the goroutines wait for
+
+	Goroutines []uint64 `json:"goroutines"`
+	Stack      string   `json:"stack"`
+
+	id string
 }
 
-// Blocked says how long, as far as the runtime knows.
-func (s site) Blocked() string {
-	if s.Longest == 0 {
-		return "time not known yet"
+// IDs tell sites apart, and are the same in each snapshot.
+func (s *waitSite) ID() string { return s.id }
+func (s *holdSite) ID() string { return s.id }
+
+// Where is where condvar was called.
+func (s *waitSite) Where() string { return where(s.Stack) }
+func (s *holdSite) Where() string { return where(s.Stack) }
+
+// where is the innermost function of a stack, and its line.
+func where(stack string) string {
+	function, rest, ok := strings.Cut(stack, "\n\t")
+	if !ok {
+		return strings.TrimSpace(stack)
 	}
-	return "about " + s.Longest.String()
-}
-
-// Where is the innermost function of the stack, and its line.
-func (s site) Where() string {
-	function, rest, _ := strings.Cut(s.Stack, "\n\t")
 	file, _, _ := strings.Cut(rest, "\n")
-	return function + " " + path.Base(file)
+	return path.Base(function) + " " + path.Base(file)
 }
 
-func (s site) key() [4]string { return [4]string{s.Resource, s.Method, s.State, s.Stack} }
-
-// merge makes one of sites that are the same. Those that have been so for longest
-// come first, then the most frequent.
-func merge(all []site) []site {
-	merged := []site{}
-	index := map[[4]string]int{}
-	for _, s := range all {
-		i, ok := index[s.key()]
-		if !ok {
-			index[s.key()] = len(merged)
-			merged = append(merged, s)
-			continue
+// Numbers returns the goroutines as text.
+func numbersOf(goroutines []uint64, all int) string {
+	var b strings.Builder
+	for i, g := range goroutines {
+		if i > 0 {
+			b.WriteString(", ")
 		}
-		m := &merged[i]
-		m.Count += s.Count
-		m.Permits += s.Permits
-		m.Longest = max(m.Longest, s.Longest)
-		m.Goroutines = append(m.Goroutines, s.Goroutines...)
+		fmt.Fprint(&b, g)
 	}
-	for _, s := range merged {
-		slices.Sort(s.Goroutines)
+	if more := all - len(goroutines); more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
 	}
-	slices.SortFunc(merged, func(a, b site) int {
-		keyA, keyB := a.key(), b.key()
-		return cmp.Or(cmp.Compare(b.Longest, a.Longest), cmp.Compare(b.Count, a.Count), slices.Compare(keyA[:], keyB[:]))
-	})
-	return merged
+	return b.String()
 }
+
+func (s *waitSite) Numbers() string { return numbersOf(s.Goroutines, s.Calls) }
+func (s *holdSite) Numbers() string { return numbersOf(s.Goroutines, s.Holds) }
+
+// Unknown reports whether calls wait that no hook has told of.
+func (r *resource) Unknown() bool { return r.Waiting > 0 && len(r.WaitingAt) == 0 }
+
+// Guesses reports whether some of what holds is a guess.
+func (r *resource) Guesses() bool {
+	return slices.ContainsFunc(r.HeldAt, func(s *holdSite) bool { return s.By == guess })
+}
+
+// Text says what the calls of a site wait for.
+func (s *waitSite) Text() string {
+	text := fmt.Sprintf("%s for %s, the longest for %v", waits(number(s.Calls)), permits(s.Permits), s.Longest)
+	if s.Calls == 1 {
+		text = fmt.Sprintf("1 call waits for %s, for %v", permits(s.Permits), s.Longest)
+	}
+	switch {
+	case s.Deadline == nil:
+		return text + ", without a deadline"
+	case *s.Deadline < 0:
+		return text + fmt.Sprintf(", %v past the deadline", -*s.Deadline)
+	}
+	return text + fmt.Sprintf(", the next deadline in %v", *s.Deadline)
+}
+
+// Text says what a site holds.
+func (s *holdSite) Text() string {
+	text := permits(s.Permits)
+	switch s.By {
+	case leaked:
+		text += " leaked, acquired"
+	case guess:
+		text += " probably held (a guess by goroutine), acquired"
+	default:
+		text += " held, acquired"
+	}
+	if s.Holds == 1 {
+		text += fmt.Sprintf(" %v ago", s.Longest)
+	} else {
+		text += fmt.Sprintf(" by %d calls, the first %v ago", s.Holds, s.Longest)
+	}
+	if len(s.WaitsFor) > 0 {
+		text += ", waiting for " + s.WaitsForText()
+	}
+	return text
+}
+
+// WaitsForText names what the goroutines wait for.
+func (s *holdSite) WaitsForText() string { return quoted(s.WaitsFor) }
+
+// Quoted is the name as in Go, which has no control characters and no marks that
+// change the direction of text.
+func (r *resource) Quoted() string { return strconv.Quote(r.Name) }
+
+// ID tells resources apart in the page.
+func (r *resource) ID() string { return id("resource", r.Name) }
 
 // seconds is a duration that is seconds in JSON.
 type seconds time.Duration
@@ -121,145 +199,391 @@ type seconds time.Duration
 func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
 
 func (s seconds) String() string {
-	if d := time.Duration(s); d < 10*time.Second {
-		return d.Round(time.Millisecond).String()
+	switch d := time.Duration(s); {
+	case d < 0:
+		return "-" + seconds(-d).String()
+	case d < time.Second:
+		return d.Round(100 * time.Microsecond).String()
+	case d < 10*time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	default:
+		return d.Round(time.Second).String()
 	}
-	return time.Duration(s).Round(time.Second).String()
 }
 
-// snapshot takes a snapshot.
-func (d *Debugger) snapshot() *snapshot {
-	dump, cut := dumpGoroutines(maxDump)
-	s := &snapshot{
-		Time: time.Now(), Resources: []resource{}, Fraction: int(d.fraction.Load()),
-		Blocked: merge(parseDump(dump)), Incomplete: cut,
+// number is a sum of permits or of calls.
+type number float64
+
+func (n number) String() string { return strconv.FormatFloat(float64(n), 'f', -1, 64) }
+
+// permits returns "1 permit", "2 permits".
+func permits(n number) string {
+	if n == 1 {
+		return "1 permit"
+	}
+	return n.String() + " permits"
+}
+
+func id(kind string, parts ...string) string {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%q", parts)
+	return fmt.Sprintf("%s-%x", kind, h.Sum64())
+}
+
+func quoted(names []string) string {
+	q := make([]string, len(names))
+	for i, name := range names {
+		q[i] = strconv.Quote(name)
+	}
+	return strings.Join(q, ", ")
+}
+
+// A copied is what a snapshot is made of. It has nothing that changes, and no
+// lock.
+type copied struct {
+	now      time.Time
+	fraction int
+	names    map[string]*copiedName
+}
+
+type copiedName struct {
+	sum     *watch.Sum
+	history *history // nil if there is none
+	waits   []*wait
+	holds   []heldNow
+}
+
+func (d *Debugger) snapshot() *snapshot { return newSnapshot(d.copy()) }
+
+// copy copies what is needed, under one lock after the other.
+func (d *Debugger) copy() *copied {
+	c := &copied{fraction: int(d.fraction.Load()), names: map[string]*copiedName{}}
+	for name, sum := range d.resources.Sums() {
+		c.names[name] = &copiedName{sum: sum}
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.eachLocked(func(t *tracked, r *condvar.CapacityResource) {
-		s.Resources = append(s.Resources, report(t.name, r.Stats(), slices.Clone(t.history)))
-	})
-	var held []site
-	for h := range d.holders {
-		held = append(held, h.sites()...)
+	all := slices.Collect(maps.Keys(d.records))
+	for name, copied := range c.names {
+		if h := d.histories[name]; h != nil {
+			h := *h
+			copied.history = &h
+		}
 	}
-	s.Holders = merge(held)
+	d.mu.Unlock()
+	for _, s := range all {
+		if copied := c.names[s.name]; copied != nil {
+			waits, holds := s.now()
+			copied.waits = append(copied.waits, waits...)
+			copied.holds = append(copied.holds, holds...)
+		}
+	}
+	c.now = time.Now()
+	return c
+}
+
+// newSnapshot formats what was copied. It takes no lock, so nothing waits for it.
+func newSnapshot(c *copied) *snapshot {
+	s := &snapshot{
+		Version: jsonVersion, Time: c.now, Process: thisProcess(c.now), Fraction: c.fraction,
+		Resources: make([]*resource, 0, len(c.names)),
+	}
+	waitsFor := map[uint64][]string{} // by goroutine
+	for name, copied := range c.names {
+		s.Resources = append(s.Resources, &resource{
+			Name: name, Chart: copied.history.at(c.now), sum: copied.sum, waits: copied.waits, holds: copied.holds,
+		})
+		for _, w := range copied.waits {
+			if w.goroutine != 0 && !slices.Contains(waitsFor[w.goroutine], name) {
+				waitsFor[w.goroutine] = append(waitsFor[w.goroutine], name)
+			}
+		}
+	}
+	texts := texts{frames: newFrames(), byStack: map[string]string{}}
+	for _, r := range s.Resources {
+		r.fill(c.now, texts, waitsFor)
+	}
+	markDeadlocks(s.Resources, waitsFor)
+	for _, r := range s.Resources {
+		r.explain()
+	}
+	slices.SortFunc(s.Resources, compare)
+	s.summarize()
 	return s
 }
 
-func report(name string, s condvar.Stats, h history) resource {
-	r := resource{
-		Name: name, State: "has room",
-		Capacity: s.Capacity, InUse: s.InUse, Waiting: s.Waiting, WaitingPermits: s.WaitingN,
-		OldestWait: seconds(s.OldestWait), WaitCount: s.WaitCount, WaitDuration: seconds(s.WaitDuration),
-		Canceled: s.Canceled, History: h,
-	}
-	switch {
-	case s.Closed:
-		r.State = "closed"
-	case s.Capacity == 0:
-		r.State = "paused"
-	case s.InUse > s.Capacity:
-		r.State, r.Full = "over capacity", true
-	case s.InUse == s.Capacity:
-		r.State, r.Full = "full", true
-	case s.Waiting > 0:
-		r.State = "too full for the first in line"
-	}
-	return r
+// texts formats each stack once.
+type texts struct {
+	*frames
+	byStack map[string]string
 }
 
-// A history is the last samples of a resource, the oldest first.
-type history []sample
-
-// A sample is what Run notes down.
-type sample [3]int64
-
-// What the numbers of a sample are.
-const (
-	capacity = iota
-	inUse
-	waiting
-)
-
-const (
-	samplePeriod = time.Second
-	maxSamples   = 300 // of a resource, 24 bytes each
-	perColumn    = 5   // samples in a column of a sparkline
-)
-
-func (h history) MarshalJSON() ([]byte, error) {
-	line := func(i int) []int64 {
-		numbers := []int64{}
-		for _, s := range h {
-			numbers = append(numbers, s[i])
-		}
-		return numbers
+func (t texts) of(stack []uintptr) string {
+	key := stackKey(stack)
+	text, ok := t.byStack[key]
+	if !ok {
+		text = t.format(stack)
+		t.byStack[key] = text
 	}
-	return json.Marshal(map[string]any{
-		"interval_seconds": seconds(samplePeriod),
-		"capacity":         line(capacity), "in_use": line(inUse), "waiting": line(waiting),
+	return text
+}
+
+// fill sets what does not depend on other resources.
+func (r *resource) fill(now time.Time, texts texts, waitsFor map[uint64][]string) {
+	sum := r.sum
+	r.Instances, r.Closed, r.Paused = sum.Resources, sum.Closed, sum.Paused
+	r.Capacity, r.InUse = number(sum.Capacity), number(sum.InUse)
+	r.Waiting, r.WaitingPermits = number(sum.Waiting), number(sum.WaitingN)
+	r.OldestWait = seconds(sum.Oldest.OldestWait)
+	r.Waits, r.WaitDuration = sum.WaitCount, seconds(sum.WaitDuration)
+	r.Canceled, r.Rejected = sum.Canceled, sum.Rejected
+	r.clipGuesses()
+
+	waiting := map[string]*waitSite{}
+	for _, w := range r.waits {
+		stack := texts.of(w.stack)
+		site := waiting[stack]
+		if site == nil {
+			site = &waitSite{Stack: stack, Goroutines: []uint64{}, id: id("wait", r.Name, stack)}
+			waiting[stack] = site
+		}
+		site.Calls++
+		site.Permits += number(w.n)
+		site.Longest = max(site.Longest, seconds(now.Sub(w.since)))
+		if w.goroutine != 0 {
+			site.Goroutines = append(site.Goroutines, w.goroutine)
+		}
+		if !w.deadline.IsZero() {
+			if left := seconds(w.deadline.Sub(now)); site.Deadline == nil || left < *site.Deadline {
+				site.Deadline = &left
+			}
+		}
+	}
+	r.WaitingAt = slices.SortedFunc(maps.Values(waiting), func(a, b *waitSite) int {
+		return cmp.Or(cmp.Compare(b.Longest, a.Longest), strings.Compare(a.Stack, b.Stack))
+	})
+	r.WaitingAt, r.MoreWaiting = atMost(maxSites, r.WaitingAt)
+	for _, site := range r.WaitingAt {
+		site.Goroutines = shorten(site.Goroutines)
+	}
+
+	held := map[string]*holdSite{}
+	for _, h := range r.holds {
+		stack, waited := texts.of(h.stack), append([]string{}, waitsFor[h.goroutine]...)
+		if h.by == leaked {
+			waited = []string{}
+		}
+		id := id("hold", append([]string{r.Name, string(h.by), stack}, waited...)...)
+		site := held[id]
+		if site == nil {
+			site = &holdSite{By: h.by, Stack: stack, WaitsFor: waited, id: id}
+			held[id] = site
+		}
+		site.Holds++
+		site.Permits += number(h.n)
+		site.Longest = max(site.Longest, seconds(now.Sub(h.since)))
+		site.Goroutines = append(site.Goroutines, h.goroutine)
+		if h.by == leaked {
+			r.Leaked += number(h.n)
+		}
+	}
+	order := map[heldBy]int{leaked: 0, exact: 1, guess: 2}
+	r.HeldAt = slices.SortedFunc(maps.Values(held), func(a, b *holdSite) int {
+		return cmp.Or(cmp.Compare(order[a.By], order[b.By]), cmp.Compare(b.Longest, a.Longest), strings.Compare(a.ID(), b.ID()))
+	})
+	r.HeldAt, r.MoreHeld = atMost(maxSites, r.HeldAt)
+	for _, site := range r.HeldAt {
+		site.Goroutines = shorten(site.Goroutines)
+	}
+}
+
+// atMost returns the first n of all, which is not nil, and how many are left
+// out.
+func atMost[T any](n int, all []T) (first []T, more int) {
+	first = append([]T{}, all[:min(n, len(all))]...)
+	return first, len(all) - len(first)
+}
+
+func shorten(goroutines []uint64) []uint64 {
+	slices.Sort(goroutines)
+	return goroutines[:min(len(goroutines), maxSiteNumbers)]
+}
+
+// clipGuesses leaves out guesses, the oldest first, that together with the other
+// records are more than what is in use. The records are of another moment than
+// the sum.
+func (r *resource) clipGuesses() {
+	room := r.InUse
+	for _, h := range r.holds {
+		if h.by != guess {
+			room -= number(h.n)
+		}
+	}
+	slices.SortStableFunc(r.holds, func(a, b heldNow) int { return b.since.Compare(a.since) })
+	r.holds = slices.DeleteFunc(r.holds, func(h heldNow) bool {
+		if h.by != guess {
+			return false
+		}
+		room -= number(h.n)
+		return room < 0
 	})
 }
 
-// levels returns one of the numbers for each column of a sparkline, as a part of
-// the largest: of those who wait, or of capacity and use. Of a column it is the
-// largest, so that no peak is lost.
-func (h history) levels(i int) (levels []float64) {
-	largest := int64(1)
-	for _, s := range h {
-		if i == waiting {
-			largest = max(largest, s[waiting])
-		} else {
-			largest = max(largest, s[capacity], s[inUse])
+// markDeadlocks marks the resources of which all permits in use are held by
+// goroutines that wait for such resources: the largest set of which that is
+// true.
+func markDeadlocks(all []*resource, waitsFor map[uint64][]string) {
+	stuck := map[string]*resource{}
+	for _, r := range all {
+		recorded := number(0)
+		for _, h := range r.holds {
+			recorded += number(h.n)
+		}
+		if r.Waiting > 0 && r.InUse > 0 && recorded >= r.InUse {
+			stuck[r.Name] = r
 		}
 	}
-	for column := range slices.Chunk(h, perColumn) {
-		var level int64
-		for _, s := range column {
-			level = max(level, s[i])
-		}
-		levels = append(levels, float64(level)/float64(largest))
+	isStuck := func(h heldNow) bool {
+		return h.by != leaked && slices.ContainsFunc(waitsFor[h.goroutine], func(name string) bool { return stuck[name] != nil })
 	}
-	return levels
+	for changed := true; changed; {
+		changed = false
+		for name, r := range stuck {
+			if slices.ContainsFunc(r.holds, func(h heldNow) bool { return !isStuck(h) }) {
+				delete(stuck, name)
+				changed = true
+			}
+		}
+	}
+	for _, r := range stuck {
+		r.Deadlock = true
+	}
 }
 
-// points returns a polyline in a picture of 120 by 24.
-func (h history) points(i int) string {
-	var points []string
-	for x, level := range h.levels(i) { // each is as wide as its column, so that one alone can be seen
-		points = append(points, fmt.Sprintf("%d,%.1f %d,%.1f", 2*x, 23-22*level, 2*x+2, 23-22*level))
+// explain says in words what is the matter.
+func (r *resource) explain() {
+	say := func(attention bool, format string, args ...any) {
+		r.Words = append(r.Words, fmt.Sprintf(format, args...))
+		r.Attention = r.Attention || attention
 	}
-	return strings.Join(points, " ")
+	if r.Deadlock {
+		say(true, "Deadlock: every holder of permits waits for %s.", r.deadlockedOn())
+	}
+	if r.sum.ClosedInUse > 0 {
+		say(true, "Closed, and %s still held: Drain waits for them.", permitsAre(number(r.sum.ClosedInUse)))
+	}
+	if r.Leaked > 0 {
+		say(true, "%s leaked: a Permit was collected that was never released.", permitsAre(r.Leaked))
+	}
+	if r.Waiting > 0 {
+		r.explainWait(say)
+	}
+	switch {
+	case r.Waiting > 0 || r.sum.ClosedInUse > 0:
+	case r.Closed == r.Instances:
+		say(false, "Closed.")
+	case r.Closed+r.Paused == r.Instances:
+		say(false, "Paused: the capacity is 0. Nobody waits.")
+	case r.InUse > r.Capacity:
+		say(false, "More is in use than the capacity. Nobody waits.")
+	case r.InUse == r.Capacity:
+		say(false, "All is in use. Nobody waits.")
+	default:
+		say(false, "Nobody waits.")
+	}
 }
 
-// The lines of the picture.
-func (h history) Capacity() string { return h.points(capacity) }
-func (h history) InUse() string    { return h.points(inUse) }
-func (h history) Waiting() string  { return h.points(waiting) }
-
-// Bars is the line of what is in use, in letters.
-func (h history) Bars() string {
-	letters := []rune("▁▂▃▄▅▆▇█")
-	var bars []rune
-	for _, level := range h.levels(inUse) {
-		bars = append(bars, letters[int(level*float64(len(letters)-1))])
+func permitsAre(n number) string {
+	if n == 1 {
+		return "1 permit is"
 	}
-	return string(bars)
+	return permits(n) + " are"
 }
 
-// Text says what the picture shows, if there are samples.
-func (h history) Text() string {
-	text := fmt.Sprintf("last %v", time.Duration(len(h))*samplePeriod)
-	for i, name := range []string{"capacity", "in use", "waiting"} {
-		low, high := h[0][i], h[0][i]
-		for _, s := range h {
-			low, high = min(low, s[i]), max(high, s[i])
-		}
-		text += fmt.Sprintf(", %s %d", name, low)
-		if low < high {
-			text += fmt.Sprintf(" to %d", high)
+// deadlockedOn names what the holders wait for.
+func (r *resource) deadlockedOn() string {
+	var names []string
+	for _, site := range r.HeldAt {
+		for _, name := range site.WaitsFor {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
-	return text
+	slices.Sort(names)
+	if len(names) == 1 && names[0] == r.Name {
+		return "more permits of the same resource"
+	}
+	return quoted(names)
+}
+
+// explainWait says why the call that has waited longest waits.
+func (r *resource) explainWait(say func(attention bool, format string, args ...any)) {
+	calls := waits(r.Waiting)
+	oldest := r.sum.Oldest
+	first := ""
+	if len(r.waits) > 0 {
+		w := slices.MinFunc(r.waits, func(a, b *wait) int { return a.since.Compare(b.since) })
+		first = fmt.Sprintf(" The first wants %d.", w.n)
+	}
+	switch free := oldest.Capacity - oldest.InUse; {
+	case oldest.Capacity == 0:
+		say(true, "Paused: the capacity is 0. %s for Resize, the longest for %v.", calls, r.OldestWait)
+	case free > 0:
+		say(true, "%s, the longest for %v, though %d of %d permits are free.%s", calls, r.OldestWait, free, oldest.Capacity, first)
+	case free < 0:
+		say(true, "%s, the longest for %v: %d permits are in use, more than the capacity %d.", calls, r.OldestWait, oldest.InUse, oldest.Capacity)
+	default:
+		say(true, "%s, the longest for %v: %d of %d permits are in use.", calls, r.OldestWait, oldest.InUse, oldest.Capacity)
+	}
+}
+
+// compare puts what needs attention first: who waits longest, then what is
+// closed with permits out, then leaks, then the name.
+func compare(a, b *resource) int {
+	return cmp.Or(
+		cmp.Compare(b.OldestWait, a.OldestWait),
+		cmp.Compare(b.sum.ClosedInUse, a.sum.ClosedInUse),
+		cmp.Compare(b.Leaked, a.Leaked),
+		strings.Compare(a.Name, b.Name),
+	)
+}
+
+// summarize sets the headline and the title.
+func (s *snapshot) summarize() {
+	for _, r := range s.Resources {
+		if !r.Attention {
+			continue
+		}
+		if len(s.Parts) == maxHeadline {
+			s.More++
+			continue
+		}
+		part := r.Quoted()
+		switch {
+		case r.Deadlock:
+			part += fmt.Sprintf(" (deadlock, %v)", r.OldestWait)
+		case r.Waiting > 0:
+			part += fmt.Sprintf(" (%s, %v)", waits(r.Waiting), r.OldestWait)
+		case r.sum.ClosedInUse > 0:
+			part += fmt.Sprintf(" (closed, %s held)", permits(number(r.sum.ClosedInUse)))
+		default:
+			part += fmt.Sprintf(" (%s leaked)", permits(r.Leaked))
+		}
+		s.Parts = append(s.Parts, part)
+	}
+	if len(s.Parts) == 0 {
+		s.Headline, s.Title = "Nobody waits.", "nobody waits"
+		return
+	}
+	s.Headline, s.Title = strings.Join(s.Parts, ", "), s.Parts[0]
+	if s.More > 0 {
+		s.Headline += fmt.Sprintf(" and %d more", s.More)
+	}
+}
+
+func waits(calls number) string {
+	if calls == 1 {
+		return "1 call waits"
+	}
+	return calls.String() + " calls wait"
 }

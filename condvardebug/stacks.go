@@ -1,12 +1,15 @@
 package condvardebug
 
 import (
+	"cmp"
+	"encoding/binary"
 	"fmt"
+	"iter"
 	"reflect"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"example.com/condvar"
@@ -14,6 +17,23 @@ import (
 
 // maxFrames is how much of a stack is looked at.
 const maxFrames = 64
+
+// callers returns the stack of its caller, without the first frames.
+func callers(skip int) []uintptr {
+	var stack [maxFrames]uintptr
+	return slices.Clone(stack[:runtime.Callers(skip+2, stack[:])])
+}
+
+// frames tells functions of this module from others, whatever the module is
+// called.
+type frames struct {
+	condvar, keyed, debugger string // what the names of functions begin with
+}
+
+func newFrames() *frames {
+	library := packageOf(condvar.NewCapacityResource)
+	return &frames{library, strings.TrimSuffix(library, ".") + "/keyed.", packageOf(packageOf)}
+}
 
 // packageOf returns the package of function f, with a dot, in the way in which
 // the names of its functions begin in a stack.
@@ -23,141 +43,183 @@ func packageOf(f any) string {
 	return name[:slash+1+strings.IndexByte(name[slash+1:], '.')+1]
 }
 
-// condvarPackage returns the path of condvar, whatever its module is called, with
-// a dot.
-func condvarPackage() string { return packageOf(condvar.NewCapacityResource) }
+func (f *frames) isForeign(function string) bool {
+	return !strings.HasPrefix(function, f.condvar) && !strings.HasPrefix(function, f.keyed) &&
+		!strings.HasPrefix(function, f.debugger)
+}
 
-// isForeign returns a function that reports whether the function of a given name
-// belongs neither to condvar nor to this package.
-func isForeign() func(function string) bool {
-	library, debugger := condvarPackage(), packageOf(packageOf)
-	return func(function string) bool {
-		return !strings.HasPrefix(function, library) && !strings.HasPrefix(function, debugger)
+// noCaller is the stack of a goroutine that a go statement has started in a
+// method of condvar.
+const noCaller = "(called by a go statement)\n"
+
+// format returns a stack as "func\n\tfile:line\n" lines, without the frames of
+// condvar and of this package.
+func (f *frames) format(stack []uintptr) string {
+	var b strings.Builder
+	for frame := range each(stack) {
+		f.write(&b, frame)
+	}
+	return cmp.Or(b.String(), noCaller)
+}
+
+// each iterates over the frames of a stack.
+func each(stack []uintptr) iter.Seq[runtime.Frame] {
+	return func(yield func(runtime.Frame) bool) {
+		frames := runtime.CallersFrames(stack)
+		for more := len(stack) > 0; more; {
+			var frame runtime.Frame
+			if frame, more = frames.Next(); !yield(frame) {
+				return
+			}
+		}
 	}
 }
 
-// callers returns the stack of its caller, without the first frames.
-func callers(skip int) []uintptr {
-	stack := make([]uintptr, maxFrames)
-	return stack[:runtime.Callers(skip+2, stack)]
+func (f *frames) write(b *strings.Builder, frame runtime.Frame) {
+	if f.isForeign(frame.Function) && frame.Function != "runtime.goexit" {
+		fmt.Fprintf(b, "%s\n\t%s:%d\n", frame.Function, frame.File, frame.Line)
+	}
 }
 
 // skipToCaller returns what its caller has to give to [pprof.Profile.Add] as
 // skip, for the stack to begin where condvar was called.
-func skipToCaller() int {
-	foreign := isForeign()
-	frames := runtime.CallersFrames(callers(1))
-	for skip := 1; ; skip++ {
-		if frame, more := frames.Next(); !more || foreign(frame.Function) {
-			return skip
+func skipToCaller() (skip int) {
+	f := newFrames()
+	skip = 1
+	for frame := range each(callers(1)) {
+		if f.isForeign(frame.Function) {
+			break
 		}
+		skip++
 	}
+	return skip
 }
 
-// formatStack returns a stack as "func\n\tfile:line\n" lines, without the frames
-// of condvar and of this package.
-func formatStack(stack []uintptr) string {
+// stackKey returns a key that is the same for the same stack.
+func stackKey(stack []uintptr) string {
+	key := make([]byte, 0, 8*len(stack))
+	for _, pc := range stack {
+		key = binary.NativeEndian.AppendUint64(key, uint64(pc))
+	}
+	return string(key)
+}
+
+// A blocked is a place in the code where goroutines are blocked in a method of
+// condvar.
+type blocked struct {
+	Method string `json:"method"` // such as "CapacityResource.Acquire"
+	Count  int    `json:"count"`
+	Stack  string `json:"stack"` // in the form of SlowWait.Stack
+}
+
+// Where is where condvar was called.
+func (b *blocked) Where() string { return where(b.Stack) }
+
+// stacks is what the view of all goroutines shows; in JSON, it is the view.
+type stacks struct {
+	Version    int       `json:"version"`
+	Time       time.Time `json:"time"`
+	Goroutines int       `json:"goroutines"`
+	TooMany    bool      `json:"too_many"` // and so nothing was looked at
+	Blocked    []blocked `json:"blocked"`
+}
+
+const (
+	maxGoroutines = 250_000     // of which the stacks are taken; 256 bytes each
+	stackPeriod   = time.Second // between two that take all stacks
+)
+
+// A stackCache has the stacks that were taken last.
+type stackCache struct {
+	mu    sync.Mutex // also held while they are taken: there is one who takes them
+	last  *stacks
+	taken int // how often stacks were taken, for tests
+}
+
+// get returns stacks that are not older than stackPeriod.
+func (c *stackCache) get() *stacks {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last == nil || time.Since(c.last.Time) >= stackPeriod {
+		c.last = takeStacks(maxGoroutines)
+		c.taken++
+	}
+	return c.last
+}
+
+// takeStacks takes the stacks of all goroutines in one pass, unless there are
+// more than limit. The world is stopped twice for a moment, not for the length
+// of the pass.
+func takeStacks(limit int) *stacks {
+	s := &stacks{Version: jsonVersion, Goroutines: runtime.NumGoroutine(), Blocked: []blocked{}}
+	counts := map[[32]uintptr]int{}
+	room := min(s.Goroutines+s.Goroutines/8+64, limit) // some may be started meanwhile
+	all := make([]runtime.StackRecord, room)
+	n, ok := runtime.GoroutineProfile(all)
+	s.Goroutines, s.TooMany = n, !ok
+	if ok {
+		for i := range all[:n] {
+			counts[all[i].Stack0]++
+		}
+	}
+	f := newFrames()
+	for stack, count := range counts {
+		record := runtime.StackRecord{Stack0: stack}
+		if method, callers := f.blockedIn(record.Stack()); method != "" {
+			s.Blocked = append(s.Blocked, blocked{method, count, callers})
+		}
+	}
+	s.Blocked = mergeBlocked(s.Blocked)
+	s.Time = time.Now()
+	return s
+}
+
+// mergeBlocked makes one of those that look the same, and puts the most
+// frequent first.
+func mergeBlocked(all []blocked) []blocked {
+	slices.SortFunc(all, func(a, b blocked) int {
+		return strings.Compare(a.Method+"\n"+a.Stack, b.Method+"\n"+b.Stack)
+	})
+	merged := all[:0]
+	for _, b := range all {
+		if last := len(merged) - 1; last >= 0 && merged[last].Method == b.Method && merged[last].Stack == b.Stack {
+			merged[last].Count += b.Count
+			continue
+		}
+		merged = append(merged, b)
+	}
+	slices.SortStableFunc(merged, func(a, b blocked) int { return b.Count - a.Count })
+	return merged
+}
+
+// isWaiting reports whether a method of condvar waits.
+func isWaiting(method string) bool {
+	_, name, _ := strings.Cut(method, ".")
+	return slices.Contains([]string{"Wait", "WaitFor", "Acquire", "AcquireN", "AcquirePermit", "Do", "DoN", "Drain"}, name)
+}
+
+// blockedIn returns the method of condvar in which a goroutine with the given
+// stack is blocked, and who called it. It returns "" if the goroutine runs, or
+// is in foreign code that condvar has called, such as a predicate.
+func (f *frames) blockedIn(stack []uintptr) (method, callers string) {
 	var b strings.Builder
-	foreign := isForeign()
-	frames := runtime.CallersFrames(stack)
-	for more := true; more; {
-		var frame runtime.Frame
-		frame, more = frames.Next()
-		if foreign(frame.Function) && (frame.Function != "runtime.goexit" || b.Len() == 0) {
-			fmt.Fprintf(&b, "%s\n\t%s:%d\n", frame.Function, frame.File, frame.Line)
-		}
-	}
-	return b.String()
-}
-
-// maxDump is how large a dump of all goroutines may be.
-const maxDump = 64 << 20
-
-// dumpGoroutines returns a dump of all goroutines, and whether it is cut off at
-// limit bytes. The world is stopped meanwhile.
-func dumpGoroutines(limit int) (dump string, cut bool) {
-	for size := min(1<<16, limit); ; size = min(4*size, limit) {
-		buf := make([]byte, size)
-		n := runtime.Stack(buf, true)
-		if n < size || size == limit {
-			return string(buf[:n]), n == size
-		}
-	}
-}
-
-// parseDump returns a site for each goroutine of a dump that is blocked in condvar.
-func parseDump(dump string) (blocked []site) {
-	library := condvarPackage()
-	for text := range strings.SplitSeq(dump, "\n\n") {
-		header, frames, _ := strings.Cut(text, "\n")
-		g, ok := parseHeader(header)
-		if ok {
-			g.Method, g.Stack = parseFrames(frames, library)
-		}
-		if g.Method != "" {
-			blocked = append(blocked, g)
-		}
-	}
-	return blocked
-}
-
-// parseHeader parses "goroutine 12 [select, 3 minutes, locked to thread]:". It
-// returns false for goroutines that are not blocked.
-func parseHeader(header string) (g site, ok bool) {
-	about, inside, _ := strings.Cut(header, "[")
-	words := strings.Fields(about) // GOTRACEBACK=system adds some
-	if len(words) < 2 || words[0] != "goroutine" {
-		return g, false
-	}
-	id, err := strconv.ParseUint(words[1], 10, 64)
-	inside, _, _ = strings.Cut(strings.TrimSuffix(inside, "]:"), " labels:{")
-	parts := strings.Split(inside, ", ")
-	g = site{Count: 1, Goroutines: []uint64{id}}
-	g.State = strings.TrimSuffix(strings.TrimSuffix(parts[0], " (durable)"), " (scan)")
-	if len(parts) > 1 {
-		if number, ok := strings.CutSuffix(parts[1], " minutes"); ok {
-			minutes, _ := strconv.Atoi(number)
-			g.Longest = seconds(time.Duration(minutes) * time.Minute)
-		}
-	}
-	return g, err == nil && !slices.Contains([]string{"running", "runnable", "syscall", "preempted"}, g.State)
-}
-
-// parseFrames parses the stack of a goroutine. If it is blocked in one of
-// the methods of condvar that wait, and not in foreign code that condvar has
-// called, such as a predicate, it returns that method and who called it.
-func parseFrames(text, library string) (method, stack string) {
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	var b strings.Builder
-	for ; len(lines) >= 2 && strings.HasPrefix(lines[1], "\t"); lines = lines[2:] { // until "...12 frames elided..."
-		function := functionName(lines[0])
-		switch inside, isLibrary := strings.CutPrefix(function, library); {
-		case b.Len() > 0 || !isLibrary && method != "":
-			file, _, _ := strings.Cut(lines[1], " +0x")
-			fmt.Fprintf(&b, "%s\n%s\n", function, file)
-		case isLibrary:
+	parked := false
+	for frame := range each(stack) {
+		inside, isLibrary := strings.CutPrefix(frame.Function, f.condvar)
+		switch {
+		case isLibrary && b.Len() == 0:
 			method = strings.NewReplacer("(*", "", ")", "").Replace(inside)
-		case !strings.HasPrefix(function, "sync.") && !strings.HasPrefix(function, "internal/") &&
-			!strings.HasPrefix(function, "runtime."):
+		case method != "":
+			f.write(&b, frame)
+		case frame.Function == "runtime.gopark":
+			parked = true
+		case !strings.HasPrefix(frame.Function, "runtime.") && !strings.HasPrefix(frame.Function, "sync.") &&
+			!strings.HasPrefix(frame.Function, "internal/"):
 			return "", ""
 		}
 	}
-	_, name, _ := strings.Cut(method, ".")
-	if !slices.Contains([]string{"Wait", "WaitFor", "Acquire", "AcquireN", "Do", "DoN", "Drain"}, name) {
+	if !parked || !isWaiting(method) {
 		return "", ""
 	}
-	return method, b.String()
-}
-
-// functionName returns the name in "pkg.(*T).f(0xc000010000, ...)" or in
-// "created by pkg.f in goroutine 1"; in the latter case with "created by".
-func functionName(line string) string {
-	if strings.HasPrefix(line, "created by ") {
-		name, _, _ := strings.Cut(line, " in goroutine ")
-		return name
-	}
-	if i := strings.LastIndexByte(line, '('); i >= 0 {
-		return line[:i]
-	}
-	return line
+	return method, cmp.Or(b.String(), noCaller)
 }

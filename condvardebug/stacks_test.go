@@ -2,7 +2,7 @@ package condvardebug_test
 
 import (
 	"context"
-	"strings"
+	"encoding/json"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,12 +22,9 @@ type objects struct {
 	resource *condvar.CapacityResource
 }
 
-func newObjects(t *testing.T, d *condvardebug.Debugger) *objects {
+func newObjects(t *testing.T) *objects {
 	t.Helper()
-	o := &objects{
-		cond:     condvar.NewCond(&sync.Mutex{}),
-		resource: condvar.NewCapacityResource(2, condvar.WithHooks(d.Hooks("pool"))),
-	}
+	o := &objects{cond: condvar.NewCond(&sync.Mutex{}), resource: condvar.NewCapacityResource(2)}
 	hold(t, o.resource, 2)
 	return o
 }
@@ -49,6 +46,24 @@ func (o *objects) locked(f func()) {
 	f()
 }
 
+type stacksView struct {
+	Version    int
+	Goroutines int
+	TooMany    bool `json:"too_many"`
+	Blocked    []struct {
+		Method, Stack string
+		Count         int
+	}
+}
+
+// blocked returns the view of all stacks, of a Debugger of its own.
+func blocked(t *testing.T) (v stacksView) {
+	t.Helper()
+	var d condvardebug.Debugger
+	require.NoError(t, json.Unmarshal(get(t, &d, "/?view=stacks&format=json").Body.Bytes(), &v))
+	return v
+}
+
 func TestABlockedGoroutineIsFoundByItsMethod(t *testing.T) {
 	nothing := func(context.Context) error { return nil }
 	for method, call := range map[string]func(ctx context.Context, o *objects){
@@ -56,59 +71,54 @@ func TestABlockedGoroutineIsFoundByItsMethod(t *testing.T) {
 		"Cond.WaitFor": func(ctx context.Context, o *objects) {
 			o.locked(func() { o.cond.WaitFor(ctx, func() bool { return o.isOpen }) })
 		},
-		"Event.Wait":                func(ctx context.Context, o *objects) { o.event.Wait(ctx) },
-		"CapacityResource.Acquire":  func(ctx context.Context, o *objects) { o.resource.Acquire(ctx) },
-		"CapacityResource.AcquireN": func(ctx context.Context, o *objects) { o.resource.AcquireN(ctx, 2) },
-		"CapacityResource.Do":       func(ctx context.Context, o *objects) { o.resource.Do(ctx, nothing) },
-		"CapacityResource.DoN":      func(ctx context.Context, o *objects) { o.resource.DoN(ctx, 2, nothing) },
-		"CapacityResource.Drain":    func(ctx context.Context, o *objects) { o.resource.Drain(ctx) },
+		"Event.Wait":                     func(ctx context.Context, o *objects) { o.event.Wait(ctx) },
+		"CapacityResource.Acquire":       func(ctx context.Context, o *objects) { o.resource.Acquire(ctx) },
+		"CapacityResource.AcquireN":      func(ctx context.Context, o *objects) { o.resource.AcquireN(ctx, 2) },
+		"CapacityResource.AcquirePermit": func(ctx context.Context, o *objects) { o.resource.AcquirePermit(ctx, 2) },
+		"CapacityResource.Do":            func(ctx context.Context, o *objects) { o.resource.Do(ctx, nothing) },
+		"CapacityResource.DoN":           func(ctx context.Context, o *objects) { o.resource.DoN(ctx, 2, nothing) },
+		"CapacityResource.Drain":         func(ctx context.Context, o *objects) { o.resource.Drain(ctx) },
 	} {
-		for _, state := range []string{"select", "chan receive"} {
+		for _, state := range []string{"with a context", "with one that cannot end"} {
 			t.Run(method+"/"+state, func(t *testing.T) {
 				bubble(t, func(t *testing.T, ctx context.Context) {
-					if state != "select" {
-						ctx = context.Background() // which cannot end
+					if state != "with a context" {
+						ctx = context.Background()
 					}
-					var d condvardebug.Debugger
-					o := newObjects(t, &d)
+					o := newObjects(t)
 					open := sync.OnceFunc(o.open)
 					defer open()
 					for range 2 {
 						go call(ctx, o)
 					}
 					synctest.Wait()
-					sites := look(t, &d).Blocked
+					sites := blocked(t).Blocked
 					require.Len(t, sites, 1)
 					require.Equal(t, method, sites[0].Method)
-					require.Equal(t, state, sites[0].State)
 					require.Equal(t, 2, sites[0].Count)
-					require.Len(t, sites[0].Goroutines, 2)
-					require.Regexp(t, `\A([^\n]*/condvardebug_test\.[^\n]*\n\t[^\n]*/stacks_test\.go:\d+\n)+`+
-						`created by [^ \n]*/condvardebug_test\.TestABlocked[^ \n]*\n\t[^\n]*/stacks_test\.go:\d+\n\z`, sites[0].Stack)
+					require.Regexp(t, `\A([^\n]*/condvardebug_test\.[^\n]*\n\t[^\n]*/stacks_test\.go:\d+\n)+\z`, sites[0].Stack)
 					open()
 					synctest.Wait()
-					require.Empty(t, look(t, &d).Blocked)
+					require.Empty(t, blocked(t).Blocked)
 				})
 			})
 		}
 	}
 }
 
-func TestAGoroutineWithoutACallerIsFoundByWhoStartedIt(t *testing.T) {
+func TestAGoroutineWithoutACallerSaysSo(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		var d condvardebug.Debugger
-		o := newObjects(t, &d)
+		o := newObjects(t)
 		go o.resource.Acquire(ctx)
 		synctest.Wait()
-		sites := look(t, &d).Blocked
+		sites := blocked(t).Blocked
 		require.Len(t, sites, 1)
-		require.Regexp(t, `\Acreated by [^ \n]*/condvardebug_test\.TestAGoroutineWithoutACaller[^ \n]*\n\t[^\n]*:\d+\n\z`, sites[0].Stack)
+		require.Equal(t, "(called by a go statement)\n", sites[0].Stack)
 	})
 }
 
 func TestWhoWaitsForTheLockIsBlockedToo(t *testing.T) {
-	var d condvardebug.Debugger
-	o := newObjects(t, &d)
+	o := newObjects(t)
 	defer o.open()
 	var waiting sync.WaitGroup
 	waiting.Go(func() { o.locked(func() { o.cond.Wait(t.Context()) }) })
@@ -116,8 +126,8 @@ func TestWhoWaitsForTheLockIsBlockedToo(t *testing.T) {
 	o.locked(func() {
 		o.cond.Notify()
 		eventually(t, func() bool {
-			sites := look(t, &d).Blocked
-			return len(sites) == 1 && sites[0].Method == "Cond.Wait" && sites[0].State == "sync.Mutex.Lock"
+			sites := blocked(t).Blocked
+			return len(sites) == 1 && sites[0].Method == "Cond.Wait"
 		})
 	})
 	waiting.Wait()
@@ -127,130 +137,50 @@ func TestWhoWaitsForTheLockIsBlockedToo(t *testing.T) {
 // back: in a function, a predicate and a hook.
 func TestForeignCodeIsNotBlockedInCondvar(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		var d condvardebug.Debugger
-		o := newObjects(t, &d)
-		blocked := make(chan struct{})
+		o := newObjects(t)
+		blocking := make(chan struct{})
 		hooked := condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
-			WaitStart: func(ctx context.Context, _ int64) context.Context { <-blocked; return ctx },
+			WaitStart: func(ctx context.Context, _ int64) context.Context { <-blocking; return ctx },
 		}))
 		hooked.Resize(0)
 		o.resource.Release()
-		go o.resource.Do(ctx, func(context.Context) error { <-blocked; return nil })
-		go o.locked(func() { o.cond.WaitFor(ctx, func() bool { <-blocked; return true }) })
+		go o.resource.Do(ctx, func(context.Context) error { <-blocking; return nil })
+		go o.locked(func() { o.cond.WaitFor(ctx, func() bool { <-blocking; return true }) })
 		go hooked.Acquire(ctx)
 		synctest.Wait()
-		require.Empty(t, look(t, &d).Blocked)
-		close(blocked)
+		require.Empty(t, blocked(t).Blocked)
+		close(blocking)
 		hooked.Close()
 	})
 }
 
-func TestEveryFormOfADumpIsUnderstood(t *testing.T) {
-	frames := strings.ReplaceAll(`sync.runtime_notifyListWait(0xc000012345, 0x0)
-	/go/src/runtime/sema.go:617 +0x15d
-sync.(*Cond).Wait(0x8a1ed01d6dc0?)
-	/go/src/sync/cond.go:71 +0x73
-LIBRARY.(*Cond).wait(0xc000012345, 0x0, 0x0)
-	/src/condvar/cond.go:212 +0x1d
-LIBRARY.(*Cond).Wait(...)
-	/src/condvar/cond.go:165
-main.(*Server[...]).serve(0xc000012345, {0x1, 0x2})
-	/src/main.go:12 +0x1d
-created by main.main in goroutine 1
-	/src/main.go:7 +0x1b`, "LIBRARY.", condvardebug.CondvarPackage())
-	stack := "main.(*Server[...]).serve\n\t/src/main.go:12\ncreated by main.main\n\t/src/main.go:7\n"
-	for header, want := range map[string]struct {
-		state   string
-		minutes float64
-	}{
-		`goroutine 7 [select]:`:                                                                   {"select", 0},
-		`goroutine 7 [chan receive, 3 minutes]:`:                                                  {"chan receive", 3},
-		`goroutine 7 [select, 1000 minutes, locked to thread]:`:                                   {"select", 1000},
-		`goroutine 7 [select, locked to thread]:`:                                                 {"select", 0},
-		`goroutine 7 [select (durable), synctest bubble 2]:`:                                      {"select", 0},
-		`goroutine 7 [chan receive (durable), 2 minutes, synctest bubble 2]:`:                     {"chan receive", 2},
-		`goroutine 7 [select (scan), 2 minutes]:`:                                                 {"select", 2},
-		`goroutine 7 [select (leaked)]:`:                                                          {"select (leaked)", 0},
-		`goroutine 7 gp=0xc000002380 m=nil [select, 2 minutes]:`:                                  {"select", 2},
-		`goroutine 7 gp=0xc000002380 m=1 mp=0xc000080008 [select, 2 minutes]:`:                    {"select", 2},
-		`goroutine 7 [select labels:{"a": "x", "b": "y"}]:`:                                       {"select", 0},
-		`goroutine 7 [select, 2 minutes, synctest bubble 2 labels:{"a": "[x, 9 minutes]:"}]:`:     {"select", 2},
-		`goroutine 7 [select, 2 minutes, locked to thread labels:{"a": "goroutine 8 [select]"}]:`: {"select", 2},
-	} {
-		sites := condvardebug.ParseDump("goroutine 1 [running]:\nmain.main()\n\t/src/main.go:9 +0x1\n\n" + header + "\n" + frames + "\n")
-		require.Len(t, sites, 1, header)
-		require.Equal(t, "Cond.Wait", sites[0].Method, header)
-		require.Equal(t, want.state, sites[0].State, header)
-		require.Equal(t, want.minutes*60e9, float64(sites[0].Longest), header)
-		require.Equal(t, []uint64{7}, sites[0].Goroutines, header)
-		require.Equal(t, stack, sites[0].Stack, header)
-	}
-	for _, header := range []string{"goroutine 7 [running]:", "goroutine 7 [runnable]:", "goroutine 7 [preempted]:", "goroutine 7 [syscall, 2 minutes]:", "goroutine x [select]:", "goroutine", "", "[select]:"} {
-		require.Empty(t, condvardebug.ParseDump(header+"\n"+frames), header)
-	}
-}
-
-func TestManyGoroutinesAreOneSite(t *testing.T) {
+func TestManyGoroutinesAreOneSiteAndTheMostComeFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		var d condvardebug.Debugger
-		o := newObjects(t, &d)
+		o := newObjects(t)
+		for range 10 {
+			go waitHere(ctx, o.resource, 1)
+		}
 		for range 1000 {
-			go func() { o.resource.Acquire(ctx) }()
+			go waitThere(ctx, o.resource)
 		}
 		synctest.Wait()
-		v := look(t, &d)
-		require.Len(t, v.Blocked, 1)
+		v := blocked(t)
+		require.Len(t, v.Blocked, 2)
 		require.Equal(t, 1000, v.Blocked[0].Count)
-		require.IsIncreasing(t, v.Blocked[0].Goroutines)
-		require.False(t, v.Incomplete)
+		require.Equal(t, 10, v.Blocked[1].Count)
+		require.Greater(t, v.Goroutines, 1010)
+		require.False(t, v.TooMany)
 	})
 }
 
-func TestTheLongestComeFirstThenTheMost(t *testing.T) {
-	one := func(stack string, goroutine uint64, longest time.Duration) condvardebug.Site {
-		return condvardebug.Site{Stack: stack, Count: 1, Goroutines: []uint64{goroutine}, Longest: condvardebug.Seconds(longest)}
-	}
-	merged := condvardebug.Merge([]condvardebug.Site{
-		one("single", 1, 1), one("many", 2, 1), one("short", 3, 0), one("many", 4, 0), one("long", 5, 1), one("long", 6, 2), one("alone", 7, 1),
-	})
-	var stacks []string
-	for _, site := range merged {
-		stacks = append(stacks, site.Stack)
-	}
-	require.Equal(t, []string{"long", "many", "alone", "single", "short"}, stacks)
-	require.Equal(t, []uint64{5, 6}, merged[0].Goroutines)
-	require.EqualValues(t, 2, merged[0].Longest)
-}
-
-func TestADumpMayEndAnywhere(t *testing.T) {
+func TestAVeryDeepStackIsCut(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
-		var d condvardebug.Debugger
-		o := newObjects(t, &d)
-		go o.resource.Acquire(ctx)
-		synctest.Wait()
-		dump, cut := condvardebug.DumpGoroutines(1 << 24)
-		require.False(t, cut)
-		require.Len(t, condvardebug.ParseDump(dump), 1)
-		for i := range dump {
-			require.LessOrEqual(t, len(condvardebug.ParseDump(dump[:i])), 1)
-		}
-		short, cut := condvardebug.DumpGoroutines(100)
-		require.True(t, cut)
-		require.Len(t, short, 100)
-	})
-}
-
-func TestAVeryDeepStackIsCutWhereTheRuntimeCutsIt(t *testing.T) {
-	bubble(t, func(t *testing.T, ctx context.Context) {
-		var d condvardebug.Debugger
-		o := newObjects(t, &d)
+		o := newObjects(t)
 		go deep(200, func() { o.resource.Acquire(ctx) })
 		synctest.Wait()
-		sites := look(t, &d).Blocked
+		sites := blocked(t).Blocked
 		require.Len(t, sites, 1)
 		require.Contains(t, sites[0].Stack, "condvardebug_test.deep\n")
-		require.NotContains(t, sites[0].Stack, "elided")
-		require.Zero(t, strings.Count(sites[0].Stack, "\n")%2, "of each frame two lines")
 	})
 }
 
@@ -261,4 +191,45 @@ func deep(n int, f func()) {
 		return
 	}
 	deep(n-1, f)
+}
+
+// Bug P2: stacks are taken on their own page only, once, and at most once a
+// second.
+func TestStacksAreTakenOnceASecondWhoeverLooks(t *testing.T) {
+	bubble(t, func(t *testing.T, _ context.Context) {
+		var d condvardebug.Debugger
+		for _, target := range []string{"/", "/?format=json", "/?format=text"} {
+			get(t, &d, target)
+		}
+		require.Zero(t, d.StacksTaken())
+		var viewers sync.WaitGroup
+		for range 10 {
+			viewers.Go(func() { get(t, &d, "/?view=stacks") })
+		}
+		viewers.Wait()
+		get(t, &d, "/?view=stacks&format=json")
+		time.Sleep(999 * time.Millisecond)
+		get(t, &d, "/?view=stacks&format=text")
+		require.Equal(t, 1, d.StacksTaken())
+		time.Sleep(time.Millisecond)
+		get(t, &d, "/?view=stacks")
+		require.Equal(t, 2, d.StacksTaken())
+	})
+}
+
+func TestTooManyGoroutinesAreNotLookedAt(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		o := newObjects(t)
+		for range 100 {
+			go waitHere(ctx, o.resource, 1)
+		}
+		synctest.Wait()
+		html, text, n := condvardebug.StacksBeyond(50)
+		require.Contains(t, html, "they were not looked at")
+		require.Contains(t, text, "they were not looked at")
+		require.Zero(t, n)
+		html, _, n = condvardebug.StacksBeyond(1000)
+		require.NotContains(t, html, "they were not looked at")
+		require.Equal(t, 1, n)
+	})
 }
