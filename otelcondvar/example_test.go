@@ -14,26 +14,17 @@ import (
 func Example() {
 	reader := sdkmetric.NewManualReader() // in a program, a PeriodicReader with an exporter
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-	meter := provider.Meter("example.com/shop")
 
-	hooks, err := otelcondvar.Hooks(meter, "db")
-	if err != nil {
-		panic(err)
-	}
-	connections := condvar.NewCapacityResource(10, condvar.WithHooks(hooks))
-	registration, err := otelcondvar.Register(meter, "db", connections)
-	if err != nil {
-		panic(err)
-	}
-	defer registration.Unregister()
+	metrics := otelcondvar.New(otelcondvar.Opts{MeterProvider: provider})
+	db := condvar.NewCapacityResource(10, metrics.Watch("db"))
 
-	_ = connections.DoN(context.Background(), 3, func(ctx context.Context) error {
+	_ = db.DoN(context.Background(), 3, func(ctx context.Context) error {
 		var collected metricdata.ResourceMetrics
 		if err := reader.Collect(ctx, &collected); err != nil {
 			return err
 		}
 		for _, m := range collected.ScopeMetrics[0].Metrics {
-			if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "condvar.resource.permit.max" {
+			if sum, ok := m.Data.(metricdata.Sum[float64]); ok && m.Name == "condvar.resource.permit.max" {
 				fmt.Println(m.Name, sum.DataPoints[0].Value)
 			}
 		}

@@ -1,153 +1,285 @@
-// Package otelcondvar exports what a [condvar.CapacityResource] knows of itself
-// to OpenTelemetry.
+// Package otelcondvar exports the state of a [condvar.CapacityResource] to
+// OpenTelemetry.
 //
-// [Register] makes asynchronous instruments, which ask the resource for its
-// [condvar.Stats] once at each collection and cost it nothing in between. [Hooks]
-// makes a histogram of how long each wait took, from the hooks of the resource.
-// Both are independent: one works without the other.
+//	metrics := otelcondvar.New(otelcondvar.Opts{})
+//	db := condvar.NewCapacityResource(10, metrics.Watch("db"))
 //
-// The names are parallel to the semantic conventions for the connection pools of
-// database clients, db.client.connection.*. All measurements have the attribute
-// condvar.resource.name.
+// [Observer.Watch] is all that most programs need. It does what
+// [Observer.Track] and [Observer.Hooks] do. Of a tracked resource each
+// collection reports the [condvar.Stats], which costs the resource nothing in
+// between. The hooks report how long each wait took.
 //
-//	condvar.resource.permit.count      {permit}   UpDownCounter  permits that are held, and that are free
-//	condvar.resource.permit.max        {permit}   UpDownCounter  Stats.Capacity
-//	condvar.resource.pending_requests  {request}  UpDownCounter  Stats.Waiting
-//	condvar.resource.pending_permits   {permit}   UpDownCounter  Stats.WaitingN
-//	condvar.resource.oldest_wait_time  s          Gauge          Stats.OldestWait, 0 if nobody waits
-//	condvar.resource.closed            1          Gauge          Stats.Closed, 1 or 0
-//	condvar.resource.waits             {wait}     Counter        Stats.WaitCount
-//	condvar.resource.total_wait_time   s          Counter        Stats.WaitDuration
-//	condvar.resource.timeouts          {timeout}  Counter        Stats.Canceled: a deadline or a cancellation
-//	condvar.resource.rejections        {rejection} Counter       Stats.Rejected: MaxWaiting or MaxWait
-//	condvar.resource.wait_time         s          Histogram      the time that each wait took, from the hooks
+// # Metrics
 //
-// permit.count has the attribute condvar.resource.permit.state: used for
-// Stats.InUse, and idle for what is left of the capacity, which is 0 if after a
-// decrease more is held.
+// All metrics have the attribute condvar.resource.name, the name that was given
+// to Watch, Track or Hooks. Their names begin with condvar.resource and are
+// parallel to the semantic conventions for the connection pools of database
+// clients, db.client.connection.
 //
-// wait_time has the attribute error.type if the wait ended without permits:
-// canceled (by the context of the call), closed, too_large (after a Resize),
-// overloaded (by MaxWait, or as the line filled up during WaitStart), or _OTHER. It also counts calls that were about to wait and then found room at once,
-// as [condvar.Hooks] explains, so its count can be larger than waits. It does not
-// count calls that did not wait.
+//   - permit.count, an UpDownCounter in {permit}: Stats.InUse and what is left
+//     of Stats.Capacity, with the attribute condvar.resource.permit.state, used
+//     or idle; if more is in use than the capacity, idle is 0
+//   - permit.max, an UpDownCounter in {permit}: Stats.Capacity
+//   - pending_requests, an UpDownCounter in {request}: Stats.Waiting
+//   - pending_permits, an UpDownCounter in {permit}: Stats.WaitingN
+//   - oldest_wait_time, a Gauge in s: Stats.OldestWait, 0 if nobody waits
+//   - instance.count, an UpDownCounter in {instance}: how many resources have
+//     the name, with the attribute condvar.resource.instance.state, open or
+//     closed
+//   - finished_waits, a Counter in {wait}: Stats.WaitCount
+//   - finished_wait_time, a Counter in s: Stats.WaitDuration
+//   - cancellations, a Counter in {cancellation}: Stats.Canceled
+//   - rejections, a Counter in {rejection}: Stats.Rejected
+//   - wait_time, a Histogram in s: from the hooks, the time that waits took; if
+//     a wait ended without permits, it has the attribute error.type: canceled
+//     (by the context of the call), closed, too_large (after a Resize),
+//     overloaded (by MaxWait, or as the line filled up during WaitStart), or
+//     _OTHER
+//   - hold_time, a Histogram in s: from the hooks if [Opts] asks for it, the
+//     time that permits were held, by Do or as a Permit
+//
+// What one collection reports of one resource is of one moment, except for the
+// histograms. wait_time also counts calls that were about to wait and then did
+// not have to, as [condvar.Hooks] explains, so its count can be larger than
+// finished_waits. It does not count calls that did not wait.
+//
+// No name is equal to a name of promcondvar after OpenTelemetry's Prometheus
+// exporter has translated it, so both can be in one registry.
+//
+// # Resources of one name
+//
+// Resources with the same name are added up; oldest_wait_time is the longest.
+// So a pool that is made anew, and the resources of a keyed.Resource, are one
+// set of series. The counters do not decrease when a resource of several is
+// gone.
 package otelcondvar
 
 import (
 	"context"
 	"errors"
+	"reflect"
+	"slices"
 	"time"
-	"weak"
+	"unicode/utf8"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"example.com/condvar"
+	"example.com/condvar/internal/watch"
 )
 
 const (
-	prefix   = "condvar.resource."
-	nameKey  = attribute.Key(prefix + "name")
-	stateKey = attribute.Key(prefix + "permit.state")
-	errorKey = attribute.Key("error.type")
+	prefix        = "condvar.resource."
+	nameKey       = attribute.Key(prefix + "name")
+	permitState   = attribute.Key(prefix + "permit.state")
+	instanceState = attribute.Key(prefix + "instance.state")
+	errorKey      = attribute.Key("error.type")
 )
 
-// Register makes the meter report the Stats of r at each collection, under the
-// given name and with the given attributes. What one collection says of r is of one
-// moment. Name and attributes together must not be those of another resource that
-// is registered, for OpenTelemetry does not say what becomes of two observations
-// of the same thing.
+// Opts are the options of [New]. The zero value is good to use.
+type Opts struct {
+	// MeterProvider makes the instruments; [otel.GetMeterProvider] if it is nil.
+	MeterProvider metric.MeterProvider
+
+	// Attributes are attributes that all measurements have. The attributes of
+	// this package take precedence.
+	Attributes []attribute.KeyValue
+
+	// HoldTime adds the histogram of the time that permits were held. Its hooks
+	// make every call of a resource lock a mutex, and Do make an allocation.
+	HoldTime bool
+}
+
+// An Observer reports the metrics of resources to OpenTelemetry. [New] makes
+// one; the zero value is not usable. All methods may be called by several
+// goroutines at the same time.
+type Observer struct {
+	attributes []attribute.KeyValue // not to be changed
+	reports    []report             // what a collection observes of each name
+
+	waitTime, holdTime metric.Float64Histogram // nil: not there
+
+	resources watch.Set[string] // by name
+}
+
+// A report is one series of each name: an instrument, the attribute of its own
+// if it has one, and its value. Values are float64, as a sum of int64 can
+// overflow.
+type report struct {
+	instrument metric.Float64Observable
+	state      attribute.KeyValue
+	value      func(*watch.Sum) float64
+}
+
+// New makes the instruments, and a callback for all of them, in a scope that
+// has the import path of this package as its name. They stay as long as the
+// MeterProvider does, so a program should make one Observer for each. Two
+// Observers of one MeterProvider need different Attributes or names.
 //
-// The meter does not keep r alive: once the program has no other reference to it,
-// it is reported no more. Unregister of the registration ends the reports, too, and
-// frees the little that is left of a resource which is gone.
+// Errors of the MeterProvider go to [otel.Handle]. An instrument that could not
+// be made is left out.
+func New(opts Opts) *Observer {
+	provider := opts.MeterProvider
+	if provider == nil {
+		provider = otel.GetMeterProvider()
+	}
+	meter := provider.Meter(reflect.TypeFor[Observer]().PkgPath())
+	o := &Observer{attributes: slices.Clone(opts.Attributes)}
+
+	none := attribute.KeyValue{}
+	counter := func(name, unit, description string) metric.Float64Observable {
+		return made[metric.Float64Observable](meter.Float64ObservableCounter(prefix+name,
+			metric.WithUnit(unit), metric.WithDescription(description)))
+	}
+	upDownCounter := func(name, unit, description string) metric.Float64Observable {
+		return made[metric.Float64Observable](meter.Float64ObservableUpDownCounter(prefix+name,
+			metric.WithUnit(unit), metric.WithDescription(description)))
+	}
+	observe := func(instrument metric.Float64Observable, state attribute.KeyValue, value func(*watch.Sum) float64) {
+		if instrument != nil {
+			o.reports = append(o.reports, report{instrument, state, value})
+		}
+	}
+	permits := upDownCounter("permit.count", "{permit}", "Permits in the state of the attribute.")
+	observe(permits, permitState.String("used"), func(s *watch.Sum) float64 { return s.InUse })
+	observe(permits, permitState.String("idle"), func(s *watch.Sum) float64 { return max(0, s.Capacity-s.InUse) })
+	observe(upDownCounter("permit.max", "{permit}", "Total permits."),
+		none, func(s *watch.Sum) float64 { return s.Capacity })
+	observe(upDownCounter("pending_requests", "{request}", "Calls that wait for permits."),
+		none, func(s *watch.Sum) float64 { return s.Waiting })
+	observe(upDownCounter("pending_permits", "{permit}", "Permits that the waiting calls ask for."),
+		none, func(s *watch.Sum) float64 { return s.WaitingN })
+	observe(made[metric.Float64Observable](meter.Float64ObservableGauge(prefix+"oldest_wait_time", metric.WithUnit("s"),
+		metric.WithDescription("How long the first in line has been waiting."))),
+		none, func(s *watch.Sum) float64 { return s.Oldest.OldestWait.Seconds() })
+	instances := upDownCounter("instance.count", "{instance}", "Resources of the name in the state of the attribute.")
+	observe(instances, instanceState.String("open"), func(s *watch.Sum) float64 { return float64(s.Resources - s.Closed) })
+	observe(instances, instanceState.String("closed"), func(s *watch.Sum) float64 { return float64(s.Closed) })
+	observe(counter("finished_waits", "{wait}", "Waits that have ended, with permits or without."),
+		none, func(s *watch.Sum) float64 { return float64(s.WaitCount) })
+	observe(counter("finished_wait_time", "s", "Time spent in finished waits."),
+		none, func(s *watch.Sum) float64 { return s.WaitDuration.Seconds() })
+	observe(counter("cancellations", "{cancellation}", "Waits that were ended by their context."),
+		none, func(s *watch.Sum) float64 { return float64(s.Canceled) })
+	observe(counter("rejections", "{rejection}", "Calls that failed because of MaxWaiting or MaxWait."),
+		none, func(s *watch.Sum) float64 { return float64(s.Rejected) })
+
+	histogram := func(name, description string) metric.Float64Histogram {
+		return made[metric.Float64Histogram](meter.Float64Histogram(prefix+name, metric.WithUnit("s"), metric.WithDescription(description),
+			metric.WithExplicitBucketBoundaries(1e-4, 3e-4, 1e-3, 3e-3, .01, .03, .1, .3, 1, 3, 10, 30)))
+	}
+	o.waitTime = histogram("wait_time", "How long a wait took, by how it ended.")
+	if opts.HoldTime {
+		o.holdTime = histogram("hold_time", "How long permits were held.")
+	}
+
+	var observed []metric.Observable
+	for _, r := range o.reports {
+		observed = append(observed, r.instrument)
+	}
+	if _, err := meter.RegisterCallback(o.collect, observed...); err != nil {
+		otel.Handle(err)
+	}
+	return o
+}
+
+// made returns an instrument, which is nil if the meter did not make one. With
+// an error of the SDK there may be one that works for some of its readers.
+func made[T any, I any](instrument I, err error) (made T) {
+	if err != nil {
+		otel.Handle(err)
+	}
+	made, _ = any(instrument).(T)
+	return made
+}
+
+// collect is the callback.
+func (o *Observer) collect(_ context.Context, observer metric.Observer) error {
+	for name, sum := range o.resources.Sums() {
+		all := o.with(name)
+		for _, r := range o.reports {
+			attributes := all
+			if r.state.Valid() {
+				attributes = o.with(name, r.state)
+			}
+			observer.ObserveFloat64(r.instrument, r.value(sum), attributes)
+		}
+	}
+	return nil
+}
+
+// Watch returns an option for [condvar.NewCapacityResource] that does what
+// Track and Hooks do. Watch panics if the name is not valid UTF-8.
+func (o *Observer) Watch(name string) condvar.Option {
+	mustBeName(name)
+	return condvar.Observe(func(r *condvar.CapacityResource) *condvar.Hooks {
+		o.Track(name, r)
+		return o.Hooks(name)
+	})
+}
+
+// Track makes each collection report the Stats of r under the given name. If
+// there are several resources of that name, they are added up. To give r again
+// changes nothing.
 //
-// The errors are those of the meter. Register panics if r is nil.
-func Register(meter metric.Meter, name string, r *condvar.CapacityResource, attrs ...attribute.KeyValue) (metric.Registration, error) {
+// The Observer does not keep r alive. When r is collected by the garbage
+// collector, it is reported no more, and the little that the Observer keeps of
+// it is freed. Track panics if r is nil or the name is not valid UTF-8.
+func (o *Observer) Track(name string, r *condvar.CapacityResource) {
+	mustBeName(name)
 	if r == nil {
 		panic("otelcondvar: nil resource")
 	}
-	permits, err1 := meter.Int64ObservableUpDownCounter(prefix+"permit.count", metric.WithUnit("{permit}"),
-		metric.WithDescription("The number of permits that are in the state described by the attribute."))
-	limit, err2 := meter.Int64ObservableUpDownCounter(prefix+"permit.max", metric.WithUnit("{permit}"),
-		metric.WithDescription("The number of permits there are."))
-	requests, err3 := meter.Int64ObservableUpDownCounter(prefix+"pending_requests", metric.WithUnit("{request}"),
-		metric.WithDescription("The number of calls that wait for permits."))
-	wanted, err4 := meter.Int64ObservableUpDownCounter(prefix+"pending_permits", metric.WithUnit("{permit}"),
-		metric.WithDescription("The number of permits that the waiting calls ask for."))
-	oldest, err5 := meter.Float64ObservableGauge(prefix+"oldest_wait_time", metric.WithUnit("s"),
-		metric.WithDescription("How long the first in line has been waiting."))
-	closed, err6 := meter.Int64ObservableGauge(prefix+"closed", metric.WithUnit("1"),
-		metric.WithDescription("Whether the resource is closed."))
-	waits, err7 := meter.Int64ObservableCounter(prefix+"waits", metric.WithUnit("{wait}"),
-		metric.WithDescription("The number of waits that have ended, with permits or without."))
-	total, err8 := meter.Float64ObservableCounter(prefix+"total_wait_time", metric.WithUnit("s"),
-		metric.WithDescription("How long the waits that have ended took together."))
-	timeouts, err9 := meter.Int64ObservableCounter(prefix+"timeouts", metric.WithUnit("{timeout}"),
-		metric.WithDescription("The number of waits that were ended by their context."))
-	rejections, err10 := meter.Int64ObservableCounter(prefix+"rejections", metric.WithUnit("{rejection}"),
-		metric.WithDescription("The number of calls that failed because of MaxWaiting or MaxWait."))
-	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10); err != nil {
-		return nil, err
-	}
-
-	all, used, idle := with(name, attrs), with(name, attrs, stateKey.String("used")), with(name, attrs, stateKey.String("idle"))
-	resource := weak.Make(r)
-	return meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		r := resource.Value()
-		if r == nil {
-			return nil
-		}
-		s := r.Stats()
-		isClosed := int64(0)
-		if s.Closed {
-			isClosed = 1
-		}
-		o.ObserveInt64(permits, s.InUse, used)
-		o.ObserveInt64(permits, max(0, s.Capacity-s.InUse), idle)
-		o.ObserveInt64(limit, s.Capacity, all)
-		o.ObserveInt64(requests, s.Waiting, all)
-		o.ObserveInt64(wanted, s.WaitingN, all)
-		o.ObserveFloat64(oldest, s.OldestWait.Seconds(), all)
-		o.ObserveInt64(closed, isClosed, all)
-		o.ObserveInt64(waits, s.WaitCount, all)
-		o.ObserveFloat64(total, s.WaitDuration.Seconds(), all)
-		o.ObserveInt64(timeouts, s.Canceled, all)
-		o.ObserveInt64(rejections, s.Rejected, all)
-		return nil
-	}, permits, limit, requests, wanted, oldest, closed, waits, total, timeouts, rejections)
+	o.resources.Add(name, r, nil)
 }
 
-// Hooks returns hooks, for [condvar.WithHooks], that record the waits of a resource
-// in a histogram, under the given name and with the given attributes. They cost
-// nothing to calls that do not wait, and one Record to those that do; its context
-// is that of the call, so exemplars find the span. Several resources may have hooks
-// of the same name: they share the measurements. The boundaries of the buckets
-// are from 100 µs to 30 s, each about three times the one before; a view can
-// change them. The error is that of the meter.
-func Hooks(meter metric.Meter, name string, attrs ...attribute.KeyValue) (*condvar.Hooks, error) {
-	waitTime, err := meter.Float64Histogram(prefix+"wait_time", metric.WithUnit("s"),
-		metric.WithDescription("The time that a wait took, by how it ended."),
-		metric.WithExplicitBucketBoundaries(1e-4, 3e-4, 1e-3, 3e-3, .01, .03, .1, .3, 1, 3, 10, 30))
-	if err != nil {
-		return nil, err
-	}
-	acquired := with(name, attrs)
-	return &condvar.Hooks{
-		WaitDone: func(ctx context.Context, _ int64, waited time.Duration, err error) {
-			measured := acquired
+// Untrack ends what Track began for all resources of that name. What the
+// histograms have of it stays in the SDK, which cannot delete it. It does
+// nothing if there is nothing of that name.
+func (o *Observer) Untrack(name string) {
+	o.resources.Remove(name)
+}
+
+// Hooks returns hooks, for [condvar.WithHooks], that record the waits of a
+// resource under the given name. They cost nothing to calls that do not wait,
+// except with Opts.HoldTime, and one Record to those that do. Its context is
+// that of the call, so exemplars have its span. Several resources may have
+// hooks of the same name: they share the series.
+//
+// The boundaries of the buckets are from 100 µs to 30 s, each about three times
+// the one before. A view of the SDK can change them. The SDK has a series from
+// the first wait of a name that ends so, and keeps it. Hooks panics if the name
+// is not valid UTF-8.
+func (o *Observer) Hooks(name string) *condvar.Hooks {
+	mustBeName(name)
+	hooks := &condvar.Hooks{}
+	all := []metric.RecordOption{o.with(name)}
+	if o.waitTime != nil {
+		hooks.WaitDone = func(ctx context.Context, _ int64, waited time.Duration, err error) {
+			options := all
 			if err != nil {
-				measured = with(name, attrs, errorKey.String(errorType(err)))
+				options = []metric.RecordOption{o.with(name, errorKey.String(errorType(err)))}
 			}
-			waitTime.Record(ctx, waited.Seconds(), measured)
-		},
-	}, nil
+			o.waitTime.Record(ctx, waited.Seconds(), options...)
+		}
+	}
+	if o.holdTime != nil {
+		hooks.Released = func(_ int64, hold *condvar.Hold, held time.Duration) {
+			if hold != nil {
+				o.holdTime.Record(context.Background(), held.Seconds(), all...)
+			}
+		}
+	}
+	return hooks
 }
 
-// with returns the attributes of a measurement. The name outweighs one in attrs.
-func with(name string, attrs []attribute.KeyValue, own ...attribute.KeyValue) metric.MeasurementOption {
-	set := append(attrs[:len(attrs):len(attrs)], nameKey.String(name))
-	return metric.WithAttributeSet(attribute.NewSet(append(set, own...)...))
+// with returns the attributes of a measurement. Of two with the same key the
+// last counts.
+func (o *Observer) with(name string, own ...attribute.KeyValue) metric.MeasurementOption {
+	set := slices.Concat(o.attributes, []attribute.KeyValue{nameKey.String(name)}, own)
+	return metric.WithAttributeSet(attribute.NewSet(set...))
 }
 
 // errorType returns the attribute of a wait that ended with err. An error of a
@@ -164,4 +296,10 @@ func errorType(err error) string {
 		return "overloaded"
 	}
 	return "_OTHER"
+}
+
+func mustBeName(name string) {
+	if !utf8.ValidString(name) {
+		panic("otelcondvar: name is not valid UTF-8")
+	}
 }
