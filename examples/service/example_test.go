@@ -41,7 +41,7 @@ func Example_flightRecorder() {
 	})
 
 	// Somebody holds the only permit until the call that waits for it gives up.
-	db := condvar.NewCapacityResource(1, condvar.WithHooks(debugger.Hooks("db")))
+	db := condvar.NewCapacityResource(1, debugger.Watch("db"))
 	db.Acquire(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {

@@ -1,8 +1,9 @@
 // Command service is a small HTTP server that shares four connections to a
 // database, which it only pretends to have. It shows how a service that uses a
 // CapacityResource is wired up so that one can see what waits and who holds: with
-// the page of condvardebug, profiles, metrics, expvar, a log of slow waits, and a
-// shutdown that drains. And it makes trouble on demand, to have something to see.
+// the page of condvardebug, profiles, metrics, expvar, a log of slow waits and
+// holds, and a shutdown that drains. It answers 503 when too many requests wait.
+// And it makes trouble on demand, to have something to see.
 //
 //	go run .
 //
@@ -12,10 +13,12 @@ package main
 
 import (
 	"context"
+	_ "embed" // for index.html
 	"errors"
 	"expvar"
 	"flag"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -39,13 +42,14 @@ import (
 
 const (
 	connections  = 4
+	maxWaiting   = 50 // those who would wait behind them are answered at once, with 503
 	drainTimeout = 10 * time.Second
 )
 
 func main() {
 	addr := flag.String("addr", "localhost:8080", "listen here for requests")
 	debugAddr := flag.String("debug", "localhost:8081", "listen here for those who debug: nobody else may reach it")
-	slow := flag.Duration("slow", 100*time.Millisecond, "log waits that take this long or longer")
+	slow := flag.Duration("slow", 100*time.Millisecond, "log waits and holds that take this long or longer")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 
@@ -67,17 +71,20 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	fmt.Printf(banner, public.Addr(), debug.Addr())
+	s.debugAddr = debug.Addr().String()
 	if err := s.serve(ctx, public, debug); err != nil {
 		log.Error("shutdown", "err", err)
 		os.Exit(1)
 	}
 }
 
-const banner = `http://%[1]s/work                         one query: a connection for some ms
+const banner = `http://%[1]s/                             what there is, to click on
+http://%[1]s/work                         one query: a connection for some ms
 http://%[1]s/report                       one report: three connections at once
 http://%[1]s/load?clients=20&seconds=60   load in the background
-http://%[1]s/leak                         takes a connection and keeps it
-http://%[1]s/heal                         gives back what was leaked
+http://%[1]s/leak                         takes a connection and loses it
+http://%[1]s/heal                         gives back what was lost
+http://%[1]s/resize?capacity=0            sets the number of connections; 0 pauses
 http://%[2]s/debug/condvar                what waits, and who holds; for curl, ?format=text
 http://%[2]s/debug/pprof/                 profiles, condvar_holders among them
 http://%[2]s/debug/vars                   expvar
@@ -92,25 +99,29 @@ type service struct {
 	registry *prometheus.Registry
 	clients  sync.WaitGroup // of /load
 	leaked   atomic.Int64   // by /leak
+
+	debugAddr string // where debug is served, for the index page
 }
 
 func newService(log *slog.Logger, slow time.Duration) *service {
 	s := &service{log: log, registry: prometheus.NewRegistry()}
 
 	// Every acquisition is recorded, so that a single leak is found, from before
-	// the hooks are made. If permits leak time and again one in 100 will do.
+	// Watch. If permits leak time and again, one in 100 will do.
 	s.debugger.SetHolderProfileFraction(1)
-
-	// Hooks are given to a resource when it is made. It calls both.
-	metrics := promcondvar.New(promcondvar.Opts{})
-	s.db = condvar.NewCapacityResource(connections,
-		metrics.Watch("db"),
-		condvar.WithHooks(s.debugger.Hooks("db")))
-	s.registry.MustRegister(metrics)
-	s.debugger.Track("db", s.db)
 	s.debugger.OnSlowWait(slow, func(w condvardebug.SlowWait) {
 		log.WarnContext(w.Ctx, "slow wait", "wait", w)
 	})
+	s.debugger.OnSlowHold(slow, func(h condvardebug.SlowHold) {
+		log.Warn("slow hold", "hold", h)
+	})
+
+	metrics := promcondvar.New(promcondvar.Opts{HoldTime: true})
+	s.registry.MustRegister(metrics)
+	s.db = condvar.NewCapacityResource(connections,
+		condvar.MaxWaiting(maxWaiting),
+		metrics.Watch("db"),
+		s.debugger.Watch("db"))
 	return s
 }
 
@@ -132,7 +143,7 @@ func (s *service) report(ctx context.Context) error {
 }
 
 func (s *service) leak(ctx context.Context) error {
-	if err := s.db.Acquire(ctx); err != nil {
+	if _, err := s.db.AcquirePermit(ctx, 1); err != nil {
 		return err
 	}
 	s.leaked.Add(1) // and no Release: this is the bug
@@ -145,8 +156,31 @@ func (s *service) heal(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, "gave back %d\n", n)
 }
 
+func (s *service) resize(w http.ResponseWriter, req *http.Request) {
+	capacity, err := strconv.ParseInt(req.FormValue("capacity"), 10, 64)
+	if err != nil || capacity < 0 {
+		http.Error(w, "want /resize?capacity=N with N >= 0", http.StatusBadRequest)
+		return
+	}
+	fmt.Fprintf(w, "from %d to %d\n", s.db.Resize(capacity), capacity)
+}
+
+//go:embed index.html
+var indexHTML string
+
+// index says what there is.
+func (s *service) index(w http.ResponseWriter, _ *http.Request) {
+	t, err := template.New("index").Parse(indexHTML)
+	if err == nil {
+		err = t.Execute(w, s.debugAddr)
+	}
+	if err != nil {
+		s.log.Error("index", "err", err)
+	}
+}
+
 // public is what everybody may see, and, because this is an example, also what
-// makes trouble: a service of yours should leave out /load, /leak and /heal.
+// makes trouble: a service of yours has /work and /report only.
 func (s *service) public() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /work", answer(s.query))
@@ -154,6 +188,8 @@ func (s *service) public() http.Handler {
 	mux.HandleFunc("GET /load", s.load)
 	mux.HandleFunc("GET /leak", answer(s.leak))
 	mux.HandleFunc("GET /heal", s.heal)
+	mux.HandleFunc("GET /resize", s.resize)
+	mux.HandleFunc("GET /{$}", s.index)
 	return mux
 }
 
@@ -171,10 +207,14 @@ func (s *service) debug() http.Handler {
 }
 
 // answer serves what f does. A wait for connections ends when the client goes
-// away, as the context of its request does.
+// away, as the context of its request does. If too many wait already, the answer
+// is 503 at once.
 func answer(f func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		if err := f(req.Context()); err != nil {
+			if errors.Is(err, condvar.ErrOverloaded) {
+				w.Header().Set("Retry-After", "1")
+			}
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -200,7 +240,13 @@ func (s *service) load(w http.ResponseWriter, req *http.Request) {
 			// Not the context of the request, which is over soon.
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds)*time.Second)
 			defer cancel()
-			for do(ctx) == nil {
+			for {
+				err := do(ctx)
+				if errors.Is(err, condvar.ErrOverloaded) {
+					time.Sleep(20 * time.Millisecond) // as one who tries again
+				} else if err != nil {
+					return
+				}
 			}
 		})
 	}
@@ -214,7 +260,7 @@ func (s *service) serve(ctx context.Context, publicListener, debugListener net.L
 	debug := &http.Server{Handler: s.debug(), ReadHeaderTimeout: 5 * time.Second}
 	sampling, stop := context.WithCancel(context.Background())
 	defer stop()
-	go s.debugger.Run(sampling) // for the sparklines
+	go s.debugger.Run(sampling) // for the charts
 	failed := make(chan error, 2)
 	go func() { failed <- public.Serve(publicListener) }()
 	go func() { failed <- debug.Serve(debugListener) }()

@@ -3,11 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"html"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,6 +71,57 @@ func TestLoadRefusesNonsense(t *testing.T) {
 	for _, query := range []string{"", "?clients=1", "?clients=x&seconds=1", "?clients=0&seconds=1", "?clients=1001&seconds=1", "?clients=1&seconds=0", "?clients=1&seconds=3601"} {
 		require.Equal(t, http.StatusBadRequest, get(t, s.public(), "/load"+query).Code, query)
 	}
+}
+
+func TestOverloadIsAnswered503(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newTestService()
+		for range connections {
+			get(t, s.public(), "/leak")
+		}
+		var waiting sync.WaitGroup
+		for range maxWaiting {
+			waiting.Go(func() { get(t, s.public(), "/work") })
+		}
+		synctest.Wait()
+		answer := get(t, s.public(), "/work")
+		require.Equal(t, http.StatusServiceUnavailable, answer.Code)
+		require.Equal(t, "1", answer.Header().Get("Retry-After"))
+		require.Contains(t, get(t, s.debug(), "/metrics").Body.String(), `condvar_resource_rejected_calls_total{resource="db"} 1`)
+		get(t, s.public(), "/heal")
+		waiting.Wait()
+		require.Equal(t, "ok\n", get(t, s.public(), "/work").Body.String())
+		require.Contains(t, get(t, s.debug(), "/metrics").Body.String(), `condvar_resource_hold_seconds_count{resource="db"} 51`)
+	})
+}
+
+func TestTheCapacityIsSet(t *testing.T) {
+	s, _ := newTestService()
+	require.Equal(t, "from 4 to 0\n", get(t, s.public(), "/resize?capacity=0").Body.String())
+	require.Contains(t, get(t, s.debug(), "/debug/condvar?format=text").Body.String(), `"db"      0       0 `)
+	require.Equal(t, "from 0 to 4\n", get(t, s.public(), "/resize?capacity=4").Body.String())
+	for _, bad := range []string{"", "?capacity=x", "?capacity=-1"} {
+		require.Equal(t, http.StatusBadRequest, get(t, s.public(), "/resize"+bad).Code, bad)
+	}
+}
+
+func TestTheIndexLinksToWhatThereIs(t *testing.T) {
+	s, _ := newTestService()
+	s.debugAddr = "localhost:1"
+	page := get(t, s.public(), "/").Body.String()
+	links := regexp.MustCompile(`href="(http://localhost:1)?([^"]*)"`).FindAllStringSubmatch(page, -1)
+	require.Len(t, links, 13)
+	for _, link := range links {
+		if strings.HasPrefix(link[2], "/load") { // it would go on
+			continue
+		}
+		handler := s.public()
+		if link[1] != "" {
+			handler = s.debug()
+		}
+		require.Equal(t, http.StatusOK, get(t, handler, html.UnescapeString(link[2])).Code, link[2])
+	}
+	require.Equal(t, http.StatusNotFound, get(t, s.public(), "/other").Code)
 }
 
 func TestWhoWaitsForLeakedConnectionsIsSeenAndHealed(t *testing.T) {
