@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ type browser struct {
 	ctx context.Context
 }
 
-const patience = 20 * time.Second // for whatever is to appear on the page
+const limit = 20 * time.Second // for whatever is to appear on the page
 
 // newBrowser starts Chromium, as Debian packages it.
 func newBrowser(t *testing.T) *browser {
@@ -94,11 +95,11 @@ func (b *browser) until(js string) {
 // wait asks again and again, until the answer is yes.
 func (b *browser) wait(what string, yes func() bool) {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(limit)
 	for !yes() {
 		if time.Now().After(deadline) {
 			html, _ := chromedp.Run(b.ctx, chromedp.OuterHTML(chromedp.CSS("body")))
-			require.FailNow(b.t, "not within "+patience.String(), "%s\n%s", what, html)
+			require.FailNow(b.t, "not within "+limit.String(), "%s\n%s", what, html)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -170,7 +171,8 @@ func numbersMove(t *testing.T, p *process, b *browser) {
 	}
 	require.True(t, eval[bool](b, `window.loadedOnce === true`), "the page refreshes itself without being loaded anew")
 	b.until(`document.querySelector("main svg") !== null`)
-	b.until(`document.querySelector("main").innerText.includes("main.(*service).query")`)
+	b.until(`document.querySelector("main").textContent.includes("main.(*service).query")`)
+	b.until(`document.title.startsWith('"db" (')`)
 	silent()
 }
 
@@ -179,7 +181,7 @@ func stuckAppears(t *testing.T, p *process, b *browser) {
 	b.do(chromedp.Navigate(p.debug + "/debug/condvar?refresh=1"))
 	require.NotContains(t, eval[string](b, `document.body.textContent`), "(*service).query")
 	p.getStuck(t)
-	b.until(`document.body.innerText.includes("main.(*service).query")`)
+	b.until(`document.body.textContent.includes("main.(*service).query")`)
 	b.until(`/main\.go:\d+/.test(document.body.innerText)`)
 	silent()
 }
@@ -237,11 +239,12 @@ func escaped(t *testing.T, _ *process, b *browser) {
 	defer server.Close()
 	silent := b.silent()
 	b.do(chromedp.Navigate(server.URL + "?refresh=1"))
-	require.Contains(t, eval[string](b, `document.querySelector("main").innerText`), name)
+	quoted := strconv.Quote(name)
+	require.Contains(t, eval[string](b, `document.querySelector("main").innerText`), quoted)
 	before := eval[string](b, `document.querySelector("main").outerHTML`)
 	require.NoError(t, r.Acquire(t.Context()))
 	b.until(fmt.Sprintf(`document.querySelector("main").outerHTML !== %q`, before))
-	require.Contains(t, eval[string](b, `document.querySelector("main").innerText`), name, "after a refresh by script, too")
+	require.Contains(t, eval[string](b, `document.querySelector("main").innerText`), quoted, "after a refresh by script, too")
 	require.NotEqual(t, "broken", eval[string](b, `document.title`))
 	require.Zero(t, eval[int](b, `document.querySelectorAll("main img, main script").length`))
 	silent()
@@ -309,25 +312,31 @@ func contrast(t *testing.T, p *process, b *browser) {
 }
 
 // screenshots takes the pictures of docs/debugging.md if it is asked to; else it
-// only sees that the page fits into a window.
+// only sees that the pages fit into a window.
 func screenshots(t *testing.T, p *process, b *browser) {
-	if *screenshot { // a minute of load, for the sparkline
-		for _, clients := range []int{3, 12, 24, 6} {
+	if *screenshot { // minutes of load, for the charts
+		for _, clients := range []int{3, 12, 24, 6, 90, 12} {
 			p.get(t, fmt.Sprintf("/load?clients=%d&seconds=15", clients))
 			b.wait("the load is over", func() bool { return p.resource(t).InUse == 0 })
 		}
 	}
 	p.get(t, "/load?clients=9&seconds=60") // without reports, which would hold up the leaks
 	p.getStuck(t)
-	if *screenshot {
-		b.wait("all are stuck", func() bool { return p.resource(t).OldestWait > 8 })
+	for _, view := range []string{"", "?view=stacks"} {
+		for _, width := range []int64{400, 700, 1600, 1000} {
+			b.do(chromedp.EmulateViewport(width, 1100), chromedp.Navigate(p.debug+"/debug/condvar"+view))
+			require.LessOrEqual(t, eval[int64](b, `document.documentElement.scrollWidth`), width, "nothing is cut off")
+		}
 	}
-	b.do(chromedp.EmulateViewport(1000, 1280), chromedp.Navigate(p.debug+"/debug/condvar"))
-	require.LessOrEqual(t, eval[int](b, `document.documentElement.scrollWidth`), 1000, "nothing is cut off")
+	b.do(chromedp.EmulateViewport(400, 1100), chromedp.Navigate(p.public))
+	require.LessOrEqual(t, eval[int64](b, `document.documentElement.scrollWidth`), int64(400), "nothing is cut off")
 	if !*screenshot {
 		return
 	}
-	eval[any](b, `[...document.querySelectorAll("details")].filter(d => /leak|answer/.test(d.textContent)).forEach(d => d.open = true)`)
+	p.collectGarbage(t)
+	b.wait("all are stuck, and the leak is found", func() bool { r := p.resource(t); return r.OldestWait > 8 && r.Leaked > 0 })
+	b.do(chromedp.EmulateViewport(1000, 900), chromedp.Navigate(p.debug+"/debug/condvar"))
+	eval[any](b, `[...document.querySelectorAll("details")].filter(d => /leaked/.test(d.textContent)).forEach(d => d.open = true)`)
 	for scheme, name := range map[string]string{"light": "page.png", "dark": "page-dark.png"} {
 		b.do(emulate("prefers-color-scheme", scheme))
 		png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
@@ -337,10 +346,19 @@ func screenshots(t *testing.T, p *process, b *browser) {
 	}
 }
 
+// collectGarbage makes the process collect its garbage, as it does now and then
+// without being asked.
+func (p *process) collectGarbage(t *testing.T) {
+	res, err := http.Get(p.debug + "/debug/pprof/heap?gc=1")
+	require.NoError(t, err)
+	res.Body.Close()
+}
+
 // A resource is what the page says of it in JSON.
 type resource struct {
 	InUse      int     `json:"in_use"`
 	OldestWait float64 `json:"oldest_wait_seconds"`
+	Leaked     float64 `json:"leaked_permits"`
 }
 
 func (p *process) resource(t *testing.T) resource {

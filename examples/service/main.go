@@ -82,6 +82,7 @@ const banner = `http://%[1]s/                             what there is, to clic
 http://%[1]s/work                         one query: a connection for some ms
 http://%[1]s/report                       one report: three connections at once
 http://%[1]s/load?clients=20&seconds=60   load in the background
+http://%[1]s/nested                       two connections, one after the other: four of these are a deadlock
 http://%[1]s/leak                         takes a connection and loses it
 http://%[1]s/heal                         gives back what was lost
 http://%[1]s/resize?capacity=0            sets the number of connections; 0 pauses
@@ -142,6 +143,15 @@ func (s *service) report(ctx context.Context) error {
 	})
 }
 
+// nested holds a connection while it waits for another one. Four at a time wait
+// for each other: this is a bug, too.
+func (s *service) nested(ctx context.Context) error {
+	return s.db.Do(ctx, func(ctx context.Context) error {
+		time.Sleep(500 * time.Millisecond)
+		return s.query(ctx)
+	})
+}
+
 func (s *service) leak(ctx context.Context) error {
 	if _, err := s.db.AcquirePermit(ctx, 1); err != nil {
 		return err
@@ -187,6 +197,7 @@ func (s *service) public() http.Handler {
 	mux.HandleFunc("GET /report", answer(s.report))
 	mux.HandleFunc("GET /load", s.load)
 	mux.HandleFunc("GET /leak", answer(s.leak))
+	mux.HandleFunc("GET /nested", answer(s.nested))
 	mux.HandleFunc("GET /heal", s.heal)
 	mux.HandleFunc("GET /resize", s.resize)
 	mux.HandleFunc("GET /{$}", s.index)

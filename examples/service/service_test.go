@@ -95,6 +95,27 @@ func TestOverloadIsAnswered503(t *testing.T) {
 	})
 }
 
+func TestNestedCallsAreADeadlockThatThePageShows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newTestService()
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls sync.WaitGroup
+		for range connections {
+			calls.Go(func() {
+				w := httptest.NewRecorder()
+				s.public().ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/nested", nil))
+			})
+		}
+		time.Sleep(time.Second)
+		page := get(t, s.debug(), "/debug/condvar?format=text").Body.String()
+		require.Contains(t, page, `"db" (deadlock, 500ms)`)
+		require.Contains(t, page, "Deadlock: every holder of permits waits for more permits of the same resource.")
+		cancel() // as when the clients go away
+		calls.Wait()
+		require.Zero(t, s.db.Stats().InUse)
+	})
+}
+
 func TestTheCapacityIsSet(t *testing.T) {
 	s, _ := newTestService()
 	require.Equal(t, "from 4 to 0\n", get(t, s.public(), "/resize?capacity=0").Body.String())
@@ -110,7 +131,7 @@ func TestTheIndexLinksToWhatThereIs(t *testing.T) {
 	s.debugAddr = "localhost:1"
 	page := get(t, s.public(), "/").Body.String()
 	links := regexp.MustCompile(`href="(http://localhost:1)?([^"]*)"`).FindAllStringSubmatch(page, -1)
-	require.Len(t, links, 13)
+	require.Len(t, links, 14)
 	for _, link := range links {
 		if strings.HasPrefix(link[2], "/load") { // it would go on
 			continue
