@@ -82,11 +82,11 @@ tidy() { go mod tidy -diff; }
 # Every row of docs/conformance.md and every bug of docs/bugs.md is named in a
 # test, or in a note that says why it does not apply here.
 rows() {
-	local id='[CEFKR]?[0-9]+' named missing="" want
+	local id='[CEFKMPR]?[0-9]+' named missing="" want
 	named=$(git ls-files -z --cached --others --exclude-standard '*_test.go' |
 		xargs -0 grep -hoE "\b(Rows?|row|rows|Bugs?) $id((,| and|, and) $id)*|\\bF[0-9]+\\b" |
-		sed -E 's/\b(Bugs? |, | and )E([0-9])/\1bugE\2/g' | grep -oE '(bug)?[CEFKR]?[0-9]+' | sort -u)
-	for want in $(seq 1 145) E{1..22} F{1..25} C{1..23} bugE{1..4} R{1..18} R{20..30} K1; do
+		sed -E 's/\b(Bugs? |, | and )E([0-9])/\1bugE\2/g' | grep -oE '(bug)?[CEFKMPR]?[0-9]+' | sort -u)
+	for want in $(seq 1 145) E{1..22} F{1..25} C{1..23} bugE{1..4} R{1..18} R{20..30} K1 M{1,2} P{1..5}; do
 		grep -qx "$want" <<<"$named" || missing+=" $want"
 	done
 	[ -z "$missing" ] || { echo "no test names:$missing"; return 1; }
