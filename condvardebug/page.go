@@ -213,7 +213,14 @@ func (r *resource) writeText(w io.Writer) {
 	if r.MoreWaiting > 0 {
 		fmt.Fprintf(w, "\n  Call sites that wait and are not shown: %d\n", r.MoreWaiting)
 	}
-	for _, s := range r.HeldAt {
+	for _, s := range r.Certain() {
+		fmt.Fprintf(w, "\n  %s\n", s.Text())
+		writeStack(w, s.Stack, s.Numbers())
+	}
+	if len(r.Guesses()) > 0 {
+		fmt.Fprintln(w, "\n  A guess by goroutine, as Acquire and Release say nothing of who holds:")
+	}
+	for _, s := range r.Guesses() {
 		fmt.Fprintf(w, "\n  %s\n", s.Text())
 		writeStack(w, s.Stack, s.Numbers())
 	}

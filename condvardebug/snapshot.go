@@ -85,7 +85,8 @@ type waitSite struct {
 	Goroutines []uint64 `json:"goroutines"`
 	Stack      string   `json:"stack"`
 
-	id string
+	id             string
+	moreGoroutines int // that are not listed
 }
 
 // A holdSite is a place in the code that has acquired permits.
@@ -99,7 +100,8 @@ type holdSite struct {
 	Goroutines []uint64 `json:"goroutines"`
 	Stack      string   `json:"stack"`
 
-	id string
+	id             string
+	moreGoroutines int // that are not listed
 }
 
 // IDs tell sites apart, and are the same in each snapshot.
@@ -120,8 +122,8 @@ func where(stack string) string {
 	return path.Base(function) + " " + path.Base(file)
 }
 
-// Numbers returns the goroutines as text.
-func numbersOf(goroutines []uint64, all int) string {
+// numbersOf returns goroutines as text, of which more are not listed.
+func numbersOf(goroutines []uint64, more int) string {
 	var b strings.Builder
 	for i, g := range goroutines {
 		if i > 0 {
@@ -129,21 +131,30 @@ func numbersOf(goroutines []uint64, all int) string {
 		}
 		fmt.Fprint(&b, g)
 	}
-	if more := all - len(goroutines); more > 0 {
+	if more > 0 {
 		fmt.Fprintf(&b, " and %d more", more)
 	}
 	return b.String()
 }
 
-func (s *waitSite) Numbers() string { return numbersOf(s.Goroutines, s.Calls) }
-func (s *holdSite) Numbers() string { return numbersOf(s.Goroutines, s.Holds) }
+func (s *waitSite) Numbers() string { return numbersOf(s.Goroutines, s.moreGoroutines) }
+func (s *holdSite) Numbers() string { return numbersOf(s.Goroutines, s.moreGoroutines) }
 
 // Unknown reports whether calls wait that no hook has told of.
 func (r *resource) Unknown() bool { return r.Waiting > 0 && len(r.WaitingAt) == 0 }
 
-// Guesses reports whether some of what holds is a guess.
-func (r *resource) Guesses() bool {
-	return slices.ContainsFunc(r.HeldAt, func(s *holdSite) bool { return s.By == guess })
+// Certain are the call sites whose records are exact, or are leaks.
+func (r *resource) Certain() []*holdSite { return r.HeldAt[:r.guesses()] }
+
+// Guesses are the others.
+func (r *resource) Guesses() []*holdSite { return r.HeldAt[r.guesses():] }
+
+// guesses returns where the guesses begin, which are last.
+func (r *resource) guesses() int {
+	if i := slices.IndexFunc(r.HeldAt, func(s *holdSite) bool { return s.By == guess }); i >= 0 {
+		return i
+	}
+	return len(r.HeldAt)
 }
 
 // Text says what the calls of a site wait for.
@@ -168,7 +179,7 @@ func (s *holdSite) Text() string {
 	case leaked:
 		text += " leaked, acquired"
 	case guess:
-		text += " probably held (a guess by goroutine), acquired"
+		text += " probably held, acquired"
 	default:
 		text += " held, acquired"
 	}
@@ -363,7 +374,7 @@ func (r *resource) fill(now time.Time, texts texts, waitsFor map[uint64][]string
 	})
 	r.WaitingAt, r.MoreWaiting = atMost(maxSites, r.WaitingAt)
 	for _, site := range r.WaitingAt {
-		site.Goroutines = shorten(site.Goroutines)
+		site.Goroutines, site.moreGoroutines = shorten(site.Goroutines)
 	}
 
 	held := map[string]*holdSite{}
@@ -392,7 +403,7 @@ func (r *resource) fill(now time.Time, texts texts, waitsFor map[uint64][]string
 	})
 	r.HeldAt, r.MoreHeld = atMost(maxSites, r.HeldAt)
 	for _, site := range r.HeldAt {
-		site.Goroutines = shorten(site.Goroutines)
+		site.Goroutines, site.moreGoroutines = shorten(site.Goroutines)
 	}
 }
 
@@ -403,9 +414,10 @@ func atMost[T any](n int, all []T) (first []T, more int) {
 	return first, len(all) - len(first)
 }
 
-func shorten(goroutines []uint64) []uint64 {
+// shorten returns some of the goroutines, each once, and how many are left out.
+func shorten(goroutines []uint64) (some []uint64, more int) {
 	slices.Sort(goroutines)
-	return goroutines[:min(len(goroutines), maxSiteNumbers)]
+	return atMost(maxSiteNumbers, slices.Compact(goroutines))
 }
 
 // clipGuesses leaves out guesses, the oldest first, that together with the other
