@@ -7,24 +7,14 @@ import (
 	"unsafe"
 )
 
-// A Cond is a condition variable with context-aware waits: a place for
-// goroutines to wait until something that a lock protects has changed.
+// A Cond is a condition variable with context-aware waits. Cond{L: l} is ready
+// to use. A Cond must not be copied after first use; using a copy panics. It
+// must not be overwritten during a Notify: Wait can return before the Notify
+// that wakes it.
 //
-// Cond{L: l} is ready to use, as is the result of [NewCond]. L must be set
-// before the first Wait. A Cond must not be copied after first use; using a
-// copy panics. It must not be overwritten during a Notify either: Wait can
-// return before the Notify that wakes it.
-//
-// In the terminology of the Go memory model, a call to [Cond.Notify],
-// [Cond.NotifyN] or [Cond.NotifyAll] “synchronizes before” the return of the
-// Waits and WaitFors, and the receives from Listener.C, that it causes.
-//
-// A Cond differs from [sync.Cond] in this: a wait ends with its context, a wait
-// can be one case of a select statement ([Cond.Listen]), and Notify wakes the
-// waiter that has been in line longest, or reports that there was none. A
-// canceled waiter never consumes a notification. As with sync.Cond,
-// notifications are not remembered. For a signal that must not be missed, use
-// an [Event] or a channel of size 1.
+// Unlike with [sync.Cond], a wait ends with its context, it can be one case of
+// a select statement, and Notify wakes the waiter that has been in line
+// longest, or reports that there was none.
 type Cond struct {
 	// L is held while the condition is examined or changed. Any Locker will
 	// do, an RLocker included, and several Conds may share one. It must not
@@ -60,67 +50,41 @@ func NewCond(l sync.Locker) *Cond {
 }
 
 // Wait unlocks c.L, waits for a notification, and locks c.L again. The caller
-// must hold c.L, and holds it on every return. If c.L.Unlock panics, Wait does.
-// Unlocking an unlocked [sync.Mutex] is a fatal error.
+// must hold c.L, and holds it on every return. The waiter joins the end of the
+// line before c.L is unlocked, so no Notify after that misses it.
 //
 // Wait returns nil only if it was notified. Others may have held c.L since
-// then, so wait in a loop, or use [Cond.WaitFor], which is that loop:
+// then, so wait in a loop, or use [Cond.WaitFor]:
 //
-//	c.L.Lock()
-//	defer c.L.Unlock()
 //	for !condition() {
 //		if err := c.Wait(ctx); err != nil {
 //			return err
 //		}
 //	}
-//	... make use of condition ...
-//
-// The waiter joins the end of the line before c.L is unlocked, so no Notify
-// after that misses it. The line is FIFO.
 //
 // If ctx ends first, Wait returns an error that matches, by [errors.Is], both
 // ctx.Err() and [context.Cause](ctx). It is ctx.Err() itself if that matches
 // both. If ctx is done at the call, Wait returns that error without unlocking
-// c.L or joining the line.
+// c.L. Once notified, Wait returns nil, even if ctx ends before it has c.L
+// again.
 //
-// If a notification races with the end of ctx, exactly one takes effect, and
-// Notify's return value tells which. Once notified, Wait returns nil, even if
-// ctx ends before it has c.L again. Once ctx has ended, the waiter receives no
-// notification, and leaves the line as soon as it runs, before it locks c.L.
-// Locking c.L cannot be canceled: while others hold c.L, Wait does not return.
-//
-// If c.L.Unlock or c.L.Lock panics, the waiter has left the line, and a
-// notification of Notify that it had goes to the next.
-//
-// In the steady state Wait allocates nothing.
+// If c.L.Unlock or c.L.Lock panics, so does Wait, and a notification of Notify
+// that it had goes to the next waiter. In the steady state Wait allocates
+// nothing.
 func (c *Cond) Wait(ctx context.Context) error {
 	var unspent bool
 	return c.wait(ctx, &unspent)
 }
 
-// WaitFor waits until pred returns true. The caller must hold c.L, and holds
-// it on every return and in every call of pred. WaitFor is this loop:
-//
-//	for !pred() {
-//		if err := c.Wait(ctx); err != nil {
-//			return err
-//		}
-//	}
-//	return nil
-//
-// So if pred is true at the call, c.L is not unlocked, and a ctx that is done
-// does not matter. pred runs on the caller's goroutine, and must not unlock
-// c.L. ctx applies to the whole call. If ctx ends before the waiter is
-// notified, WaitFor returns the error of [Cond.Wait] without another call of
-// pred.
+// WaitFor calls Wait until pred returns true. The caller must hold c.L, and
+// holds it on every return and in every call of pred, which must not unlock it.
+// pred is called before ctx is looked at, but not once ctx has ended.
 //
 // If pred is false after a notification, the notification is consumed, and the
 // waiter joins the end of the line. So if waiters wait for different things,
-// each Notify makes another one check its predicate. To make all of them check,
-// use [Cond.NotifyAll].
-//
-// If pred panics or calls [runtime.Goexit], or is false when ctx has ended, a
-// notification of Notify goes to the next waiter.
+// each Notify makes another one check. If pred panics or calls
+// [runtime.Goexit], or is false when ctx has ended, a notification of Notify
+// goes to the next waiter.
 func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	unspent := false
 	defer func() {
@@ -238,24 +202,18 @@ func (c *Cond) removeLocked(w *waiter) {
 	}
 }
 
-// Notify wakes the waiter that has been in line longest, and reports whether
-// there was one. It may be called with or without c.L held, and does not lock
-// it. It passes over waiters whose context has ended. The waiter has left the
-// line when Notify returns.
-//
-// If nobody waits, Notify is one atomic load, unless it is the first call on c.
-// Otherwise its time grows only with the waiters it passes over.
+// Notify wakes the waiter that has been in line longest, except for those whose
+// context has ended, and reports whether there was one. The waiter has left the
+// line when Notify returns. Notify may be called with or without c.L held, and
+// does not lock it. If nobody waits, it is one atomic load.
 func (c *Cond) Notify() bool { return c.notify(1, notified) == 1 }
 
 // NotifyN wakes the n waiters that have been in line longest, or all if they
-// are fewer, and returns how many it woke. If n <= 0 it does nothing. Otherwise
-// it is like n calls of [Cond.Notify] at a single moment.
+// are fewer, at a single moment, and returns how many.
 func (c *Cond) NotifyN(n int) int { return c.notify(n, notified) }
 
 // NotifyAll wakes all waiters that are in line, at a single moment, and returns
-// how many. Waiters that join later are not woken. A notification of NotifyAll
-// is never passed on, since all in line had one. Otherwise it is like
-// [Cond.NotifyN].
+// how many. Its notifications are never passed on.
 func (c *Cond) NotifyAll() int { return c.notify(math.MaxInt, swept) }
 
 // notify implements Notify, NotifyN and NotifyAll. It sets the woken to state.
@@ -305,8 +263,7 @@ func (c *Cond) wakeLocked() (unsent queue) {
 	return unsent
 }
 
-// Waiters returns how many waiters are in line. Listeners count. Waiters that
-// were notified do not.
+// Waiters returns how many waiters and Listeners are in line.
 func (c *Cond) Waiters() int {
 	c.mu.Lock()
 	c.checkLocked()
@@ -314,7 +271,7 @@ func (c *Cond) Waiters() int {
 	return c.waiters.len
 }
 
-// A Listener is a place in the line of a [Cond], similar to a [time.Timer].
+// A Listener is a place in the line of a [Cond].
 type Listener struct {
 	C <-chan struct{} // delivers one value when the Listener is notified
 
@@ -322,33 +279,21 @@ type Listener struct {
 	w    *waiter
 }
 
-// Listen joins the line and returns at once, so that waiting can be one case
-// of a select statement. It does not touch c.L, but should be called with c.L
-// held, after a look at the condition, so that no change is missed:
+// Listen joins the line and returns at once, so that waiting can be one case of
+// a select statement. Call it with c.L held, after a look at the condition:
 //
-//	c.L.Lock()
-//	defer c.L.Unlock()
-//	for !condition() {
-//		var err error
-//		l := c.Listen()
-//		c.L.Unlock()
-//		select {
-//		case <-l.C:
-//		case <-quit:
-//			err = errQuit
-//		}
-//		l.Stop()
-//		c.L.Lock()
-//		if err != nil {
-//			return err
-//		}
+//	l := c.Listen()
+//	c.L.Unlock()
+//	select {
+//	case <-l.C:
+//	case <-quit:
 //	}
-//	... make use of condition ...
+//	l.Stop()
+//	c.L.Lock()
 //
-// A Listener is notified at most once. Call [Listener.Stop] on each: one that
-// stays in line consumes a notification. One that stays in line after its
-// testing/synctest bubble must not be notified. Listen makes two
-// allocations.
+// Call [Listener.Stop] on each: one that stays in line consumes a notification.
+// A Listener must not be notified after its synctest bubble has ended. Listen
+// makes two allocations.
 func (c *Cond) Listen() *Listener {
 	var l struct { // one allocation for both
 		Listener
@@ -363,12 +308,10 @@ func (c *Cond) Listen() *Listener {
 	return &l.Listener
 }
 
-// Stop leaves the line. It returns true if the Listener was in line. It returns
-// false if it was notified or stopped before. If nobody has received a
-// notification from C, Stop empties C, and a notification of Notify goes to the
-// next waiter. Nothing is sent to C later. Stop neither blocks nor uses the
-// Locker. It may be called twice, or after a receive. It panics if the Listener
-// does not come from Listen.
+// Stop leaves the line, and reports whether the Listener was in line. If nobody
+// has received a notification from C, Stop empties C, and a notification of
+// Notify goes to the next waiter. Stop does not block. It panics if the
+// Listener does not come from Listen.
 func (l *Listener) Stop() bool {
 	c, w := l.cond, l.w
 	if c == nil {

@@ -6,16 +6,14 @@ import (
 	"strconv"
 )
 
-// ErrClosed is the error of an Acquire on a [CapacityResource] that is closed,
-// or is closed while the call waits.
+// ErrClosed is the error of an Acquire if the resource is closed.
 var ErrClosed = errors.New("condvar: resource is closed")
 
-// ErrTooLarge is the error of an Acquire that asks a [CapacityResource] for
-// more permits than its capacity.
+// ErrTooLarge is the error of an Acquire of more permits than the capacity.
 var ErrTooLarge = errors.New("condvar: request exceeds the capacity")
 
-// ErrOverloaded is the error of an Acquire that [MaxWaiting] does not let wait,
-// or that has waited as long as [MaxWait] allows.
+// ErrOverloaded is the error of an Acquire that [MaxWaiting] or [MaxWait] does
+// not let wait any longer.
 var ErrOverloaded = errors.New("condvar: resource is overloaded")
 
 // errEnded marks a call that its context ended. contextError is called once mu

@@ -7,23 +7,11 @@ import (
 
 // An Event is a flag that goroutines can wait for. The zero value is not set.
 // An Event must not be copied after first use; using a copy may panic. It must
-// not be overwritten during a call of Set either: Wait can return before the
-// Set that releases it.
+// not be overwritten during a Set: a Wait can return before it.
 //
-// In the terminology of the Go memory model, a call to [Event.Set]
-// “synchronizes before” the return of any Wait with nil, and of any IsSet with
-// true, that it causes.
-//
-// Use an Event for one-time signals to everyone: started, configuration loaded,
-// shutting down. Do not use it for “wait until there is room”: every Wait
-// returns, and all callers take the one free slot:
-//
-//	e.Wait(ctx) // tells five workers that a slot is free
-//	inUse++     // and five take it
-//
-// For that use [Cond.WaitFor], which checks and acts under one lock, or a
-// [CapacityResource]. An Event does not count: two Sets are one. To wake one
-// goroutine for each thing that happens, use a Cond or a channel.
+// Do not use it for “wait until there is room”: every Wait returns, and all
+// callers take the one free slot. For that use [Cond.WaitFor] or a
+// [CapacityResource].
 type Event struct {
 	// set changes with mu of cond held, so a Wait sees it or is in line before
 	// the next Set. Wait and IsSet load it without mu. The load pairs with the
@@ -33,8 +21,7 @@ type Event struct {
 }
 
 // Set sets the event and releases all Waits that have begun, even if Clear is
-// called before they run. Setting a set event changes nothing. Set does not
-// block.
+// called before they run.
 func (e *Event) Set() {
 	e.lock()
 	e.cond.chooseLocked(math.MaxInt, swept) // who sees set may cancel a Wait
@@ -44,11 +31,9 @@ func (e *Event) Set() {
 	unsent.send()
 }
 
-// Clear makes the event not set. A Wait that begins later waits. A Wait that a
-// Set released stays released. So Set and then Clear release those that wait at
-// that moment. Where Set says that there is work, call Clear after Wait and
-// before looking for the work: what is added later sets the event again.
-// Clearing an event that is not set changes nothing. Clear does not block.
+// Clear makes the event not set. A Wait that a Set released stays released.
+// Where Set says that there is work, call Clear after Wait and before looking
+// for it.
 func (e *Event) Clear() {
 	e.lock()
 	e.set.Store(false)
@@ -63,14 +48,9 @@ func (e *Event) lock() {
 // IsSet reports whether the event is set. It is one atomic load.
 func (e *Event) IsSet() bool { return e.set.Load() }
 
-// Wait waits until the event is set. If it is set, Wait returns nil, even if
-// ctx is done, and is one atomic load.
-//
-// If ctx ends before the event is set, Wait returns the same error as
-// [Cond.Wait]. If both happen, the first counts: Set and then cancel gives nil,
-// cancel and then Set gives the error.
-//
-// In the steady state Wait allocates nothing.
+// Wait waits until the event is set. If it is, Wait returns nil, even if ctx is
+// done, and is one atomic load. If ctx ends before, Wait returns the error that
+// [Cond.Wait] would. In the steady state it allocates nothing.
 func (e *Event) Wait(ctx context.Context) error {
 	if e.set.Load() {
 		return nil

@@ -7,51 +7,39 @@ import (
 )
 
 // Hooks are functions that a [CapacityResource] calls when something happens to
-// it, for metrics, traces and logs. Any of them may be nil.
-//
-// A hook runs on the goroutine of the call that it reports, while no lock of
-// this package is held. So a slow hook delays only that call, and a hook may
-// use the resource. If a hook panics or calls [runtime.Goexit], that ends the
-// call, and the accounting stays correct: permits that the call has taken are
-// put back. Whoever was told of the start of a wait or of an acquisition is
-// told of the end of the wait or of the release all the same.
+// it. Any of them may be nil. A hook runs on the goroutine of the call that it
+// reports, while no lock of this package is held, and may use the resource. If
+// a hook panics, so does the call, and permits that it has taken are put back.
+// Even then each WaitStart is followed by a WaitDone, and each Acquired by a
+// Released.
 //
 // WaitStart, WaitDone and Resized cost nothing to calls that do not wait. With
 // Acquired or Released, every call locks a mutex, and Do makes an allocation.
 type Hooks struct {
-	// WaitStart is called when a call for n permits must wait, before it joins
-	// the line. Calls that join during WaitStart are ahead of it. If permits
-	// come free during WaitStart, the call does not wait after all. ctx is that
-	// of the call. If WaitStart returns a context that is not nil, the later
-	// hooks of the same call get it instead. The wait still ends with ctx.
+	// WaitStart is called before a call for n permits joins the line. If it
+	// returns a context that is not nil, the later hooks of the call get that.
+	// The wait ends with ctx.
 	WaitStart func(ctx context.Context, n int64) context.Context
 
-	// WaitDone is called after each WaitStart. waited counts from the return of
-	// WaitStart. err is what AcquireN is about to return: nil if the permits
-	// were acquired. If the call panics, err is an error of this package.
+	// WaitDone is called after each WaitStart, with what AcquireN is about to
+	// return, or with an error of this package if the call panics.
 	WaitDone func(ctx context.Context, n int64, waited time.Duration, err error)
 
-	// Acquired is called when n permits have been taken, at once or after a
-	// wait; n may be 0. The context of calls that have none, such as
-	// TryAcquireN, is [context.Background]. hold is not nil for Do and for
-	// Permits: then the release gets the same one.
+	// Acquired is called when n permits have been taken; n may be 0. hold is
+	// not nil for Do and for Permits: the release gets the same one.
 	Acquired func(ctx context.Context, n int64, hold *Hold)
 
-	// Released is called after n permits have been put back. n may be 0. Other
-	// calls may have acquired them already. For Do and for Permits, hold is that
-	// of the acquisition, and held is the time since then. Otherwise hold is nil
-	// and held is 0.
+	// Released is called after n permits have been put back. If hold is not
+	// nil, held is the time since the acquisition.
 	Released func(n int64, hold *Hold, held time.Duration)
 
-	// Resized is called after Resize has set the capacity, with the old and the
-	// new one, which may be equal. Of two concurrent calls of Resize, the later
-	// one may be reported first.
+	// Resized is called after Resize. Of two concurrent calls, the later one
+	// may be reported first.
 	Resized func(from, to int64)
 }
 
 // WithHooks makes a resource call hooks. If it is given several times, all are
-// called, in the order of the options. Later changes to *hooks have no effect.
-// WithHooks(nil) is a no-op.
+// called. WithHooks(nil) is a no-op.
 func WithHooks(hooks *Hooks) Option {
 	if hooks == nil {
 		return func(*CapacityResource) {}
@@ -60,12 +48,10 @@ func WithHooks(hooks *Hooks) Option {
 	return Observe(func(*CapacityResource) *Hooks { return &h })
 }
 
-// Observe is how an observer attaches to a resource with one option.
-// [NewCapacityResource] calls f once for each resource that it makes, in the
-// order of the options. The resource is ready to be used. The hooks that f
-// returns are installed then, as by [WithHooks]; nil is none. Until
-// NewCapacityResource returns, goroutines that f has given the resource to may
-// only call Stats and String. If f panics, NewCapacityResource does.
+// Observe attaches an observer to a resource. [NewCapacityResource] calls f for
+// each resource that it makes, and installs the hooks that f returns, as
+// [WithHooks] does; nil is none. f may use the resource. Other goroutines may
+// only call Stats and String until NewCapacityResource returns.
 func Observe(f func(r *CapacityResource) *Hooks) Option {
 	return func(r *CapacityResource) { r.observers = append(r.observers, f) }
 }

@@ -6,17 +6,8 @@ import (
 )
 
 // A Permit stands for permits of a [CapacityResource] that one call has
-// acquired. They are released once only, whoever calls Release and how often.
-// Use it in code in which a second Release, or a Release after an Acquire that
-// failed, must not free what somebody else holds:
-//
-//	p, err := r.AcquirePermit(ctx, 1)
-//	if err != nil {
-//		return err
-//	}
-//	defer p.Release()
-//
-// Any goroutine may call its methods. A Permit must not be copied.
+// acquired, and that are released once only, however often Release is called.
+// A Permit must not be copied.
 type Permit struct {
 	hold Hold
 	n    int64
@@ -27,8 +18,7 @@ type Permit struct {
 }
 
 // AcquirePermit is [CapacityResource.AcquireN] that returns the permits as a
-// value. If it fails, the Permit is nil. It makes one allocation, or none if it
-// fails, unless there are Acquired or Released hooks.
+// value. If it fails, the Permit is nil. It makes one allocation.
 func (r *CapacityResource) AcquirePermit(ctx context.Context, n int64) (*Permit, error) {
 	if !r.hooksSeeEveryCall {
 		if err := r.AcquireN(ctx, n); err != nil {
@@ -69,12 +59,9 @@ func (r *CapacityResource) newPermit(n int64) *Permit {
 // N returns how many permits p stands for. Release does not change it.
 func (p *Permit) N() int64 { return p.n }
 
-// Release puts the permits back, as [CapacityResource.ReleaseN] does. Of all
-// calls exactly one does that. The others do nothing, and may return before it
-// has. Release of a nil *Permit does nothing.
-//
-// If too many permits were released by CapacityResource.Release, those of p may
-// be gone. Release panics then.
+// Release puts the permits back, as [CapacityResource.ReleaseN] does. Exactly one
+// call does that. Others do nothing, and may return before it has. Release of a
+// nil *Permit does nothing.
 func (p *Permit) Release() {
 	if p == nil {
 		return
@@ -97,14 +84,8 @@ func (r *CapacityResource) Do(ctx context.Context, fn func(ctx context.Context) 
 // DoN acquires n permits, calls fn with ctx, and returns what fn returns. It
 // releases the permits when fn returns, panics or calls [runtime.Goexit]. If it
 // cannot acquire them, it returns the error of [CapacityResource.AcquireN]
-// without calling fn.
-//
-// fn gets the ctx that was passed to DoN: [MaxWait] limits the wait and not fn.
-// AcquireN and fn may both return an error of ctx; where that matters, let fn
-// record that it ran. fn must not release the permits, and should not acquire
-// from the resource: it may wait for itself.
-//
-// With Acquired or Released hooks DoN makes one allocation.
+// without calling fn. fn should not acquire from the resource: it may wait for
+// itself.
 func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context.Context) error) error {
 	if r.hooksSeeEveryCall { // they are told of a Permit
 		p, err := r.AcquirePermit(ctx, n)
@@ -122,12 +103,9 @@ func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context
 }
 
 // A Hold is the identity of permits from their acquisition by Do or as a
-// [Permit] to their release, for [Hooks]. It is part of the Permit. So whoever
-// keeps a pointer to a Hold keeps the Permit from being collected. A
-// [weak.Pointer] to it is a key that does not, and [runtime.AddCleanup] tells
-// when a Permit was collected that was never released.
-//
-// A type that has permits of its own and calls Hooks can have a Hold as a field.
+// [Permit] to their release, for [Hooks]. It is part of the Permit: a pointer
+// to it keeps the Permit from being collected, a [weak.Pointer] does not. Other
+// types of permits can have a Hold as a field.
 type Hold struct {
 	since time.Time // when the Acquired hooks were called
 }

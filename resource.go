@@ -7,27 +7,16 @@ import (
 )
 
 // A CapacityResource is a weighted semaphore that can be resized and closed. It
-// limits how much of something can be in use at a time: connections, slots,
-// bytes of a budget. The capacity is a number of permits. Acquire takes permits,
-// and waits while too few are free. Release puts them back. Permits have no
-// owner: any goroutine may release them. A [Permit] is permits that can be
-// released once only.
+// limits how much of something is in use: connections, slots, bytes. Permits
+// have no owner: any goroutine may release them. [NewCapacityResource] makes
+// one; any use of the zero value panics. It must not be copied; using a copy
+// may panic.
 //
-// [NewCapacityResource] makes one; any use of the zero value panics. It must
-// not be copied; using a copy may panic.
-//
-// Waiting calls are served first in, first out, whatever number of permits
-// they want: a large request at the head of the line is not overtaken by
-// smaller ones behind it. A new call, TryAcquire included, may barge ahead of
-// the line, since permits that are idle until a goroutine wakes up cost
-// throughput. It may do so only until the first release (or the first Resize
-// that adds permits) after the head of the line has waited 1 ms, counted from
-// when it joined. Then nobody overtakes it. As in the starvation mode of
-// [sync.Mutex], this ends when the new head has waited less than that, or when
-// nobody waits. With [FIFO] nobody ever overtakes.
-//
-// In the terminology of the Go memory model, a call to Release “synchronizes
-// before” the return of any call that acquires the permits that it put back.
+// Waiting calls are served first in, first out, whatever number of permits they
+// want. A new call, TryAcquire included, may barge ahead of the line only until
+// the first release (or Resize that adds permits) after the head of the line
+// has waited 1 ms, as in the starvation mode of [sync.Mutex]. With [FIFO] nobody
+// ever overtakes.
 type CapacityResource struct {
 	// state is what the fast paths use: the flag slow, 31 bits of free permits
 	// and 31 bits of held permits. It is
@@ -95,12 +84,9 @@ func take(state uint64, n int64) uint64 { return state - uint64(n)<<fieldBits + 
 const starvationThreshold = time.Millisecond
 
 // NewCapacityResource returns a resource with the given capacity, of which
-// nothing is in use. With a capacity of 2^31 or more every call locks a mutex;
-// to count in larger units, such as KiB, avoids that.
-//
-// NewCapacityResource panics if capacity < 1: a limit that was not configured
-// must not make every caller wait for ever. To start with a paused resource,
-// call [CapacityResource.Resize] with 0.
+// nothing is in use. It panics if capacity < 1: a limit that was not configured
+// must not make every caller wait for ever. To start paused, call
+// [CapacityResource.Resize] with 0.
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 	if capacity < 1 {
 		panic("condvar: NewCapacityResource with a capacity below 1 (to start paused, call Resize(0))")
@@ -119,27 +105,17 @@ func (r *CapacityResource) Acquire(ctx context.Context) error { return r.Acquire
 
 // AcquireN takes n permits, all at once, and waits until that is possible. It
 // returns nil if it took them. Otherwise it changed nothing, and returns the
-// first of these that applies:
+// first of these that applies, when it comes true:
 //
-//   - the error of ctx, the one that [Cond.Wait] would return, if ctx ended
-//     before the permits were taken, even if they are free;
+//   - the error of ctx, as [Cond.Wait] does, even if permits are free;
 //   - [ErrClosed], if the resource is closed;
 //   - [ErrTooLarge], if n is more than the capacity, that is not 0, and
 //     [AdmitOversized] is not used;
 //   - [ErrOverloaded], if it would have to wait and [MaxWaiting] forbids that,
 //     or has waited as long as [MaxWait] allows.
 //
-// A call that waits returns when the first of these comes true. A call that
-// need not wait looks at ctx once, just before it takes the permits. It does
-// not notice if ctx ends between the two.
-//
-// The error of a context does not say whether the call waited for permits or
-// came too late. To tell a wait from slow work, give the wait a context of its
-// own, made by [context.WithTimeoutCause], or use [MaxWait].
-//
 // AcquireN of 0 permits never waits, but it fails if ctx is done or the
-// resource is closed. AcquireN panics if n < 0. A call that finds permits free
-// is usually one compare-and-swap (see Costs). In the steady state a call
+// resource is closed. AcquireN panics if n < 0. In the steady state it
 // allocates nothing.
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	for {
@@ -251,8 +227,7 @@ func (r *CapacityResource) TryAcquire() bool { return r.TryAcquireN(1) }
 
 // TryAcquireN takes n permits if it need not wait, and reports whether it did.
 // It fails if too few are free, if the resource is closed, or if new calls may
-// not overtake the line. With n = 0 it fails only if it is closed. It panics if
-// n < 0.
+// not overtake the line. It panics if n < 0.
 func (r *CapacityResource) TryAcquireN(n int64) bool {
 	for {
 		s := r.state.Load()
@@ -285,17 +260,9 @@ func (r *CapacityResource) Release() { r.ReleaseN(1) }
 
 // ReleaseN puts n permits back, and wakes waiters whose permits are now free.
 //
-// ReleaseN blocks on nothing but the resource's own lock, and does not yield
-// the processor. So if the caller goes on computing, the permits may be idle
-// until another processor runs the waiter. Where that matters, call
-// [runtime.Gosched] after ReleaseN.
-//
-// ReleaseN panics if n < 0 or if fewer than n permits are held, and changes
-// nothing then. But a second release of the same permits, or one after an
-// AcquireN that failed, is not noticed while others hold permits: it frees
-// theirs. Where that could happen, use a [Permit].
-//
-// If nobody waits, ReleaseN is usually one compare-and-swap (see Costs).
+// ReleaseN panics, and changes nothing, if n < 0 or fewer than n permits are
+// held. But a second release of the same permits, or one after an AcquireN that
+// failed, frees what others hold. Where that could happen, use a [Permit].
 func (r *CapacityResource) ReleaseN(n int64) {
 	for {
 		s := r.state.Load()
@@ -326,21 +293,16 @@ func (r *CapacityResource) releaseSlow(n int64) {
 	r.unlock()
 }
 
-// Resize sets the capacity, and returns the one before. Permits that it adds
-// are free at once. Shrinking revokes nothing; it stops admissions until usage
-// fits again. Waiting calls that ask for more than the new capacity return
-// [ErrTooLarge], unless [AdmitOversized] is used.
-//
-// A resource with a capacity of 0 is paused: calls of AcquireN wait for the
-// next Resize. Where only one goroutine resizes, this pauses until return:
+// Resize sets the capacity, and returns the one before. Shrinking revokes
+// nothing; it stops admissions until usage fits again. Waiting calls that ask
+// for more than the new capacity return [ErrTooLarge], unless [AdmitOversized]
+// is used. A resource with a capacity of 0 is paused: calls wait for the next
+// Resize. If only one goroutine resizes, this pauses until return:
 //
 //	defer r.Resize(r.Resize(0))
 //
-// If two such pauses overlap, the second restores the 0 of the first.
-//
-// Resize does not block. It takes time in proportion to the number of waiters.
-// It panics if capacity < 0, and then changes nothing. After Close it only
-// changes the number that Stats and String report.
+// Resize takes time in proportion to the number of waiters. It panics if
+// capacity < 0.
 func (r *CapacityResource) Resize(capacity int64) (old int64) {
 	r.check(0)
 	if capacity < 0 {
@@ -364,10 +326,8 @@ func (r *CapacityResource) Resize(capacity int64) (old int64) {
 }
 
 // Close closes the resource: waiting and later calls of AcquireN fail with
-// [ErrClosed], and once Close has returned no acquisition succeeds. Those who
-// hold permits still have to release them; to wait for that, use
-// [CapacityResource.Drain]. Close does not block and always returns nil. It may
-// be called again.
+// [ErrClosed]. Holders still have to release; to wait for that, use
+// [CapacityResource.Drain]. Close always returns nil.
 func (r *CapacityResource) Close() error {
 	r.check(0)
 	r.lock()
@@ -380,11 +340,9 @@ func (r *CapacityResource) Close() error {
 }
 
 // Drain closes the resource, waits until nothing is held, and returns nil. If
-// ctx ends first, the resource stays closed. The error then matches the one
-// that [Cond.Wait] would return, and its text has the number of permits that
-// are still held. If nothing is held, Drain returns nil even if ctx is done. Do
-// not call Drain while holding a permit: it would wait for itself. It may be
-// called again, and by several goroutines.
+// ctx ends first, the resource stays closed, and the error, which matches as
+// that of [Cond.Wait] does, says how many permits are held. If nothing is held,
+// Drain returns nil even if ctx is done. Do not call it while holding a permit.
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
 	if err := r.drained.Wait(ctx); err != nil {

@@ -11,19 +11,18 @@ import (
 type Stats struct {
 	Capacity   int64         // total permits
 	InUse      int64         // permits held; after a shrink it can exceed Capacity
-	Waiting    int64         // calls of AcquireN that wait
+	Waiting    int64         // calls that wait
 	WaitingN   int64         // permits they ask for, at most math.MaxInt64
 	OldestWait time.Duration // how long the head of the line has waited
-	Closed     bool          // whether Close was called
+	Closed     bool
 
-	WaitCount    int64         // finished waits: with permits, or by context, MaxWait, Close or Resize
-	WaitDuration time.Duration // total time spent in finished waits
+	WaitCount    int64         // finished waits, with permits or without
+	WaitDuration time.Duration // total time spent in them
 	Canceled     int64         // finished waits that were ended by their context
 	Rejected     int64         // calls that failed with ErrOverloaded
 }
 
-// Stats returns a snapshot. Statistics are always on; they add no cost to calls
-// that do not wait. Stats locks the resource's mutex.
+// Stats returns a snapshot. It locks the resource's mutex.
 func (r *CapacityResource) Stats() Stats {
 	r.check(0)
 	r.lock()
@@ -42,8 +41,8 @@ func (r *CapacityResource) Stats() Stats {
 	return s
 }
 
-// String describes the resource in the form "3/5 in use, 2 waiting", followed
-// by ", closed" or, if the capacity is 0, ", paused".
+// String returns a text such as "3/5 in use, 2 waiting", with ", closed" or ",
+// paused" at its end if that is so.
 func (r *CapacityResource) String() string {
 	s := r.Stats()
 	text := strconv.FormatInt(s.InUse, 10) + "/" + strconv.FormatInt(s.Capacity, 10) +
