@@ -3,8 +3,8 @@
 //
 // A [Resource] is a [condvar.CapacityResource], a weighted semaphore, for each
 // key. It is made when the key is first used, and dropped when nothing of it is
-// held and nobody waits for it. So a Resource takes memory for the keys that are
-// in use, not for those that were.
+// held and nobody waits for it. So a Resource takes memory for the keys that
+// are in use, not for those that were.
 package keyed
 
 import (
@@ -194,8 +194,8 @@ func (r *Resource[K]) Stats(key K) condvar.Stats {
 }
 
 // enter returns the entry of key, makes one if there is none, and counts a call
-// that uses it. The caller must call leave. The CapacityResource is made without
-// mu, since that calls options and hooks.
+// that uses it. The caller must call leave. The CapacityResource is made
+// without mu, since that calls options and hooks.
 func (r *Resource[K]) enter(key K) *entry {
 	e, capacity := r.lookup(key, nil, 0)
 	for e == nil {
@@ -206,8 +206,8 @@ func (r *Resource[K]) enter(key K) *entry {
 }
 
 // lookup counts a call that uses the entry of key, and returns it. If there is
-// none, it adds one: an idle one, or else spare, which has the capacity made. If
-// it cannot, it returns nil and the capacity to make one with.
+// none, it adds one: an idle one, or else spare, which has the capacity made.
+// If it cannot, it returns nil and the capacity to make one with.
 func (r *Resource[K]) lookup(key K, spare *entry, made int64) (*entry, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock() // a key that cannot be hashed panics
@@ -251,8 +251,8 @@ func (r *Resource[K]) find(key K) (*entry, int64) {
 }
 
 // startRelease takes n permits from those that are held for key. It counts a
-// call that uses the entry: so the entry, which may be idle now, is not used for
-// another key before the permits are back.
+// call that uses the entry: so the entry, which may be idle now, is not used
+// for another key before the permits are back.
 func (r *Resource[K]) startRelease(key K, n int64) *entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -80,7 +80,8 @@ const (
 
 // Opts are the options of [New]. The zero value is good to use.
 type Opts struct {
-	// MeterProvider makes the instruments; [otel.GetMeterProvider] if it is nil.
+	// MeterProvider makes the instruments; [otel.GetMeterProvider] if it is
+	// nil.
 	MeterProvider metric.MeterProvider
 
 	// Attributes are attributes that all measurements have. The attributes of

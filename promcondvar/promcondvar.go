@@ -10,8 +10,9 @@
 // reports the [condvar.Stats], which costs the resource nothing in between. The
 // hooks report how long each wait took.
 //
-// All metrics have the label resource, the name that was given to Watch, Track or
-// Hooks. With the namespace condvar, which [Opts] can change, they are these:
+// All metrics have the label resource, the name that was given to Watch, Track
+// or Hooks. With the namespace condvar, which [Opts] can change, they are
+// these:
 //
 //   - condvar_resource_capacity_permits: Stats.Capacity
 //   - condvar_resource_in_use_permits: Stats.InUse; after a shrink it can exceed
@@ -64,15 +65,17 @@ type Opts struct {
 	// empty. The dashboard and the alert rules know no other.
 	Namespace string
 
-	// ConstLabels are labels that all metrics have, always with the same values.
+	// ConstLabels are labels that all metrics have, always with the same
+	// values.
 	ConstLabels prometheus.Labels
 
 	// Buckets are the upper bounds of the buckets of the histogram, in seconds;
-	// from 100 µs to 30 s, each about three times the one before, if it is empty.
+	// from 100 µs to 30 s, each about three times the one before, if it is
+	// empty.
 	Buckets []float64
 
-	// NativeHistogramBucketFactor, if greater than 1, makes the histograms native
-	// ones in addition: see [prometheus.HistogramOpts].
+	// NativeHistogramBucketFactor, if greater than 1, makes the histograms
+	// native ones in addition: see [prometheus.HistogramOpts].
 	NativeHistogramBucketFactor float64
 
 	// HoldTime adds the histogram of the time that permits were held. Its hooks
@@ -80,8 +83,8 @@ type Opts struct {
 	HoldTime bool
 }
 
-// A Collector is a [prometheus.Collector] of the metrics of resources. [New] makes
-// one; the zero value is not usable. All methods may be called by several
+// A Collector is a [prometheus.Collector] of the metrics of resources. [New]
+// makes one; the zero value is not usable. All methods may be called by several
 // goroutines at the same time.
 type Collector struct {
 	capacity, inUse, waitingCalls, waitingPermits, oldestWait, closed, instances *prometheus.Desc // gauges
@@ -92,9 +95,10 @@ type Collector struct {
 	resources watch.Set[string] // by name
 }
 
-// New returns a Collector that tracks nothing yet. It does not check opts: names
-// and labels that are not valid, or are there already, make the registration of
-// the Collector fail, and buckets that do not increase make Hooks panic.
+// New returns a Collector that tracks nothing yet. It does not check opts:
+// names and labels that are not valid, or are there already, make the
+// registration of the Collector fail, and buckets that do not increase make
+// Hooks panic.
 func New(opts Opts) *Collector {
 	if opts.Namespace == "" {
 		opts.Namespace = "condvar"
@@ -137,9 +141,9 @@ func New(opts Opts) *Collector {
 	return c
 }
 
-// Watch returns an option for [condvar.NewCapacityResource] that does what Track
-// and Hooks do. What the Collector keeps of a name goes with its last resource.
-// Watch panics if the name is not valid UTF-8.
+// Watch returns an option for [condvar.NewCapacityResource] that does what
+// Track and Hooks do. What the Collector keeps of a name goes with its last
+// resource. Watch panics if the name is not valid UTF-8.
 func (c *Collector) Watch(name string) condvar.Option {
 	mustBeName(name)
 	return condvar.Observe(func(r *condvar.CapacityResource) *condvar.Hooks {
@@ -149,12 +153,12 @@ func (c *Collector) Watch(name string) condvar.Option {
 }
 
 // Track makes each scrape report the Stats of r under the given name. If there
-// are several resources of that name, they are added up. To give r again changes
-// nothing.
+// are several resources of that name, they are added up. To give r again
+// changes nothing.
 //
 // The Collector does not keep r alive. When r is collected, so is what the
-// Collector has of it, and with the last resource of a name its histograms. Track
-// panics if r is nil or the name is not valid UTF-8.
+// Collector has of it, and with the last resource of a name its histograms.
+// Track panics if r is nil or the name is not valid UTF-8.
 func (c *Collector) Track(name string, r *condvar.CapacityResource) {
 	mustBeName(name)
 	if r == nil {
@@ -163,10 +167,10 @@ func (c *Collector) Track(name string, r *condvar.CapacityResource) {
 	c.resources.Add(name, r, func() { c.deleteHistograms(name) })
 }
 
-// Untrack ends what Track began for all resources of that name, and removes what
-// the histograms have under it. If a resource has hooks of that name, its next
-// wait begins the histogram anew. It does nothing if there is nothing of that
-// name.
+// Untrack ends what Track began for all resources of that name, and removes
+// what the histograms have under it. If a resource has hooks of that name, its
+// next wait begins the histogram anew. It does nothing if there is nothing of
+// that name.
 func (c *Collector) Untrack(name string) {
 	c.resources.Remove(name)
 	c.deleteHistograms(name)
@@ -179,13 +183,13 @@ func (c *Collector) deleteHistograms(name string) {
 	}
 }
 
-// Hooks returns hooks, for [condvar.WithHooks], that put the waits of a resource
-// into the histogram under the given name. They cost nothing to calls that do not
-// wait, except with Opts.HoldTime, and one observation to those that do. Several
-// resources may have hooks of the same name: they share a histogram. The series
-// of the result acquired is there from now on, those of other results from the
-// first wait that ends so. They stay until Untrack. Hooks panics if the name is
-// not valid UTF-8.
+// Hooks returns hooks, for [condvar.WithHooks], that put the waits of a
+// resource into the histogram under the given name. They cost nothing to calls
+// that do not wait, except with Opts.HoldTime, and one observation to those
+// that do. Several resources may have hooks of the same name: they share a
+// histogram. The series of the result acquired is there from now on, those of
+// other results from the first wait that ends so. They stay until Untrack.
+// Hooks panics if the name is not valid UTF-8.
 func (c *Collector) Hooks(name string) *condvar.Hooks {
 	mustBeName(name)
 	c.wait.WithLabelValues(name, "acquired")
@@ -205,8 +209,8 @@ func (c *Collector) Hooks(name string) *condvar.Hooks {
 	return hooks
 }
 
-// result returns the label for a wait that ended with err. An error of a context
-// comes first, because its cause may be any error, such as ErrClosed.
+// result returns the label for a wait that ended with err. An error of a
+// context comes first, because its cause may be any error, such as ErrClosed.
 func result(err error) string {
 	switch {
 	case err == nil:
@@ -237,8 +241,8 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect is part of [prometheus.Collector]. It calls Stats once for each resource
-// that is tracked, and holds no lock while it does so or sends to ch.
+// Collect is part of [prometheus.Collector]. It calls Stats once for each
+// resource that is tracked, and holds no lock while it does so or sends to ch.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for name, s := range c.resources.Sums() {
 		send := func(desc *prometheus.Desc, t prometheus.ValueType, v float64) {

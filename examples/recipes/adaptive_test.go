@@ -9,9 +9,9 @@ import (
 	"example.com/condvar"
 )
 
-// An adaptive limit grows by one while its backend answers in time, and shrinks by
-// a tenth when it does not (additive increase, multiplicative decrease). The hooks
-// tell how long permits were held.
+// An adaptive limit grows by one while its backend answers in time, and shrinks
+// by a tenth when it does not (additive increase, multiplicative decrease). The
+// hooks tell how long permits were held.
 type adaptive struct {
 	slots         *condvar.CapacityResource
 	smallest, max int64
@@ -34,8 +34,9 @@ func newAdaptive(smallest, limit, max int64, target time.Duration) *adaptive {
 	return a
 }
 
-// observe changes the limit. It calls Resize with mu held, so that the last change
-// of the limit is the last that the resource gets. A Resized hook must not call it.
+// observe changes the limit. It calls Resize with mu held, so that the last
+// change of the limit is the last that the resource gets. A Resized hook must
+// not call it.
 func (a *adaptive) observe(took time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

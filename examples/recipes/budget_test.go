@@ -8,13 +8,14 @@ import (
 	"example.com/condvar"
 )
 
-// A budget limits how much memory is in use. It counts KiB, since the fast paths
-// need a capacity below 2^31.
+// A budget limits how much memory is in use. It counts KiB, since the fast
+// paths need a capacity below 2^31.
 type budget struct{ kib *condvar.CapacityResource }
 
-// load calls use with size bytes of the budget. More than there is in all is had
-// alone, when nothing else is in use: so one large file is processed, rather than
-// never, and there is no need to cut a request down to a capacity that may change.
+// load calls use with size bytes of the budget. More than there is in all is
+// had alone, when nothing else is in use: so one large file is processed,
+// rather than never, and there is no need to cut a request down to a capacity
+// that may change.
 func (b budget) load(ctx context.Context, size int64, use func(ctx context.Context) error) error {
 	return b.kib.DoN(ctx, (size+1023)/1024, use)
 }

@@ -17,16 +17,16 @@ type crawler struct {
 	fetch func(ctx context.Context, host, path string) error
 }
 
-// visit waits for its turn at the host first. So a slow host holds up nobody who
-// wants another one.
+// visit waits for its turn at the host first. So a slow host holds up nobody
+// who wants another one.
 func (c *crawler) visit(ctx context.Context, host, path string) error {
 	return c.hosts.Do(ctx, host, func(ctx context.Context) error {
 		return c.all.Do(ctx, func(ctx context.Context) error { return c.fetch(ctx, host, path) })
 	})
 }
 
-// pause lets no further fetch begin until the function that it returns is called.
-// One goroutine at a time may pause.
+// pause lets no further fetch begin until the function that it returns is
+// called. One goroutine at a time may pause.
 func (c *crawler) pause() (resume func()) {
 	before := c.all.Resize(0)
 	return func() { c.all.Resize(before) }

@@ -20,7 +20,8 @@ func (s *server) handle(ctx context.Context, work func(ctx context.Context) erro
 // shutdown turns away new requests, and waits for those in flight.
 func (s *server) shutdown(ctx context.Context) error { return s.inFlight.Drain(ctx) }
 
-// Work in flight, and a shutdown that waits for it, or says what it still waits for.
+// Work in flight, and a shutdown that waits for it, or says what it still waits
+// for.
 func Example_inFlight() {
 	ctx := context.Background()
 	s := &server{condvar.NewCapacityResource(math.MaxInt32)} // no limit, only a count

@@ -20,8 +20,9 @@ func (m mutex) Unlock()                        { m.r.Release() }
 // readers is how many readers an rwMutex can have at a time.
 const readers = 1 << 20
 
-// An rwMutex can be held by many readers, or by one writer, who takes the permits
-// of all readers. A writer that has waited for 1 ms is not overtaken by readers.
+// An rwMutex can be held by many readers, or by one writer, who takes the
+// permits of all readers. A writer that has waited for 1 ms is not overtaken by
+// readers.
 type rwMutex struct{ r *condvar.CapacityResource }
 
 func newRWMutex() rwMutex { return rwMutex{condvar.NewCapacityResource(readers)} }
@@ -31,7 +32,8 @@ func (m rwMutex) RUnlock()                        { m.r.Release() }
 func (m rwMutex) Lock(ctx context.Context) error  { return m.r.AcquireN(ctx, readers) }
 func (m rwMutex) Unlock()                         { m.r.ReleaseN(readers) }
 
-// Downgrade makes the writer a reader, without letting another writer in between.
+// Downgrade makes the writer a reader, without letting another writer in
+// between.
 func (m rwMutex) Downgrade() { m.r.ReleaseN(readers - 1) }
 
 // A mutex and a readers-writer lock that obey a context.

@@ -9,8 +9,8 @@ import (
 	"example.com/condvar"
 )
 
-// limit lets next handle as many requests at a time as slots has permits. If too
-// many wait already, or a request has waited too long, it answers 503.
+// limit lets next handle as many requests at a time as slots has permits. If
+// too many wait already, or a request has waited too long, it answers 503.
 func limit(slots *condvar.CapacityResource, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		slot, err := slots.AcquirePermit(req.Context(), 1)

@@ -31,7 +31,8 @@ type lease struct {
 	once sync.Once
 }
 
-// get returns an idle connection or a new one. It waits while too many are in use.
+// get returns an idle connection or a new one. It waits while too many are in
+// use.
 func (p *pool) get(ctx context.Context) (*lease, error) {
 	slot, err := p.slots.AcquirePermit(ctx, 1)
 	if err != nil {
@@ -69,8 +70,8 @@ func (l *lease) put(broken bool) {
 	})
 }
 
-// close makes later calls of get fail, waits until all connections are back, and
-// closes them.
+// close makes later calls of get fail, waits until all connections are back,
+// and closes them.
 func (p *pool) close(ctx context.Context) error {
 	err := p.slots.Drain(ctx)
 	p.mu.Lock()

@@ -9,7 +9,8 @@ import (
 	"example.com/condvar"
 )
 
-// A gate lets so many callers in as it has free slots, urgent ones before others.
+// A gate lets so many callers in as it has free slots, urgent ones before
+// others.
 type gate struct {
 	mu             sync.Mutex
 	free           int
@@ -55,8 +56,9 @@ func (g *gate) wake() {
 	}
 }
 
-// Two priorities, from two Conds with one lock. Others starve while urgent callers
-// keep coming; where that must not be, count how many were let in before them.
+// Two priorities, from two Conds with one lock. Others starve while urgent
+// callers keep coming; where that must not be, count how many were let in
+// before them.
 func Example_priorities() {
 	ctx := context.Background()
 	g := newGate(1)

@@ -28,8 +28,8 @@ import (
 
 var screenshot = flag.Bool("screenshot", false, "save screenshots of the page in docs/debugging")
 
-// A browser is a tab of headless Chromium in which nothing may be written to the
-// console, and no script may fail.
+// A browser is a tab of headless Chromium in which nothing may be written to
+// the console, and no script may fail.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
@@ -251,8 +251,8 @@ func escaped(t *testing.T, _ *process, b *browser) {
 	runtime.KeepAlive(r) // or it would be collected, and not be on the page
 }
 
-// poorContrast lists the texts whose contrast to what is behind them is less than
-// 4.5, as WCAG 2 defines it.
+// poorContrast lists the texts whose contrast to what is behind them is less
+// than 4.5, as WCAG 2 defines it.
 const poorContrast = `(() => {
 	const probe = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
 	const canvas = document.createElement("div"); // what is behind everything
@@ -311,8 +311,8 @@ func contrast(t *testing.T, p *process, b *browser) {
 	silent()
 }
 
-// screenshots takes the pictures of docs/debugging.md if it is asked to; else it
-// only sees that the pages fit into a window.
+// screenshots takes the pictures of docs/debugging.md if it is asked to; else
+// it only sees that the pages fit into a window.
 func screenshots(t *testing.T, p *process, b *browser) {
 	if *screenshot { // minutes of load, for the charts
 		for _, clients := range []int{3, 12, 24, 6, 90, 12} {

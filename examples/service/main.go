@@ -1,9 +1,9 @@
 // Command service is a small HTTP server that shares four connections to a
 // database, which it only pretends to have. It shows how a service that uses a
-// CapacityResource is wired up so that one can see what waits and who holds: with
-// the page of condvardebug, profiles, metrics, expvar, a log of slow waits and
-// holds, and a shutdown that drains. It answers 503 when too many requests wait.
-// And it makes trouble on demand, to have something to see.
+// CapacityResource is wired up so that one can see what waits and who holds:
+// with the page of condvardebug, profiles, metrics, expvar, a log of slow waits
+// and holds, and a shutdown that drains. It answers 503 when too many requests
+// wait. And it makes trouble on demand, to have something to see.
 //
 //	go run .
 //
@@ -53,8 +53,8 @@ func main() {
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 
-	// The block profile, a sample for each millisecond that goroutines block, and
-	// the mutex profile, one in a hundred contentions.
+	// The block profile, a sample for each millisecond that goroutines block,
+	// and the mutex profile, one in a hundred contentions.
 	runtime.SetBlockProfileRate(int(time.Millisecond))
 	runtime.SetMutexProfileFraction(100)
 
@@ -107,8 +107,8 @@ type service struct {
 func newService(log *slog.Logger, slow time.Duration) *service {
 	s := &service{log: log, registry: prometheus.NewRegistry()}
 
-	// Every acquisition is recorded, so that a single leak is found, from before
-	// Watch. If permits leak time and again, one in 100 will do.
+	// Every acquisition is recorded, so that a single leak is found, from
+	// before Watch. If permits leak time and again, one in 100 will do.
 	s.debugger.SetHolderProfileFraction(1)
 	s.debugger.OnSlowWait(slow, func(w condvardebug.SlowWait) {
 		log.WarnContext(w.Ctx, "slow wait", "wait", w)
@@ -218,8 +218,8 @@ func (s *service) debug() http.Handler {
 }
 
 // answer serves what f does. A wait for connections ends when the client goes
-// away, as the context of its request does. If too many wait already, the answer
-// is 503 at once.
+// away, as the context of its request does. If too many wait already, the
+// answer is 503 at once.
 func answer(f func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		if err := f(req.Context()); err != nil {
@@ -264,8 +264,8 @@ func (s *service) load(w http.ResponseWriter, req *http.Request) {
 	fmt.Fprintf(w, "%d clients for %d s\n", clients, seconds)
 }
 
-// serve serves until ctx ends, and then drains: no new connections, 503 for those
-// who wait for the database, time to finish for those who have it.
+// serve serves until ctx ends, and then drains: no new connections, 503 for
+// those who wait for the database, time to finish for those who have it.
 func (s *service) serve(ctx context.Context, publicListener, debugListener net.Listener) error {
 	public := &http.Server{Handler: s.public(), ReadHeaderTimeout: 5 * time.Second}
 	debug := &http.Server{Handler: s.debug(), ReadHeaderTimeout: 5 * time.Second}

@@ -157,8 +157,8 @@ func recordStates(t *testing.T) *recording {
 	return rec
 }
 
-// recordDay records 25 hours of a program whose resources are named by how their
-// use changes.
+// recordDay records 25 hours of a program whose resources are named by how
+// their use changes.
 func recordDay(t *testing.T) *recording {
 	rec := &recording{series: make(map[model.Fingerprint]*promql.Series), every: time.Minute}
 	random := rand.New(rand.NewPCG(1, 2))
