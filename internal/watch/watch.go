@@ -22,7 +22,17 @@ type Set[K comparable] struct {
 // A group is the resources that have the same key.
 type group struct {
 	last map[weak.Pointer[condvar.CapacityResource]]Counters // as of the last Sums
-	gone Counters                                            // of the resources that are gone
+	gone Counters                                            // of the resources whose cleanup has run
+}
+
+// counters returns the totals of all resources, also of those that are gone and
+// whose cleanup has not run yet.
+func (g *group) counters() Counters {
+	sum := g.gone
+	for _, c := range g.last {
+		sum.add(c)
+	}
+	return sum
 }
 
 // Counters are the totals of [condvar.Stats].
@@ -75,7 +85,6 @@ func (sum *Sum) add(s condvar.Stats) {
 	sum.InUse += float64(s.InUse)
 	sum.Waiting += float64(s.Waiting)
 	sum.WaitingN += float64(s.WaitingN)
-	sum.Counters.add(countersOf(s))
 }
 
 func countersOf(s condvar.Stats) Counters {
@@ -164,16 +173,18 @@ func (s *Set[K]) Sums() map[K]*Sum {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sums := make(map[K]*Sum)
 	for i, source := range sources {
-		if sums[source.key] == nil {
-			sums[source.key] = &Sum{Counters: source.gone}
-		}
-		sums[source.key].add(stats[i])
 		now, w := countersOf(stats[i]), weak.Make(source.r)
 		if now.after(source.last[w]) { // otherwise another Sums was later
 			source.last[w] = now
 		}
+	}
+	sums := make(map[K]*Sum)
+	for i, source := range sources {
+		if sums[source.key] == nil {
+			sums[source.key] = &Sum{Counters: source.counters()}
+		}
+		sums[source.key].add(stats[i])
 	}
 	return sums
 }

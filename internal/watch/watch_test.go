@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,4 +96,46 @@ func TestEmptyIsNotCalledForAKeyThatWasRemoved(t *testing.T) {
 	s.Add("disk", full(t, 0), func() { close(done) })
 	collected(t, &s, 0)
 	<-done
+}
+
+// blockCleanups blocks the goroutines of the runtime that run cleanups, until
+// the function that it returns is called.
+func blockCleanups(t *testing.T) (unblock func()) {
+	t.Helper()
+	blocked := make(chan struct{})
+	started := make(chan struct{}, 1000)
+	for range cap(started) {
+		runtime.AddCleanup(&[100]byte{}, func(struct{}) { started <- struct{}{}; <-blocked }, struct{}{})
+	}
+	running := -1
+	require.Eventually(t, func() bool { // until no more of them start
+		runtime.GC()
+		before := running
+		running = len(started)
+		return running > 0 && running == before
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Less(t, len(started), cap(started))
+	return sync.OnceFunc(func() { close(blocked) })
+}
+
+// A resource may be gone for a while before the Set is told.
+func TestCountersDoNotDecreaseWhileACleanupIsDue(t *testing.T) {
+	var s watch.Set[string]
+	kept, gone := full(t, 1), full(t, 2)
+	s.Add("db", kept, nothing)
+	s.Add("db", gone, nothing)
+	require.EqualValues(t, 3, s.Sums()["db"].Rejected)
+	unblock := blockCleanups(t)
+	defer unblock()
+	runtime.KeepAlive(gone)
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return s.Sums()["db"].Resources == 1
+	}, 10*time.Second, time.Millisecond)
+	require.Equal(t, 2, s.Len(), "its cleanup has not run")
+	require.EqualValues(t, 3, s.Sums()["db"].Rejected)
+	unblock()
+	collected(t, &s, 1)
+	require.EqualValues(t, 3, s.Sums()["db"].Rejected)
+	runtime.KeepAlive(kept)
 }
