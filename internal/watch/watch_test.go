@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -138,4 +139,68 @@ func TestCountersDoNotDecreaseWhileACleanupIsDue(t *testing.T) {
 	collected(t, &s, 1)
 	require.EqualValues(t, 3, s.Sums()["db"].Rejected)
 	runtime.KeepAlive(kept)
+}
+
+// wait makes r count a wait that ends with permits, and one that is canceled.
+func wait(t *testing.T, ctx context.Context, r *condvar.CapacityResource) {
+	t.Helper()
+	time.AfterFunc(time.Second, r.Release)
+	require.NoError(t, r.Acquire(ctx))
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	require.Error(t, r.Acquire(short))
+}
+
+func TestWhatAResourceCountedStaysWhenItIsGone(t *testing.T) {
+	var s watch.Set[string]
+	kept, gone := condvar.NewCapacityResource(1), condvar.NewCapacityResource(1)
+	s.Add("db", kept, nil)
+	s.Add("db", gone, nil)
+	synctest.Test(t, func(t *testing.T) {
+		require.True(t, gone.TryAcquire())
+		wait(t, t.Context(), gone)
+	})
+	want := watch.Counters{WaitCount: 2, Canceled: 1, WaitDuration: 2 * time.Second}
+	require.Equal(t, want, s.Sums()["db"].Counters)
+	s.Add("db", gone, nil) // again
+	runtime.KeepAlive(gone)
+	collected(t, &s, 1)
+	require.Equal(t, want, s.Sums()["db"].Counters)
+	runtime.KeepAlive(kept)
+}
+
+func TestTheOldestIsOfTheResourceWhoseFirstHasWaitedForLongest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var s watch.Set[string]
+		var all []*condvar.CapacityResource
+		for i := range int64(3) {
+			r := condvar.NewCapacityResource(2 + i)
+			all = append(all, r)
+			s.Add("db", r, nil)
+			require.True(t, r.TryAcquireN(2+i))
+			go r.AcquireN(ctx, 2)
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		paused, closed := condvar.NewCapacityResource(1), condvar.NewCapacityResource(1)
+		paused.Resize(0)
+		closed.Resize(0)
+		require.NoError(t, closed.Close())
+		s.Add("db", paused, nil)
+		s.Add("db", closed, nil)
+		sum := s.Sums()["db"]
+		require.Equal(t, 3*time.Second, sum.Oldest.OldestWait)
+		require.EqualValues(t, 2, sum.Oldest.Capacity)
+		require.EqualValues(t, 3, sum.Waiting)
+		require.EqualValues(t, 6, sum.WaitingN)
+		require.Equal(t, 1, sum.Paused, "a resource that is closed is not paused")
+		require.Equal(t, 1, sum.Closed)
+		require.Zero(t, sum.ClosedInUse)
+		cancel()
+		synctest.Wait()
+		runtime.KeepAlive(all)
+		runtime.KeepAlive(paused)
+		runtime.KeepAlive(closed)
+	})
 }
