@@ -552,6 +552,9 @@ func (r *resource) explainWait(say func(attention bool, format string, args ...a
 // compare puts what needs attention first: who waits longest, then what is
 // closed with permits out, then leaks, then the name.
 func compare(a, b *resource) int {
+	if a.Attention != b.Attention { // a wait may have begun just now
+		return map[bool]int{true: -1, false: 1}[a.Attention]
+	}
 	return cmp.Or(
 		cmp.Compare(b.OldestWait, a.OldestWait),
 		cmp.Compare(b.sum.ClosedInUse, a.sum.ClosedInUse),

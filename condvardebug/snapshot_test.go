@@ -318,3 +318,21 @@ func TestTheStartOfAProcessIsParsed(t *testing.T) {
 		require.False(t, ok, bad)
 	}
 }
+
+// The clock may stand still between the start of a wait and the view.
+func TestAWaitThatHasJustBegunComesBeforeWhatNeedsNoAttention(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d condvardebug.Debugger
+		idle := condvar.NewCapacityResource(1, d.Watch("a, idle"))
+		r := condvar.NewCapacityResource(1, d.Watch("b"))
+		hold(t, r, 1)
+		go waitHere(ctx, r, 1)
+		synctest.Wait()
+		v := look(t, &d)
+		require.Equal(t, "b", v.Resources[0].Name)
+		require.Zero(t, v.Resources[0].OldestWait)
+		require.True(t, v.Resources[0].Attention)
+		r.Release()
+		runtime.KeepAlive(idle)
+	})
+}
