@@ -619,3 +619,23 @@ func TestWithoutHoldersNothingIsToldOfCallsThatDoNotWait(t *testing.T) {
 	require.NotNil(t, hooks.Acquired)
 	require.NotNil(t, hooks.Released)
 }
+
+// The records are of a later moment than Stats, so a wait may be over by then.
+func TestAWaitThatIsOverDoesNotMeanThatThereAreNoHooks(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d condvardebug.Debugger
+		r := condvar.NewCapacityResource(1)
+		d.Track("pool", r)
+		hooks := d.Hooks("pool") // which tell nothing, as if the wait were over
+		hold(t, r, 1)
+		go r.Acquire(ctx)
+		synctest.Wait()
+		got := look(t, &d).of(t, "pool")
+		require.EqualValues(t, 1, got.Waiting)
+		require.Empty(t, got.WaitingAt)
+		require.NotContains(t, get(t, &d, "/?format=text").Body.String(), "has no hooks")
+		require.NotContains(t, get(t, &d, "/").Body.String(), "has no hooks")
+		r.Release()
+		runtime.KeepAlive(hooks)
+	})
+}

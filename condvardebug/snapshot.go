@@ -70,9 +70,10 @@ type resource struct {
 	MoreHeld    int         `json:"held_at_more"`
 	Chart       *chart      `json:"history"`
 
-	sum   *watch.Sum
-	waits []*wait
-	holds []heldNow
+	sum    *watch.Sum
+	hooked int // how many of the resources have hooks
+	waits  []*wait
+	holds  []heldNow
 }
 
 // A waitSite is a place in the code that waits.
@@ -140,8 +141,11 @@ func numbersOf(goroutines []uint64, more int) string {
 func (s *waitSite) Numbers() string { return numbersOf(s.Goroutines, s.moreGoroutines) }
 func (s *holdSite) Numbers() string { return numbersOf(s.Goroutines, s.moreGoroutines) }
 
-// Unknown reports whether calls wait that no hook has told of.
-func (r *resource) Unknown() bool { return r.Waiting > 0 && len(r.WaitingAt) == 0 }
+// Unknown reports whether calls wait, none of them is known, and some of the
+// resources have no hooks. If all have hooks, the waits are over by now.
+func (r *resource) Unknown() bool {
+	return r.Waiting > 0 && len(r.WaitingAt) == 0 && r.hooked < r.Instances
+}
 
 // Certain are the call sites whose records are exact, or are leaks.
 func (r *resource) Certain() []*holdSite { return r.HeldAt[:r.guesses()] }
@@ -260,6 +264,7 @@ type copied struct {
 type copiedName struct {
 	sum     *watch.Sum
 	history *history // nil if there is none
+	hooked  int      // how many of the resources have hooks
 	waits   []*wait
 	holds   []heldNow
 }
@@ -284,6 +289,7 @@ func (d *Debugger) copy() *copied {
 	for _, s := range all {
 		if copied := c.names[s.name]; copied != nil {
 			waits, holds := s.now()
+			copied.hooked++
 			copied.waits = append(copied.waits, waits...)
 			copied.holds = append(copied.holds, holds...)
 		}
@@ -301,7 +307,8 @@ func newSnapshot(c *copied) *snapshot {
 	waitsFor := map[uint64][]string{} // by goroutine
 	for name, copied := range c.names {
 		s.Resources = append(s.Resources, &resource{
-			Name: name, Chart: copied.history.at(c.now), sum: copied.sum, waits: copied.waits, holds: copied.holds,
+			Name: name, Chart: copied.history.at(c.now), sum: copied.sum, hooked: copied.hooked,
+			waits: copied.waits, holds: copied.holds,
 		})
 		for _, w := range copied.waits {
 			if w.goroutine != 0 && !slices.Contains(waitsFor[w.goroutine], name) {
