@@ -204,7 +204,10 @@ func (h *hooks) waitDone(ctx context.Context, n int64, waited time.Duration, err
 		own, _ = own.Context.Value(waitKey{}).(*waitContext)
 	}
 	if own == nil { // another observer has replaced the context
-		return
+		own = &waitContext{Context: ctx, wait: h.records.nearestWait(n, time.Now().Add(-waited))}
+		if own.wait == nil {
+			return
+		}
 	}
 	h.records.removeWait(own.wait)
 	if own.region != nil {

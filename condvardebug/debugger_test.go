@@ -639,3 +639,32 @@ func TestAWaitThatIsOverDoesNotMeanThatThereAreNoHooks(t *testing.T) {
 		runtime.KeepAlive(hooks)
 	})
 }
+
+// The hooks of another observer may return a context that is not made from the
+// one they got.
+func TestAWaitIsOverWhenAHookHasReplacedTheContext(t *testing.T) {
+	for _, rate := range []int{0, 1} {
+		bubble(t, func(t *testing.T, ctx context.Context) {
+			var d condvardebug.Debugger
+			d.SetHolderProfileFraction(rate)
+			var told []condvardebug.SlowWait
+			d.OnSlowWait(time.Second, func(w condvardebug.SlowWait) { told = append(told, w) })
+			r := condvar.NewCapacityResource(2, d.Watch("pool"), condvar.WithHooks(&condvar.Hooks{
+				WaitStart: func(context.Context, int64) context.Context { return context.Background() },
+			}))
+			hold(t, r, 2)
+			go waitThere(ctx, r)
+			time.Sleep(time.Second)
+			require.Error(t, waitHere(timeout(ctx, t, 3*time.Second), r, 1))
+			sites := look(t, &d).of(t, "pool").WaitingAt
+			require.Len(t, sites, 1)
+			require.Equal(t, "waitThere", sites[0].caller(), "the other one goes on")
+			require.Len(t, told, 1)
+			require.Contains(t, told[0].Stack, "waitHere\n")
+			r.ReleaseN(2)
+			synctest.Wait()
+			require.Empty(t, look(t, &d).of(t, "pool").WaitingAt)
+			runtime.KeepAlive(r)
+		})
+	}
+}

@@ -131,6 +131,20 @@ func (s *records) removeWait(w *wait) {
 	delete(s.waits, w)
 }
 
+// nearestWait removes and returns the wait for n permits that began nearest to a
+// time, or nil if there is none.
+func (s *records) nearestWait(n int64, began time.Time) (nearest *wait) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.waits {
+		if w.n == n && (nearest == nil || w.since.Sub(began).Abs() < nearest.since.Sub(began).Abs()) {
+			nearest = w
+		}
+	}
+	delete(s.waits, nearest)
+	return nearest
+}
+
 // look returns whether there are pairs, and whether there is room for a record.
 func (s *records) look() (pairs, room bool) {
 	s.mu.Lock()
