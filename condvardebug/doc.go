@@ -78,7 +78,9 @@
 //   - oldest_wait_seconds: how long the call waits that waits longest
 //   - closed, paused: how many of the resources are closed, or have capacity 0
 //   - leaked_permits: of Permits that were collected and never released
-//   - deadlock: whether all holders wait for a resource that is in a deadlock
+//   - deadlock: whether all permits in use are held by Do, and all of these
+//     goroutines wait for a resource that is in a deadlock. What else was
+//     acquired may be released by another goroutine; words has a sentence then.
 //   - waits_total, wait_seconds_total, canceled_total, rejected_total: those of
 //     Stats
 //   - waiting_at: a list with an object for each call site that waits, the longest

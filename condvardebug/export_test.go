@@ -45,6 +45,18 @@ func (d *Debugger) PageWithAllLocksHeld() string {
 	return text.String()
 }
 
+// Deadlock returns whether a page whose copy began at a time shows a deadlock.
+func (d *Debugger) Deadlock(name string, began time.Time) bool {
+	copied := d.copy()
+	copied.began = began
+	for _, r := range newSnapshot(copied).Resources {
+		if r.Name == name {
+			return r.Deadlock
+		}
+	}
+	return false
+}
+
 // StacksTaken returns how often all stacks were taken.
 func (d *Debugger) StacksTaken() int {
 	d.stacks.mu.Lock()

@@ -70,10 +70,11 @@ type resource struct {
 	MoreHeld    int         `json:"held_at_more"`
 	Chart       *chart      `json:"history"`
 
-	sum    *watch.Sum
-	hooked int // how many of the resources have hooks
-	waits  []*wait
-	holds  []heldNow
+	suspect bool // it is a deadlock if nobody releases what another goroutine has acquired
+	sum     *watch.Sum
+	hooked  int // how many of the resources have hooks
+	waits   []*wait
+	holds   []heldNow
 }
 
 // A waitSite is a place in the code that waits.
@@ -256,7 +257,8 @@ func quoted(names []string) string {
 // A copied is what a snapshot is made of. It has nothing that changes, and no
 // lock.
 type copied struct {
-	now      time.Time
+	began    time.Time // before the first of it was copied
+	now      time.Time // after the last
 	fraction int
 	names    map[string]*copiedName
 }
@@ -273,7 +275,7 @@ func (d *Debugger) snapshot() *snapshot { return newSnapshot(d.copy()) }
 
 // copy copies what is needed, under one lock after the other.
 func (d *Debugger) copy() *copied {
-	c := &copied{fraction: int(d.fraction.Load()), names: map[string]*copiedName{}}
+	c := &copied{began: time.Now(), fraction: int(d.fraction.Load()), names: map[string]*copiedName{}}
 	for name, sum := range d.resources.Sums() {
 		c.names[name] = &copiedName{sum: sum}
 	}
@@ -304,7 +306,8 @@ func newSnapshot(c *copied) *snapshot {
 		Version: jsonVersion, Time: c.now, Process: thisProcess(c.now), Fraction: c.fraction,
 		Resources: make([]*resource, 0, len(c.names)),
 	}
-	waitsFor := map[uint64][]string{} // by goroutine
+	// By goroutine: what it waits for, and what it has waited for all the time.
+	waitsFor, stuckOn := map[uint64][]string{}, map[uint64][]string{}
 	for name, copied := range c.names {
 		s.Resources = append(s.Resources, &resource{
 			Name: name, Chart: copied.history.at(c.now), sum: copied.sum, hooked: copied.hooked,
@@ -314,13 +317,21 @@ func newSnapshot(c *copied) *snapshot {
 			if w.goroutine != 0 && !slices.Contains(waitsFor[w.goroutine], name) {
 				waitsFor[w.goroutine] = append(waitsFor[w.goroutine], name)
 			}
+			if w.goroutine != 0 && !w.since.After(c.began) {
+				stuckOn[w.goroutine] = append(stuckOn[w.goroutine], name)
+			}
 		}
 	}
-	texts := texts{frames: newFrames(), byStack: map[string]string{}}
+	texts := texts{frames: newFrames(), byStack: map[string]stackText{}}
 	for _, r := range s.Resources {
 		r.fill(c.now, texts, waitsFor)
 	}
-	markDeadlocks(s.Resources, waitsFor)
+	for _, r := range stuck(s.Resources, stuckOn, func(heldNow) bool { return true }) {
+		r.suspect = true
+	}
+	for _, r := range stuck(s.Resources, stuckOn, texts.isDo) {
+		r.Deadlock = true
+	}
 	for _, r := range s.Resources {
 		r.explain()
 	}
@@ -332,18 +343,29 @@ func newSnapshot(c *copied) *snapshot {
 // texts formats each stack once.
 type texts struct {
 	*frames
-	byStack map[string]string
+	byStack map[string]stackText
 }
 
-func (t texts) of(stack []uintptr) string {
+type stackText struct {
+	text string
+	isDo bool
+}
+
+func (t texts) get(stack []uintptr) stackText {
 	key := stackKey(stack)
 	text, ok := t.byStack[key]
 	if !ok {
-		text = t.format(stack)
+		text = stackText{t.format(stack), t.calledDo(stack)}
 		t.byStack[key] = text
 	}
 	return text
 }
+
+func (t texts) of(stack []uintptr) string { return t.get(stack).text }
+
+// isDo reports whether Do has acquired. Then the goroutine that called it holds
+// until its function returns. Anything else may be released by another one.
+func (t texts) isDo(h heldNow) bool { return t.get(h.stack).isDo }
 
 // fill sets what does not depend on other resources.
 func (r *resource) fill(now time.Time, texts texts, waitsFor map[uint64][]string) {
@@ -447,10 +469,10 @@ func (r *resource) clipGuesses() {
 	})
 }
 
-// markDeadlocks marks the resources of which all permits in use are held by
-// goroutines that wait for such resources: the largest set of which that is
-// true.
-func markDeadlocks(all []*resource, waitsFor map[uint64][]string) {
+// stuck returns the resources of which all permits in use are held by goroutines
+// that wait for such resources, by holds for which certain is true: the largest
+// set of which that is so.
+func stuck(all []*resource, waitsFor map[uint64][]string, certain func(heldNow) bool) map[string]*resource {
 	stuck := map[string]*resource{}
 	for _, r := range all {
 		recorded := number(0)
@@ -462,7 +484,7 @@ func markDeadlocks(all []*resource, waitsFor map[uint64][]string) {
 		}
 	}
 	isStuck := func(h heldNow) bool {
-		return h.by != leaked && slices.ContainsFunc(waitsFor[h.goroutine], func(name string) bool { return stuck[name] != nil })
+		return h.by != leaked && certain(h) && slices.ContainsFunc(waitsFor[h.goroutine], func(name string) bool { return stuck[name] != nil })
 	}
 	for changed := true; changed; {
 		changed = false
@@ -473,9 +495,7 @@ func markDeadlocks(all []*resource, waitsFor map[uint64][]string) {
 			}
 		}
 	}
-	for _, r := range stuck {
-		r.Deadlock = true
-	}
+	return stuck
 }
 
 // explain says in words what is the matter.
@@ -484,8 +504,12 @@ func (r *resource) explain() {
 		r.Words = append(r.Words, fmt.Sprintf(format, args...))
 		r.Attention = r.Attention || attention
 	}
-	if r.Deadlock {
+	switch {
+	case r.Deadlock:
 		say(true, "Deadlock: every holder of permits waits for %s.", r.deadlockedOn())
+	case r.suspect:
+		say(true, "All permits in use were acquired by goroutines that wait for %s: a deadlock, unless other goroutines release them.",
+			r.deadlockedOn())
 	}
 	if r.sum.ClosedInUse > 0 {
 		say(true, "Closed, and %s still held: Drain waits for them.", permitsAre(number(r.sum.ClosedInUse)))

@@ -336,3 +336,59 @@ func TestAWaitThatHasJustBegunComesBeforeWhatNeedsNoAttention(t *testing.T) {
 		runtime.KeepAlive(idle)
 	})
 }
+
+// A dispatcher acquires, and those whom it starts release: what it waits for, it
+// gets. So it is a deadlock for sure only if permits are held by Do.
+func TestADispatcherIsNoDeadlock(t *testing.T) {
+	for name, acquire := range map[string]func(ctx context.Context, r *condvar.CapacityResource) (release func(), err error){
+		"pairs": func(ctx context.Context, r *condvar.CapacityResource) (func(), error) {
+			return r.Release, r.Acquire(ctx)
+		},
+		"Permits": func(ctx context.Context, r *condvar.CapacityResource) (func(), error) {
+			p, err := r.AcquirePermit(ctx, 1)
+			return p.Release, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				d, r := newCollectable(1, 4)
+				ctx, cancel := context.WithCancel(ctx)
+				defer time.Sleep(time.Minute)
+				defer cancel()
+				go func() {
+					for {
+						release, err := acquire(ctx, r)
+						if err != nil {
+							return
+						}
+						time.AfterFunc(time.Minute, release)
+					}
+				}()
+				synctest.Wait()
+				time.Sleep(time.Second)
+				v := look(t, d)
+				require.Equal(t, `"pool" (1 call waits, 1s)`, v.Headline)
+				got := v.of(t, "pool")
+				require.False(t, got.Deadlock)
+				require.Equal(t, []string{
+					"All permits in use were acquired by goroutines that wait for more permits of the same resource: " +
+						"a deadlock, unless other goroutines release them.",
+					"1 call waits, the longest for 1s: 4 of 4 permits are in use.",
+				}, got.Words)
+				require.Equal(t, []string{"pool"}, got.HeldAt[0].WaitsFor)
+			})
+		})
+	}
+}
+
+// What is copied from one resource after the other is not of one moment.
+func TestADeadlockHasBegunBeforeAnythingWasCopied(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		d, r := newCollectable(1, 1)
+		go r.Do(ctx, func(ctx context.Context) error { return r.Acquire(ctx) })
+		synctest.Wait()
+		require.True(t, d.Deadlock("pool", time.Now()))
+		require.False(t, d.Deadlock("pool", time.Now().Add(-1)))
+		runtime.KeepAlive(r)
+	})
+}

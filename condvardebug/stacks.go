@@ -62,6 +62,19 @@ func (f *frames) format(stack []uintptr) string {
 	return cmp.Or(b.String(), noCaller)
 }
 
+// calledDo reports whether a stack begins with Do of a resource.
+func (f *frames) calledDo(stack []uintptr) bool {
+	for frame := range each(stack) {
+		if f.isForeign(frame.Function) {
+			break
+		}
+		if frame.Function == f.condvar+"(*CapacityResource).DoN" {
+			return true
+		}
+	}
+	return false
+}
+
 // each iterates over the frames of a stack.
 func each(stack []uintptr) iter.Seq[runtime.Frame] {
 	return func(yield func(runtime.Frame) bool) {
