@@ -317,3 +317,20 @@ func TestTheDebuggerServesOverHTTP(t *testing.T) {
 	require.Equal(t, http.StatusOK, response.StatusCode)
 	runtime.KeepAlive(r)
 }
+
+func TestASiteOfAResourceWithTwoNamesKeepsItsID(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d condvardebug.Debugger
+		d.SetHolderProfileFraction(1)
+		r := condvar.NewCapacityResource(1, d.Watch("db"), d.Watch("all"))
+		ctx, cancel := context.WithCancel(ctx)
+		go r.Do(ctx, func(ctx context.Context) error { return waitHere(ctx, r, 1) })
+		synctest.Wait()
+		for range 20 {
+			require.Equal(t, []string{"all", "db"}, look(t, &d).of(t, "db").HeldAt[0].WaitsFor)
+		}
+		cancel()
+		synctest.Wait()
+		runtime.KeepAlive(r)
+	})
+}

@@ -308,7 +308,8 @@ func newSnapshot(c *copied) *snapshot {
 	}
 	// By goroutine: what it waits for, and what it has waited for all the time.
 	waitsFor, stuckOn := map[uint64][]string{}, map[uint64][]string{}
-	for name, copied := range c.names {
+	for _, name := range slices.Sorted(maps.Keys(c.names)) { // so that waitsFor has an order
+		copied := c.names[name]
 		s.Resources = append(s.Resources, &resource{
 			Name: name, Chart: copied.history.at(c.now), sum: copied.sum, hooked: copied.hooked,
 			waits: copied.waits, holds: copied.holds,
