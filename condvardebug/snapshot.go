@@ -570,6 +570,8 @@ func (r *resource) explainWait(say func(attention bool, format string, args ...a
 		first = fmt.Sprintf(" The first wants %d.", w.n)
 	}
 	switch free := oldest.Capacity - oldest.InUse; {
+	case oldest.Capacity == 0 && r.Instances > 1: // of which others may not be paused
+		say(true, "%s, the longest for %v: it waits for Resize, as the capacity is 0.", calls, r.OldestWait)
 	case oldest.Capacity == 0:
 		say(true, "Paused: the capacity is 0. %s for Resize, the longest for %v.", calls, r.OldestWait)
 	case free > 0:

@@ -392,3 +392,22 @@ func TestADeadlockHasBegunBeforeAnythingWasCopied(t *testing.T) {
 		runtime.KeepAlive(r)
 	})
 }
+
+func TestOnlyTheCallsOfAPausedResourceWaitForResize(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d condvardebug.Debugger
+		paused := condvar.NewCapacityResource(1, d.Watch("pool"))
+		busy := condvar.NewCapacityResource(1, d.Watch("pool"))
+		paused.Resize(0)
+		hold(t, busy, 1)
+		go waitHere(ctx, paused, 1)
+		time.Sleep(time.Second)
+		go waitHere(ctx, busy, 1)
+		synctest.Wait()
+		require.Equal(t, []string{"2 calls wait, the longest for 1s: it waits for Resize, as the capacity is 0."}, look(t, &d).of(t, "pool").Words)
+		require.Contains(t, get(t, &d, "/").Body.String(), "2 resources of this name, 1 paused<")
+		require.NoError(t, paused.Close())
+		require.Contains(t, get(t, &d, "/").Body.String(), "2 resources of this name, 1 closed<")
+		busy.Release()
+	})
+}
