@@ -38,16 +38,21 @@
 //     to 20 µs, together with its release. One in 100 costs 0.4 µs on average, or
 //     0.9 µs for a Do. A fraction of 1 is right for small
 //     pools; a larger one, for busy resources, finds what leaks time and again,
-//     and as a rule none of the few who hold just now. A release costs the same
-//     however many resources are watched.
+//     and as a rule none of the few who hold just now. While an Acquire is
+//     recorded, each Acquire and each Release of the resource needs the number of
+//     its goroutine: 4 µs. A release costs the same however many resources are
+//     watched.
+//   - A deep stack: more. With 25 frames more, the number of a goroutine takes
+//     12 µs, and a recorded acquisition with its release 38 µs.
 //   - A slow wait or hold: the time of the callback, at most five times a second.
 //   - Run: [condvar.CapacityResource.Stats] of each resource per second, and 2.4
 //     KB for each name.
 //   - The page: Stats of each resource, and a copy of its records. It is
 //     formatted while no lock is held. No view of it stops the program.
 //   - The view of all stacks (?view=stacks): one pass over all goroutines, which
-//     run meanwhile, at most once a second whoever looks. It takes up to 256
-//     bytes for each goroutine, and gives up if there are more than 250,000.
+//     run meanwhile, at most once a second whoever looks. It takes about 400
+//     bytes for each goroutine, more if many stacks are deep and differ, and
+//     gives up if there are more than 250,000 goroutines.
 //
 // BenchmarkPage and BenchmarkStacks measure the last two, on two processors. With
 // 1,000 resources and 10,000 waiters a view takes 39 ms (HTML), 56 ms (JSON) or

@@ -30,9 +30,10 @@ const profileName = "condvar_holders"
 //
 // Of Acquire and Release they are a guess, as permits have no owner then. A
 // release is taken to end the latest acquisitions of the goroutine that
-// releases, or else, as when another goroutine had acquired, the oldest that
-// are recorded. There are never more permits in records than are in use. If a
-// release goes beyond what guesses there are, it ends the oldest leak.
+// releases. If another goroutine had acquired, it ends the oldest that are
+// recorded, but only as far as these have more permits than are in use. There
+// are never more permits in records than are in use. If a release goes beyond
+// what guesses there are, it ends the oldest leak.
 //
 // A resource has at most 4,096 records. What is acquired beyond that is not
 // recorded; the old records stay.

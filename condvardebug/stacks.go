@@ -138,7 +138,7 @@ type stacks struct {
 }
 
 const (
-	maxGoroutines = 250_000     // of which the stacks are taken; 256 bytes each
+	maxGoroutines = 250_000     // of which the stacks are taken; 400 bytes each
 	stackPeriod   = time.Second // between two that take all stacks
 )
 
