@@ -101,6 +101,7 @@ func TestAWaitIsOverHoweverItEnds(t *testing.T) {
 		go waitHere(ctx, r, 3)
 		synctest.Wait()
 		require.Equal(t, 3, look(t, &d).of(t, "pool").WaitingAt[0].Calls)
+		require.Empty(t, look(t, &d).of(t, "pool").WaitingAt[0].Goroutines, "holders are not recorded")
 		cancel()
 		synctest.Wait()
 		require.Equal(t, 2, look(t, &d).of(t, "pool").WaitingAt[0].Calls)
@@ -542,9 +543,9 @@ func TestLogValueIsAGroup(t *testing.T) {
 	wait := condvardebug.SlowWait{Resource: "pool", N: 2, Waited: time.Second, Stack: "main.main\n", Ctx: t.Context()}
 	logger.Info("slow", "wait", wait)
 	require.Contains(t, out.String(), `wait.resource=pool wait.n=2 wait.waited=1s wait.stack="main.main\n"`+"\n")
-	wait.Err, wait.Suppressed = errors.New("too late"), 7
+	wait.Err, wait.Suppressed = errors.New("too late"), 1
 	logger.Info("slow", "wait", wait)
-	require.Contains(t, out.String(), `wait.error="too late" wait.suppressed=7`)
+	require.Contains(t, out.String(), `wait.error="too late" wait.suppressed=1`)
 	logger.Info("slow", "hold", condvardebug.SlowHold{Resource: "pool", N: 2, Held: time.Second, Stack: "main.main\n"})
 	require.Contains(t, out.String(), `hold.resource=pool hold.n=2 hold.held=1s hold.stack="main.main\n"`+"\n")
 }

@@ -87,6 +87,7 @@ var (
 )
 
 const (
-	MaxHolds = maxHolds
-	MaxSites = maxSites
+	MaxHolds      = maxHolds
+	MaxSites      = maxSites
+	MaxGoroutines = maxGoroutines
 )

@@ -429,3 +429,43 @@ func TestGoroutineIDIsThatOfTheDump(t *testing.T) {
 	require.NotZero(t, id)
 	require.True(t, strings.HasPrefix(header, "goroutine "+strconv.FormatUint(id, 10)+" ["), header)
 }
+
+// A Permit that is not recorded has no effect on the pairs of its goroutine.
+func TestAPermitThatIsNotRecordedKeepsNoPair(t *testing.T) {
+	d, r := newWatched(t, 1, 9)
+	hold(t, r, 1)
+	d.SetHolderProfileFraction(0)
+	elsewhere(func() { hold(t, r, 1) }) // so that more is in use than recorded
+	p := permitHere(t, r, 1)
+	p.Release()
+	r.Release()
+	require.Empty(t, holders(t, d))
+}
+
+func TestAPermitWhosePermitsWereReleasedByHandIsNoLeak(t *testing.T) {
+	d, r := newWatched(t, 1, 9)
+	leakHere(t, r, 1)
+	r.Release()
+	eventually(t, func() bool { return len(holders(t, d)) == 0 })
+}
+
+//go:noinline
+func leakThere(t *testing.T, r *condvar.CapacityResource) { permitHere(t, r, 1) }
+
+func TestAReleaseByHandEndsTheOldestLeak(t *testing.T) {
+	d, r := newWatched(t, 1, 9)
+	leakHere(t, r, 1)
+	eventually(t, func() bool { return look(t, d).of(t, "pool").Leaked == 1 })
+	leakThere(t, r)
+	eventually(t, func() bool { return look(t, d).of(t, "pool").Leaked == 2 })
+	r.Release()
+	sites := holders(t, d)
+	require.Len(t, sites, 1)
+	require.Contains(t, sites[0].Stack, "leakThere\n")
+}
+
+func TestTheLimitsAreThoseOfTheDocumentation(t *testing.T) {
+	require.Equal(t, 4096, condvardebug.MaxHolds)
+	require.Equal(t, 250_000, condvardebug.MaxGoroutines)
+	require.Equal(t, 30, condvardebug.MaxSites)
+}
