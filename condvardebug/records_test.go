@@ -462,6 +462,11 @@ func TestAReleaseByHandEndsTheOldestLeak(t *testing.T) {
 	sites := holders(t, d)
 	require.Len(t, sites, 1)
 	require.Contains(t, sites[0].Stack, "leakThere\n")
+	require.Regexp(t, `<summary [^>]* class="mark">1 permit leaked, acquired`, get(t, d, "/").Body.String())
+	leakHere(t, r, 1)
+	eventually(t, func() bool { return look(t, d).of(t, "pool").Leaked == 2 })
+	r.ReleaseN(2)
+	require.Empty(t, holders(t, d))
 }
 
 func TestTheLimitsAreThoseOfTheDocumentation(t *testing.T) {

@@ -512,8 +512,11 @@ func (r *resource) explain() {
 		say(true, "All permits in use were acquired by goroutines that wait for %s: a deadlock, unless other goroutines release them.",
 			r.deadlockedOn())
 	}
-	if r.sum.ClosedInUse > 0 {
-		say(true, "Closed, and %s still held: Drain waits for them.", permitsAre(number(r.sum.ClosedInUse)))
+	switch n := number(r.sum.ClosedInUse); {
+	case n == 1:
+		say(true, "Closed, and 1 permit is still held: Drain waits for it.")
+	case n > 0:
+		say(true, "Closed, and %s still held: Drain waits for them.", permitsAre(n))
 	}
 	if r.Leaked > 0 {
 		say(true, "%s leaked: a Permit was collected that was never released.", permitsAre(r.Leaked))

@@ -411,3 +411,76 @@ func TestOnlyTheCallsOfAPausedResourceWaitForResize(t *testing.T) {
 		busy.Release()
 	})
 }
+
+func TestOfWhatNobodyWaitsForTheClosedComesFirstThenTheLeaks(t *testing.T) {
+	var d condvardebug.Debugger
+	d.SetHolderProfileFraction(1)
+	var all []*condvar.CapacityResource
+	for i, name := range []string{"a, leaked 1", "b, leaked 2", "c, closed 1", "d, closed 2"} {
+		r := condvar.NewCapacityResource(2, d.Watch(name))
+		all = append(all, r)
+		if i < 2 {
+			leakHere(t, r, int64(i+1))
+			continue
+		}
+		hold(t, r, int64(i-1))
+		require.NoError(t, r.Close())
+	}
+	eventually(t, func() bool {
+		v := look(t, &d)
+		return v.of(t, "a, leaked 1").Leaked == 1 && v.of(t, "b, leaked 2").Leaked == 2
+	})
+	require.Equal(t, `"d, closed 2" (closed, 2 permits held), "c, closed 1" (closed, 1 permit held), `+
+		`"b, leaked 2" (2 permits leaked), "a, leaked 1" (1 permit leaked)`, look(t, &d).Headline)
+	require.Equal(t, "Closed, and 1 permit is still held: Drain waits for it.", look(t, &d).of(t, "c, closed 1").Words[0])
+	for _, r := range all {
+		r.ReleaseN(r.Stats().InUse)
+	}
+}
+
+func TestADeadlockNamesEachResourceOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d condvardebug.Debugger
+		d.SetHolderProfileFraction(1)
+		ctx, cancel := context.WithCancel(ctx)
+		r := condvar.NewCapacityResource(3, d.Watch("r"))
+		x := condvar.NewCapacityResource(1, d.Watch("x"))
+		y := condvar.NewCapacityResource(1, d.Watch("y"))
+		both := func(first, second *condvar.CapacityResource) {
+			_ = first.Do(ctx, func(ctx context.Context) error {
+				time.Sleep(9 * time.Second)
+				return waitHere(ctx, second, 1)
+			})
+		}
+		go both(x, r)
+		go both(y, r)
+		for _, second := range []*condvar.CapacityResource{y, x, x} { // y the longest
+			go both(r, second)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(10 * time.Second)
+		v := look(t, &d)
+		require.Equal(t, `Deadlock: every holder of permits waits for "x", "y".`, v.of(t, "r").Words[0])
+		require.Equal(t, `Deadlock: every holder of permits waits for "r".`, v.of(t, "x").Words[0])
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// overdue is a context with a deadline that nobody keeps to.
+type overdue struct{ context.Context }
+
+func (overdue) Deadline() (time.Time, bool) { return time.Now().Add(-1500 * time.Millisecond), true }
+
+func TestADeadlineThatHasPassedIsShown(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		var d condvardebug.Debugger
+		r := condvar.NewCapacityResource(1, d.Watch("pool"))
+		hold(t, r, 1)
+		go waitHere(overdue{ctx}, r, 1)
+		synctest.Wait()
+		require.Equal(t, -1.5, *look(t, &d).of(t, "pool").WaitingAt[0].Deadline)
+		require.Contains(t, get(t, &d, "/?format=text").Body.String(), "1 call waits for 1 permit, for 0s, 1.5s past the deadline\n")
+		r.Release()
+	})
+}
