@@ -54,8 +54,8 @@ func cut(name string) string {
 	return strings.ToValidUTF8(name, "\uFFFD")
 }
 
-// Watch returns an option for [condvar.NewCapacityResource] that does what Track
-// and Hooks do.
+// Watch returns an option for [condvar.NewCapacityResource] that does what
+// Track and Hooks do.
 func (d *Debugger) Watch(name string) condvar.Option {
 	return condvar.Observe(func(r *condvar.CapacityResource) *condvar.Hooks {
 		d.Track(name, r)
@@ -266,9 +266,9 @@ func (d *Debugger) OnSlowWait(threshold time.Duration, f func(SlowWait)) {
 // are recorded: see [Debugger.SetHolderProfileFraction]. Permits that are not
 // released yet are on the page.
 //
-// f is called at most five times a second, on the goroutine that releases, which
-// goes on when f returns, while no lock is held. If f panics, the panic goes on
-// to the caller of Do or Release. The permits were put back before.
+// f is called at most five times a second, on the goroutine that releases,
+// which goes on when f returns, while no lock is held. If f panics, the panic
+// goes on to the caller of Do or Release. The permits were put back before.
 func (d *Debugger) OnSlowHold(threshold time.Duration, f func(SlowHold)) {
 	d.slowHold.set(threshold, f)
 }

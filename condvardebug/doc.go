@@ -13,12 +13,13 @@
 //	mux.Handle("/debug/condvar", debugger)
 //
 // [Debugger.Watch] does what [Debugger.Track] and [Debugger.Hooks] do. Each of
-// them works without the other: Track alone shows the state of a resource, Hooks
-// alone call the callbacks. Nothing registers itself with a mux, and nothing
-// happens before it is asked for.
+// them works without the other: Track alone shows the state of a resource,
+// Hooks alone call the callbacks. Nothing registers itself with a mux, and
+// nothing happens before it is asked for.
 //
-// Resources of one name are added up, and are one row: a pool that is made anew,
-// or the resources of a keyed.Resource. The oldest wait is that of all of them.
+// Resources of one name are added up, and are one row: a pool that is made
+// anew, or the resources of a keyed.Resource. The oldest wait is that of all of
+// them.
 //
 // # Keep it off the public listener
 //
@@ -54,16 +55,17 @@
 //     bytes for each goroutine, more if many stacks are deep and differ, and
 //     gives up if there are more than 250,000 goroutines.
 //
-// BenchmarkPage and BenchmarkStacks measure the last two, on two processors. With
-// 1,000 resources and 10,000 waiters a view takes 39 ms (HTML), 56 ms (JSON) or
-// 87 ms (text). An Acquire and Release of another resource, with its record,
-// takes 16 µs meanwhile, as it does otherwise. One pass over 100,000 goroutines
-// takes 350 ms; a dump of their stacks would stop the program for 900 ms.
+// BenchmarkPage and BenchmarkStacks measure the last two, on two processors.
+// With 1,000 resources and 10,000 waiters a view takes 39 ms (HTML), 56 ms
+// (JSON) or 87 ms (text). An Acquire and Release of another resource, with its
+// record, takes 16 µs meanwhile, as it does otherwise. One pass over 100,000
+// goroutines takes 350 ms; a dump of their stacks would stop the program for
+// 900 ms.
 //
 // # The JSON
 //
-// With ?format=json the page is an object with the fields that follow. Fields may
-// be added. If one changes its meaning or goes, version changes.
+// With ?format=json the page is an object with the fields that follow. Fields
+// may be added. If one changes its meaning or goes, version changes.
 //
 //   - version: 1
 //   - time: when the page was made
@@ -127,6 +129,6 @@
 // [Debugger.SetHolderProfileFraction]. A goroutine that waits for a
 // [condvar.Listener] is in a select statement of its own code, and is not
 // listed. What has waited for a [condvar.Cond] or an [condvar.Event], and for
-// how long, is not recorded; ?view=stacks shows where. A callback for slow waits
-// runs when the wait is over: those that go on are on the page.
+// how long, is not recorded; ?view=stacks shows where. A callback for slow
+// waits runs when the wait is over: those that go on are on the page.
 package condvardebug

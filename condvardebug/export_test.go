@@ -28,8 +28,8 @@ func (d *Debugger) Sizes() (sizes [3]int) {
 // Sample does what Run does each second.
 func (d *Debugger) Sample() { d.sample(time.Now()) }
 
-// PageWithAllLocksHeld returns the page as text. It is formatted while all locks
-// are held that calls of watched resources take.
+// PageWithAllLocksHeld returns the page as text. It is formatted while all
+// locks are held that calls of watched resources take.
 func (d *Debugger) PageWithAllLocksHeld() string {
 	copied := d.copy()
 	d.mu.Lock()

@@ -93,8 +93,8 @@ func ofInUse(c column) float64    { return c.InUse }
 func ofWaiting(c column) float64  { return c.Waiting }
 func ofRejected(c column) float64 { return c.Rejected }
 
-// The pictures are 300 wide, 5 for each column, and 40 high. Above that there is
-// room for marks.
+// The pictures are 300 wide, 5 for each column, and 40 high. Above that there
+// is room for marks.
 const (
 	columnWidth = 5
 	height      = 40

@@ -93,8 +93,9 @@ func holders(t *testing.T, d *condvardebug.Debugger) []siteView {
 	return v.Resources[0].HeldAt
 }
 
-// get asks for the page and requires that it is there. It collects garbage first:
-// a test that does not keep its resource fails each time, not now and then.
+// get asks for the page and requires that it is there. It collects garbage
+// first: a test that does not keep its resource fails each time, not now and
+// then.
 func get(t *testing.T, d *condvardebug.Debugger, target string) *httptest.ResponseRecorder {
 	t.Helper()
 	runtime.GC()

@@ -25,8 +25,8 @@ import (
 // evil is a name that nobody should give.
 const evil = `<script>alert("1")</script>&'` + "\x1b[2J\n\x00"
 
-// full returns a Debugger with a resource called evil that is full and held, for
-// which somebody waits, and that has samples.
+// full returns a Debugger with a resource called evil that is full and held,
+// for which somebody waits, and that has samples.
 func full(ctx context.Context, t *testing.T) *condvardebug.Debugger {
 	t.Helper()
 	d := &condvardebug.Debugger{}

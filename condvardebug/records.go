@@ -132,8 +132,8 @@ func (s *records) removeWait(w *wait) {
 	delete(s.waits, w)
 }
 
-// nearestWait removes and returns the wait for n permits that began nearest to a
-// time, or nil if there is none.
+// nearestWait removes and returns the wait for n permits that began nearest to
+// a time, or nil if there is none.
 func (s *records) nearestWait(n int64, began time.Time) (nearest *wait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,8 +212,8 @@ func (s *records) leaked(key weak.Pointer[condvar.Hold]) {
 	}
 }
 
-// released notes a release, and returns what was recorded of the acquisition, if
-// that is known.
+// released notes a release, and returns what was recorded of the acquisition,
+// if that is known.
 func (s *records) released(n int64, id *condvar.Hold) (over *hold) {
 	if n == 0 {
 		return nil

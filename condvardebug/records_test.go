@@ -197,7 +197,8 @@ func TestHoldersOfOneSiteAreOneEntry(t *testing.T) {
 	})
 }
 
-// Bug P4: whoever releases, there are never more permits in records than in use.
+// Bug P4: whoever releases, there are never more permits in records than in
+// use.
 func TestAReleaseElsewhereEndsTheOldestGuess(t *testing.T) {
 	d, r := newWatched(t, 1, 4)
 	require.NoError(t, holdHere(t.Context(), r, 2))
@@ -222,8 +223,8 @@ func TestAReleaseElsewhereEndsTheOldestGuess(t *testing.T) {
 	require.Empty(t, holders(t, d))
 }
 
-// Bug P4: a dispatcher acquires, and others release. Records that are over do not
-// fill what there is room for.
+// Bug P4: a dispatcher acquires, and others release. Records that are over do
+// not fill what there is room for.
 func TestALeakIsFoundAfterManyPairsThatChangeHands(t *testing.T) {
 	d, r := newWatched(t, 1, 4)
 	for range condvardebug.MaxHolds + 1 {
@@ -303,8 +304,8 @@ func TestTheFractionIsKeptToOnAverage(t *testing.T) {
 	require.Empty(t, holders(t, d))
 }
 
-// A leak whose record were ended by the next release of the same goroutine, whose
-// acquisition is not recorded, would never be found.
+// A leak whose record were ended by the next release of the same goroutine,
+// whose acquisition is not recorded, would never be found.
 func TestWhatIsNotRecordedEndsNoRecord(t *testing.T) {
 	d, r := newWatched(t, 10, 1<<20)
 	for range 2000 {

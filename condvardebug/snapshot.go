@@ -27,8 +27,8 @@ const (
 	maxHeadline    = 5 // names in the headline
 )
 
-// A snapshot is what the page shows; in JSON, it is the page. The comment of the
-// package documents the fields.
+// A snapshot is what the page shows; in JSON, it is the page. The comment of
+// the package documents the fields.
 type snapshot struct {
 	Version  int       `json:"version"`
 	Time     time.Time `json:"time"`
@@ -202,8 +202,8 @@ func (s *holdSite) Text() string {
 // WaitsForText names what the goroutines wait for.
 func (s *holdSite) WaitsForText() string { return quoted(s.WaitsFor) }
 
-// Quoted is the name as in Go, which has no control characters and no marks that
-// change the direction of text.
+// Quoted is the name as in Go, which has no control characters and no marks
+// that change the direction of text.
 func (r *resource) Quoted() string { return strconv.Quote(r.Name) }
 
 // ID tells resources apart in the page.
@@ -300,7 +300,8 @@ func (d *Debugger) copy() *copied {
 	return c
 }
 
-// newSnapshot formats what was copied. It takes no lock, so nothing waits for it.
+// newSnapshot formats what was copied. It takes no lock, so nothing waits for
+// it.
 func newSnapshot(c *copied) *snapshot {
 	s := &snapshot{
 		Version: jsonVersion, Time: c.now, Process: thisProcess(c.now), Fraction: c.fraction,
@@ -450,9 +451,9 @@ func shorten(goroutines []uint64) (some []uint64, more int) {
 	return atMost(maxSiteNumbers, slices.Compact(goroutines))
 }
 
-// clipGuesses leaves out guesses, the oldest first, that together with the other
-// records are more than what is in use. The records are of another moment than
-// the sum.
+// clipGuesses leaves out guesses, the oldest first, that together with the
+// other records are more than what is in use. The records are of another moment
+// than the sum.
 func (r *resource) clipGuesses() {
 	room := r.InUse
 	for _, h := range r.holds {
@@ -470,9 +471,9 @@ func (r *resource) clipGuesses() {
 	})
 }
 
-// stuck returns the resources of which all permits in use are held by goroutines
-// that wait for such resources, by holds for which certain is true: the largest
-// set of which that is so.
+// stuck returns the resources of which all permits in use are held by
+// goroutines that wait for such resources, by holds for which certain is true:
+// the largest set of which that is so.
 func stuck(all []*resource, waitsFor map[uint64][]string, certain func(heldNow) bool) map[string]*resource {
 	stuck := map[string]*resource{}
 	for _, r := range all {

@@ -337,8 +337,8 @@ func TestAWaitThatHasJustBegunComesBeforeWhatNeedsNoAttention(t *testing.T) {
 	})
 }
 
-// A dispatcher acquires, and those whom it starts release: what it waits for, it
-// gets. So it is a deadlock for sure only if permits are held by Do.
+// A dispatcher acquires, and those whom it starts release: what it waits for,
+// it gets. So it is a deadlock for sure only if permits are held by Do.
 func TestADispatcherIsNoDeadlock(t *testing.T) {
 	for name, acquire := range map[string]func(ctx context.Context, r *condvar.CapacityResource) (release func(), err error){
 		"pairs": func(ctx context.Context, r *condvar.CapacityResource) (func(), error) {
