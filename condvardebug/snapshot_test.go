@@ -409,6 +409,7 @@ func TestOnlyTheCallsOfAPausedResourceWaitForResize(t *testing.T) {
 		require.NoError(t, paused.Close())
 		require.Contains(t, get(t, &d, "/").Body.String(), "2 resources of this name, 1 closed<")
 		busy.Release()
+		runtime.KeepAlive(paused)
 	})
 }
 
@@ -481,6 +482,22 @@ func TestADeadlineThatHasPassedIsShown(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, -1.5, *look(t, &d).of(t, "pool").WaitingAt[0].Deadline)
 		require.Contains(t, get(t, &d, "/?format=text").Body.String(), "1 call waits for 1 permit, for 0s, 1.5s past the deadline\n")
+		r.Release()
+	})
+}
+
+func TestAHolderThatIsNotRecordedMayGoOn(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context) {
+		d, r := newCollectable(1, 2)
+		ctx, cancel := context.WithCancel(ctx)
+		go r.Do(ctx, func(ctx context.Context) error { return waitHere(ctx, r, 2) })
+		synctest.Wait()
+		require.True(t, look(t, d).of(t, "pool").Deadlock)
+		d.SetHolderProfileFraction(0)
+		require.True(t, r.TryAcquire(), "ahead of the line")
+		require.False(t, look(t, d).of(t, "pool").Deadlock)
+		cancel()
+		synctest.Wait()
 		r.Release()
 	})
 }

@@ -142,7 +142,7 @@ func TestCountersDoNotDecreaseWhileACleanupIsDue(t *testing.T) {
 }
 
 // wait makes r count a wait that ends with permits, and one that is canceled.
-func wait(t *testing.T, ctx context.Context, r *condvar.CapacityResource) {
+func wait(ctx context.Context, t *testing.T, r *condvar.CapacityResource) {
 	t.Helper()
 	time.AfterFunc(time.Second, r.Release)
 	require.NoError(t, r.Acquire(ctx))
@@ -158,7 +158,7 @@ func TestWhatAResourceCountedStaysWhenItIsGone(t *testing.T) {
 	s.Add("db", gone, nil)
 	synctest.Test(t, func(t *testing.T) {
 		require.True(t, gone.TryAcquire())
-		wait(t, t.Context(), gone)
+		wait(t.Context(), t, gone)
 	})
 	want := watch.Counters{WaitCount: 2, Canceled: 1, WaitDuration: 2 * time.Second}
 	require.Equal(t, want, s.Sums()["db"].Counters)
