@@ -156,7 +156,7 @@ func TestThePageShowsEverything(t *testing.T) {
 		require.Contains(t, body, `<path class="rejected" d="M295 -8h4v5h-4z"/>`)
 		require.Contains(t, body, `3 permits probably held, acquired 4.8s ago <code>condvardebug_test.holdHere records_test.go:`)
 		require.Contains(t, body, "<h3>Probably held by</h3>")
-		require.Contains(t, body, "1 call waits for 2 permits, for 4.8s, without a deadline <code>condvardebug_test.waitHere debugger_test.go:")
+		require.Contains(t, body, "1 call waits for 2 permits, for 4.8s, no deadline <code>condvardebug_test.waitHere debugger_test.go:")
 		requireBalanced(t, body)
 	})
 }
@@ -202,7 +202,7 @@ func TestTextShowsEverything(t *testing.T) {
 		require.Contains(t, body, "\n"+name+": 1 call waits, the longest for 4.8s: 3 of 3 permits are in use.\n")
 		require.Contains(t, body, "\n  A guess by goroutine, as Acquire and Release say nothing of who holds:\n\n  3 permits probably held, acquired 4.8s ago\n    goroutines ")
 		require.Contains(t, body, "/condvardebug_test.holdHere\n    \t")
-		require.Contains(t, body, "  1 call waits for 2 permits, for 4.8s, without a deadline\n    goroutines ")
+		require.Contains(t, body, "  1 call waits for 2 permits, for 4.8s, no deadline\n    goroutines ")
 		require.Contains(t, body, "/condvardebug_test.waitHere\n    \t")
 	})
 }

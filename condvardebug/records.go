@@ -174,6 +174,10 @@ func (s *records) acquired(n int64, id *condvar.Hold, rate int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inUse += n
+	if h != nil && s.count == maxHolds { // others have taken the room meanwhile
+		s.profile.Remove(h)
+		h = nil
+	}
 	if h != nil {
 		s.addLocked(h, id)
 		s.trimLocked() // its release may have been reported before it

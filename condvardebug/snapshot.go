@@ -170,7 +170,7 @@ func (s *waitSite) Text() string {
 	}
 	switch {
 	case s.Deadline == nil:
-		return text + ", without a deadline"
+		return text + ", no deadline"
 	case *s.Deadline < 0:
 		return text + fmt.Sprintf(", %v past the deadline", -*s.Deadline)
 	}
