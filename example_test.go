@@ -447,7 +447,7 @@ func ExampleWithHooks() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Millisecond)
 	defer cancel()
-	err := slots.Acquire(ctx) // in vain
+	err := slots.Acquire(ctx) // fails
 	fmt.Println(errors.Is(err, context.DeadlineExceeded))
 
 	// Output:

@@ -305,7 +305,7 @@ func TestTheTimeThatPermitsAreHeldIsAHistogramOnRequest(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, r.Acquire(t.Context()))
 		time.Sleep(3 * time.Second)
-		r.Release() // is not known to be held by whom
+		r.Release() // nobody knows who holds it
 		p.Release()
 		require.NoError(t, r.Do(t.Context(), func(context.Context) error {
 			time.Sleep(time.Second)

@@ -44,9 +44,9 @@ const (
 	maxWorkers = 1000
 	maxHold    = time.Minute
 
-	// patience is the budget if the number of rounds is not asked for: a busy
+	// defaultBudget is the budget if the number of rounds is not asked for: a busy
 	// machine plays fewer of them rather than keep the reader waiting.
-	patience = 4 * time.Second
+	defaultBudget = 4 * time.Second
 )
 
 // run is main without the process around it. It returns the exit status.
@@ -128,7 +128,7 @@ func parse(args []string, stdout io.Writer) (config, error) {
 	case cfg.rounds < 1:
 		return cfg, fmt.Errorf("-rounds must be at least 1, not %d", cfg.rounds)
 	}
-	cfg.budget = patience
+	cfg.budget = defaultBudget
 	fs.Visit(func(f *flag.Flag) {
 		if f.Name == "rounds" {
 			cfg.budget = 0

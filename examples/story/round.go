@@ -54,7 +54,7 @@ func (c *census) leave() { c.holders.Add(-1) }
 // play plays one round with a fresh resource, and writes it down in t. All
 // workers start together; each takes a slot, holds it, gives it back and rests,
 // lapsPerRound times. It returns how many held a slot at the same time, and
-// whether somebody waited in vain.
+// whether a worker did not get a slot in time.
 func play(res sharedResource, hold time.Duration, t *trace) (peak int, stalled bool) {
 	// No round has a reason to take this long, even on a busy machine.
 	limit := 10*time.Second + 10*hold*lapsPerRound*time.Duration(len(t.laps))
@@ -119,7 +119,7 @@ type result struct {
 	title   string
 	rounds  int
 	over    int // rounds in which more workers than slots held one
-	stalled int // rounds in which somebody waited in vain
+	stalled int // rounds in which a worker did not get a slot in time
 	peak    int // the most who held a slot at the same time
 	shown   *trace
 }
@@ -135,7 +135,7 @@ func (r result) verdict() string {
 	}
 	text += ", up to " + count(r.peak, "holder")
 	if r.stalled > 0 {
-		text += ", somebody waited in vain in " + count(r.stalled, "round")
+		text += ", a worker did not get a slot in time in " + count(r.stalled, "round")
 	}
 	return text
 }

@@ -180,7 +180,7 @@ func TestARoundThatStallsEndsAndIsCounted(t *testing.T) {
 		require.Equal(t, 0, r.over)
 		require.Equal(t, 1, r.peak)
 		require.Equal(t, 10*time.Second, r.shown.end(), "the limit of a round")
-		require.Equal(t, "never over capacity in 2 rounds, up to 1 holder, somebody waited in vain in 2 rounds",
+		require.Equal(t, "never over capacity in 2 rounds, up to 1 holder, a worker did not get a slot in time in 2 rounds",
 			r.verdict())
 	})
 }
