@@ -177,7 +177,9 @@ func (c *Collector) Untrack(name string) {
 }
 
 func (c *Collector) deleteHistograms(name string) {
-	c.wait.DeletePartialMatch(prometheus.Labels{"resource": name})
+	for _, result := range results() { // DeletePartialMatch would look at all names
+		c.wait.DeleteLabelValues(name, result)
+	}
 	if c.hold != nil {
 		c.hold.DeleteLabelValues(name)
 	}
@@ -207,6 +209,11 @@ func (c *Collector) Hooks(name string) *condvar.Hooks {
 		}
 	}
 	return hooks
+}
+
+// results returns what result may return.
+func results() []string {
+	return []string{"acquired", "canceled", "closed", "too_large", "overloaded", "other"}
 }
 
 // result returns the label for a wait that ended with err. An error of a
