@@ -122,7 +122,8 @@ func TestRunWritesResults(t *testing.T) {
 	for name, want := range map[string]string{
 		"raw.txt":     "\nBenchmarkLoad/Uncontended/impl=xsync-1\t",
 		"summary.txt": "\nLockHeldClose/waiters=1000, GOMAXPROCS=1\n",
-		"ratios.svg":  "Uncontended : xsync",
+		"ratios.svg":  ">Uncontended<",
+		"costs.svg":   ">Acquire and Release, nobody waits<",
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)

@@ -1,178 +1,310 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"image/color"
 	"math"
-	"os"
-	"slices"
-
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/text"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
+	"strings"
 
 	"example.com/condvar/bench/load"
 )
 
-// Colors that are told apart on white, which is the ground of every picture, so
-// that they can be read in dark mode too.
-func red() color.Color    { return color.RGBA{R: 0xc4, G: 0x4e, B: 0x3a, A: 0xff} }
-func green() color.Color  { return color.RGBA{R: 0x8f, G: 0xc1, B: 0x9d, A: 0xff} }
-func blue() color.Color   { return color.RGBA{R: 0x2f, G: 0x62, B: 0xa8, A: 0xff} }
-func orange() color.Color { return color.RGBA{R: 0xd9, G: 0x8c, B: 0x1f, A: 0xff} }
+// pictures returns the pictures by the names of their files, as SVG documents.
+// Those of which nothing was measured are missing.
+func pictures(s samples, workloads []load.Workload, cpus int) map[string][]byte {
+	files := map[string][]byte{}
+	if rows := costs(s, cpus); len(rows) > 0 {
+		files["costs.svg"] = costChart(rows)
+	}
+	if rows := allRatios(s, workloads, cpus); len(rows) > 0 {
+		files["ratios.svg"] = ratioChart(rows, cpus)
+	}
+	if svg := drawWaits(s, cpus); svg != nil {
+		files["waits.svg"] = svg
+	}
+	return files
+}
 
-// drawRatios draws a bar for each workload: our time to that of the first
-// rival. The other rivals are points. It draws nothing if nothing was measured.
-func drawRatios(file string, s samples, workloads []load.Workload, cpus int) error {
-	var labels []string
-	var wins, losses plotter.Values
-	var others plotter.XYs
-	reach := 2.0
-	for _, w := range slices.Backward(workloads) { // the first one at the top
-		ours := s.values(subject{w.Name, load.Ours, cpus}, perOp)
-		if len(ours) == 0 {
+// A row is a bar with what stands above it.
+type row struct {
+	label, rival string
+	ratio        float64   // our time to the rival's
+	others       []float64 // our time to that of other rivals
+}
+
+// costs returns the rows of the picture in the README, in the order of its
+// table.
+func costs(s samples, cpus int) []row {
+	const xsync = "x/sync/semaphore"
+	var rows []row
+	for _, c := range []struct{ label, workload, ours, rival, rivalName string }{
+		{"Acquire and Release, nobody waits", "Uncontended", load.Ours, "xsync", xsync},
+		{"a Permit instead", "Permit", load.Ours, "xsync", xsync},
+		{"MaxWaiting rejects a call", "Rejected", load.Ours, "xsync", xsync},
+		{"4 permits, 128 goroutines", "Contended/capacity=4/goroutines=128", load.Ours, "xsync", xsync},
+		{"the same with FIFO()", "Contended/capacity=4/goroutines=128", load.OursFIFO, "xsync", xsync},
+		{"one big request against 16 small loopers", "BigAgainstSmall/loopers=16", load.Ours, "xsync", xsync},
+		{"100,000 canceled one by one", "CancelAcquire/waiters=100000", load.Ours, "xsync", xsync},
+		{"two goroutines take turns, with contexts", "PingPong/ctx=cancel", load.Ours, "channels", "bare channels"},
+		{"NotifyAll to 32, no context", "Broadcast/waiters=32/ctx=none", load.Ours, "sync", "sync.Cond"},
+		{"NotifyAll to 1,000, no context", "Broadcast/waiters=1000/ctx=none", load.Ours, "sync", "sync.Cond"},
+	} {
+		if r, ok := s.medianRatio(c.workload, c.ours, c.rival, cpus); ok {
+			rows = append(rows, row{label: c.label, rival: c.rivalName, ratio: r})
+		}
+	}
+	return rows
+}
+
+// allRatios returns a row for each workload that has a rival. The first rival
+// is that of the bar.
+func allRatios(s samples, workloads []load.Workload, cpus int) []row {
+	var rows []row
+	for _, w := range workloads {
+		r := row{label: w.Name}
+		for _, subj := range w.Subjects {
+			if subj.Impl == load.Ours || subj.Impl == load.OursFIFO {
+				continue
+			}
+			x, ok := s.medianRatio(w.Name, load.Ours, subj.Impl, cpus)
+			switch {
+			case !ok:
+			case r.rival == "":
+				r.rival, r.ratio = subj.Impl, x
+			default:
+				r.others = append(r.others, x)
+			}
+		}
+		if r.rival != "" {
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+// medianRatio returns the median of the ratios of the rounds; not ok if nothing
+// was measured.
+func (s samples) medianRatio(workload, ours, rival string, cpus int) (ratio float64, ok bool) {
+	r := ratios(s.values(subject{workload, ours, cpus}, perOp), s.values(subject{workload, rival, cpus}, perOp))
+	if len(r) == 0 {
+		return 0, false
+	}
+	return quantile(r, 0.5), true
+}
+
+// costChart draws the picture of the README: few bars, each with its number at
+// the end.
+func costChart(rows []row) []byte {
+	c, scale := new(canvas), scaleOf(rows)
+	y := c.barHeader(scale, "Time of condvar to that of its rival")
+	for _, r := range rows {
+		c.text(margin, y+14, "", r.label)
+		c.text(width-margin, y+14, "small soft end", r.rival)
+		number := ratioText(r.ratio)
+		const room = 40 // for the number
+		if end := scale.at(r.ratio); r.ratio > 1 {
+			c.bar(r, scale, y+20, 11, end, end+room)
+			c.text(end+5, y+30, "", number)
+		} else {
+			c.bar(r, scale, y+20, 11, end-room, end)
+			c.text(end-5, y+30, "end", number)
+		}
+		y += 39
+	}
+	y = c.barFooter(scale, y, "logarithmic scale")
+
+	var list []string
+	for _, r := range rows {
+		list = append(list, fmt.Sprintf("%s, %s (%s)", r.label, ratioText(r.ratio), r.rival))
+	}
+	return c.document(y, 720, "Time of condvar to that of its rival", fmt.Sprintf(
+		"Horizontal bars on a logarithmic axis. A ratio above 1 means that condvar is slower: %s.", strings.Join(list, "; ")))
+}
+
+// ratioChart draws the bars of all workloads. Other rivals are dots.
+func ratioChart(rows []row, cpus int) []byte {
+	c, scale := new(canvas), scaleOf(rows)
+	y := c.barHeader(scale, "Time of condvar to that of its rivals, all workloads")
+	slower := 0
+	for _, r := range rows {
+		c.text(margin, y+12, "small", r.label)
+		c.text(width-margin, y+12, "small soft end", r.rival+" "+ratioText(r.ratio))
+		c.bar(r, scale, y+18, 8, 0, 0)
+		for _, other := range r.others {
+			c.circle("other", scale.at(other), y+22, 3)
+		}
+		if r.ratio > 1 {
+			slower++
+		}
+		y += 31
+	}
+	y = c.barFooter(scale, y, fmt.Sprintf("logarithmic scale; GOMAXPROCS=%d; dots are other rivals", cpus))
+	return c.document(y, width, "Time of condvar to that of its rivals, all workloads", fmt.Sprintf(
+		"A horizontal bar for each of %d workloads, on a logarithmic axis, for the rival that is named, and dots for others. "+
+			"A ratio above 1 means that condvar is slower, as it is in %d workloads. The file summary.txt has all figures.", len(rows), slower))
+}
+
+// scaleOf returns an axis that has room for all, from one power of two to
+// another, and for the numbers at the ends of the bars.
+func scaleOf(rows []row) logScale {
+	low, high := -1.0, 1.0
+	for _, r := range rows {
+		for _, v := range append([]float64{r.ratio}, r.others...) {
+			low, high = min(low, math.Log2(v)), max(high, math.Log2(v))
+		}
+	}
+	const room = 0.4
+	return logScale{margin, width - margin, math.Exp2(math.Floor(low - room)), math.Exp2(math.Ceil(high + room))}
+}
+
+// barHeader draws what is above the bars, and returns where they start.
+func (c *canvas) barHeader(scale logScale, title string) float64 {
+	c.text(margin, 24, "title", title)
+	c.text(scale.at(1)-10, 48, "small soft end", "← condvar is faster")
+	c.text(scale.at(1)+10, 48, "small soft", "slower →")
+	c.axisLabels(scale, 66)
+	return 78
+}
+
+// barFooter draws what is below the bars, and returns the height of the
+// picture.
+func (c *canvas) barFooter(scale logScale, y float64, note string) float64 {
+	c.axisLabels(scale, y+14)
+	c.text(width/2, y+34, "small soft middle", note)
+	return y + 46
+}
+
+// axisLabels writes the powers of two. Those at the ends stay in the picture.
+func (c *canvas) axisLabels(scale logScale, y float64) {
+	for v := scale.least; v <= scale.most; v *= 2 {
+		class, x, label := "small soft middle", scale.at(v), fmt.Sprint(v)
+		if v < 1 {
+			label = fmt.Sprintf("1/%g", 1/v)
+		}
+		switch v {
+		case scale.least:
+			class, x = "small soft", margin
+		case scale.most:
+			class, x = "small soft end", width-margin
+		}
+		c.text(x, y, class, label)
+	}
+}
+
+// bar draws a bar from 1 to the ratio, on a piece of the grid. No line of the
+// grid crosses text, which is between the rows and from textFrom to textTo.
+func (c *canvas) bar(r row, scale logScale, y, height, textFrom, textTo float64) {
+	for v := scale.least; v <= scale.most; v *= 2 {
+		if x := scale.at(v); textFrom <= x && x <= textTo {
 			continue
 		}
-		first := true
-		for _, rival := range w.Subjects {
-			if rival.Impl == load.Ours || rival.Impl == load.OursFIFO {
-				continue
-			}
-			x := math.Log2(quantile(ratios(ours, s.values(subject{w.Name, rival.Impl, cpus}, perOp)), 0.5))
-			reach = max(reach, math.Abs(x))
-			if !first {
-				others = append(others, plotter.XY{X: x, Y: float64(len(labels) - 1)})
-				continue
-			}
-			first = false
-			labels = append(labels, w.Name+" : "+rival.Impl)
-			wins, losses = append(wins, min(x, 0)), append(losses, max(x, 0))
-		}
+		c.path("grid", "M%.1f %.1fv%.1f", scale.at(v), y-1, height+2)
 	}
-	if len(labels) == 0 {
-		return nil
+	class := "gain"
+	if r.ratio > 1 {
+		class = "loss"
 	}
+	from, to := scale.at(min(r.ratio, 1)), scale.at(max(r.ratio, 1))
+	c.rect(class, from, y, to-from, height)
+	c.path("one", "M%.1f %.1fv%.1f", scale.at(1), y-3, height+6)
+}
 
-	p := newPlot(fmt.Sprintf("Time of condvar to the rival's, with GOMAXPROCS=%d (left of 1: condvar is faster)", cpus))
-	p.X.Min, p.X.Max = -math.Ceil(reach), math.Ceil(reach)
-	step := math.Ceil(reach / 5)
-	p.X.Tick.Marker = plot.TickerFunc(func(_, high float64) (ticks []plot.Tick) {
-		for x := -step * math.Floor(high/step); x <= high; x += step {
-			label := fmt.Sprintf("%g", math.Exp2(x))
-			if x < 0 {
-				label = fmt.Sprintf("1/%g", math.Exp2(-x))
-			}
-			ticks = append(ticks, plot.Tick{Value: x, Label: label})
-		}
-		return ticks
-	})
-	p.Add(plotter.NewGrid())
-	for _, part := range []struct {
-		values plotter.Values
-		color  color.Color
-		name   string
-	}{{wins, green(), "faster than the named rival"}, {losses, red(), "slower"}} {
-		bars, err := plotter.NewBarChart(part.values, vg.Points(9))
-		if err != nil {
-			return err
-		}
-		bars.Horizontal, bars.Color, bars.LineStyle.Width = true, part.color, 0
-		p.Add(bars)
-		p.Legend.Add(part.name, bars)
+// ratioText formats a ratio as the tables have it.
+func ratioText(r float64) string {
+	if r < 1.95 {
+		return fmt.Sprintf("%.2f", r)
 	}
-	if len(others) > 0 {
-		points, err := plotter.NewScatter(others)
-		if err != nil {
-			return err
-		}
-		points.GlyphStyle = draw.GlyphStyle{Color: blue(), Radius: vg.Points(2), Shape: draw.CircleGlyph{}}
-		p.Add(points)
-		p.Legend.Add("another rival", points)
-	}
-	p.NominalY(labels...)
-	p.Y.Max = float64(len(labels)) + 2 // room for the legend
-	p.Legend.Top, p.Legend.Left = true, true
-	return writeSVG(file, 9*vg.Inch, 1.5*vg.Inch+vg.Points(15)*vg.Length(len(labels)), func(c draw.Canvas) { p.Draw(c) })
+	return fmt.Sprintf("%.1f", r)
 }
 
 // drawWaits draws how long those waited who had to wait: condvar, condvar with
-// FIFO, and x/sync, in a panel for each of some workloads. It draws nothing if
+// FIFO, and x/sync, in a panel for each of some workloads. It returns nil if
 // one of them was not measured.
-func drawWaits(file string, s samples, cpus int) error {
-	var panels []*plot.Plot
-	for _, workload := range []string{
-		"HoldCPU/hold=5µs/capacity=4/goroutines=100", "HoldCPU/hold=5µs/capacity=4/goroutines=1000",
-		"HoldBlocking/hold=100µs/capacity=4/goroutines=128", "HandOff/capacity=2",
+func drawWaits(s samples, cpus int) []byte {
+	// The lines are often on top of each other, so the first ones are wide.
+	lines := []struct{ impl, class, name string }{
+		{"xsync", "line xsync", "x/sync/semaphore"}, {load.OursFIFO, "line fifo", "condvar, FIFO()"}, {load.Ours, "line ours", "condvar"},
+	}
+	quantiles := []struct{ unit, label string }{
+		{load.P50, "p50"}, {load.P99, "p99"}, {load.P999, "p99.9"}, {load.MaxWait, "max"},
+	}
+	const panelHeight, plotHeight = 206, 118
+	c := new(canvas)
+	c.text(margin, 24, "title", "How long calls wait")
+	c.text(margin, 43, "small soft", "each plot has a logarithmic scale of its own")
+	var list []string
+	for i, panel := range []struct{ title, rest, workload string }{
+		{"held for 5 µs of CPU time", "capacity 4, 100 goroutines", "HoldCPU/hold=5µs/capacity=4/goroutines=100"},
+		{"held for 5 µs of CPU time", "capacity 4, 1,000 goroutines", "HoldCPU/hold=5µs/capacity=4/goroutines=1000"},
+		{"held for 100 µs, blocked", "capacity 4, 128 goroutines", "HoldBlocking/hold=100µs/capacity=4/goroutines=128"},
+		{"held for 1 ms, asleep", "capacity 2, 16 goroutines", "HandOff/capacity=2"},
 	} {
-		p := newPlot("Waits, " + workload)
-		p.Y.Scale = plot.LogScale{}
-		p.Y.Tick.Marker = plot.TickerFunc(func(low, high float64) (ticks []plot.Tick) {
-			for v := low; v <= 1.001*high; v *= 10 {
-				ticks = append(ticks, plot.Tick{Value: v, Label: human(v, perOp)})
-			}
-			return ticks
-		})
-		p.Add(plotter.NewGrid())
-		for _, who := range []struct {
-			impl  string
-			color color.Color
-		}{{load.Ours, blue()}, {load.OursFIFO, orange()}, {"xsync", red()}} {
-			var line plotter.XYs
-			for i, unit := range []string{load.P50, load.P99, load.P999, load.MaxWait} {
-				values := s.values(subject{workload, who.impl, cpus}, unit)
+		left, top := float64(margin+i%2*(width/2)), 58+float64(i/2*panelHeight)
+		waits := map[string][]float64{}
+		least, most := math.Inf(1), 0.0
+		for _, line := range lines {
+			var text []string
+			for _, q := range quantiles {
+				values := s.values(subject{panel.workload, line.impl, cpus}, q.unit)
 				if len(values) == 0 {
 					return nil
 				}
-				line = append(line, plotter.XY{X: float64(i), Y: max(1, quantile(values, 0.5))})
+				v := max(1, quantile(values, 0.5))
+				waits[line.impl] = append(waits[line.impl], v)
+				least, most = min(least, v), max(most, v)
+				text = append(text, human(v, q.unit))
 			}
-			lines, points, err := plotter.NewLinePoints(line)
-			if err != nil {
-				return err
-			}
-			lines.Color, lines.Width = who.color, vg.Points(1.5)
-			points.GlyphStyle = draw.GlyphStyle{Color: who.color, Radius: vg.Points(3), Shape: draw.CircleGlyph{}}
-			p.Add(lines, points)
-			p.Legend.Add(who.impl, lines, points)
+			list = append(list, fmt.Sprintf("%s, %s, %s: %s", panel.title, panel.rest, line.name, strings.Join(text, ", ")))
 		}
-		p.NominalX("p50", "p99", "p99.9", "max")
-		p.X.Max = 3.4 // room for the labels
-		p.Y.Min = math.Pow(10, math.Floor(math.Log10(p.Y.Min)))
-		p.Y.Max = math.Pow(10, math.Ceil(math.Log10(p.Y.Max)))
-		panels = append(panels, p)
+		ticks := timeTicks(least, most)
+		y := logScale{top + 44 + plotHeight, top + 44, ticks[0], ticks[len(ticks)-1]}
+		plotLeft, step := left+54, 46.0
+		c.text(left, top+14, "", panel.title)
+		c.text(left, top+30, "small soft", panel.rest)
+		for _, v := range ticks {
+			c.path("grid", "M%.1f %.1fH%.1f", plotLeft, y.at(v), plotLeft+3*step)
+			c.text(plotLeft-8, y.at(v)+4, "small soft end", human(v, perOp))
+		}
+		for j, q := range quantiles {
+			c.text(plotLeft+float64(j)*step, top+62+plotHeight, "small soft middle", q.label)
+		}
+		for _, line := range lines {
+			points := ""
+			for j, v := range waits[line.impl] {
+				points += fmt.Sprintf("L%.1f %.1f", plotLeft+float64(j)*step, y.at(v))
+			}
+			c.path(line.class, "M%s", points[1:])
+		}
 	}
-	rows := [][]*plot.Plot{panels[:2], panels[2:]}
-	return writeSVG(file, 10*vg.Inch, 7*vg.Inch, func(c draw.Canvas) {
-		for i, row := range plot.Align(rows, draw.Tiles{Rows: 2, Cols: 2, PadX: vg.Points(12), PadY: vg.Points(12)}, c) {
-			for j := range row {
-				rows[i][j].Draw(row[j])
-			}
-		}
-	})
+	x, y := float64(margin), 70.0+2*panelHeight
+	for _, line := range lines {
+		c.path(line.class, "M%.1f %.1fh22", x+3, y-4.5)
+		c.text(x+33, y, "small", line.name)
+		x += 60 + 7*float64(len(line.name))
+	}
+	return c.document(y+14, 720, "How long calls wait", fmt.Sprintf(
+		"Four plots with logarithmic axes. The waits are p50, p99, p99.9 and the longest one. %s.", strings.Join(list, "; ")))
 }
 
-// newPlot returns a plot with the font that the pictures have.
-func newPlot(title string) *plot.Plot {
-	p := plot.New()
-	p.Title.Text = title
-	p.Title.Padding = vg.Points(8)
-	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
-		style.Font.Variant, style.Font.Size = "Sans", vg.Points(9)
+// timeTicks returns at least two ticks, of which the first is at most least and
+// the last at least most. They are powers of ten, or also twice and five times
+// as much if there would be few.
+func timeTicks(least, most float64) []float64 {
+	for _, steps := range [][]float64{{1}, {1, 2, 5}} {
+		var all []float64
+		for exp := math.Floor(math.Log10(least)); exp <= math.Ceil(math.Log10(most))+1; exp++ {
+			for _, step := range steps {
+				all = append(all, step*math.Pow(10, exp))
+			}
+		}
+		for len(all) > 2 && all[1] <= least {
+			all = all[1:]
+		}
+		for len(all) > 2 && all[len(all)-2] >= most {
+			all = all[:len(all)-1]
+		}
+		if len(all) > 3 || len(steps) > 1 {
+			return all
+		}
 	}
-	return p
-}
-
-// writeSVG names fonts of the same widths for those who lack the one it uses.
-func writeSVG(file string, width, height vg.Length, paint func(draw.Canvas)) error {
-	canvas := vgsvg.New(width, height)
-	paint(draw.NewCanvas(canvas, width, height))
-	var svg bytes.Buffer
-	if _, err := canvas.WriteTo(&svg); err != nil {
-		return err
-	}
-	const font = "font-family:Liberation Sans"
-	return os.WriteFile(file, bytes.ReplaceAll(svg.Bytes(), []byte(font), []byte(font+",Arial,Helvetica,sans-serif")), 0o644)
+	panic("unreachable")
 }

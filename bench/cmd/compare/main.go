@@ -4,6 +4,7 @@
 //
 //	go run ./cmd/compare            everything
 //	go run ./cmd/compare -short     a few rounds, to see that it works
+//	go run ./cmd/compare -draw      nothing: the pictures again, of the raw figures
 package main
 
 import (
@@ -29,6 +30,7 @@ func main() {
 	flag.IntVar(&p.rounds, "rounds", 10, "how many times to measure each")
 	flag.DurationVar(&p.slice, "benchtime", 100*time.Millisecond, "how long to measure, each time")
 	short := flag.Bool("short", false, "three rounds, short ones, without crowds of a million, with one value of GOMAXPROCS")
+	redraw := flag.Bool("draw", false, "draw the pictures from raw.txt in the folder for the results, without measuring")
 	flag.Parse()
 	var err error
 	if p.pattern, err = regexp.Compile(*pattern); err == nil {
@@ -42,7 +44,12 @@ func main() {
 	if *short {
 		p.rounds, p.slice, p.cpus, p.most = 3, 20*time.Millisecond, p.cpus[:1], hugeCrowd-1
 	}
-	if err := run(p, *dir); err != nil {
+	if *redraw {
+		err = draw(*dir, p.cpus[0])
+	} else {
+		err = run(p, *dir)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
 		os.Exit(1)
 	}
@@ -69,10 +76,31 @@ func run(p plan, dir string) error {
 			return err
 		}
 	}
-	if err := drawRatios(filepath.Join(dir, "ratios.svg"), s, workloads, p.cpus[0]); err != nil {
+	return writePictures(dir, pictures(s, workloads, p.cpus[0]))
+}
+
+// draw draws the pictures in dir from raw.txt there.
+func draw(dir string, cpus int) error {
+	file := filepath.Join(dir, "raw.txt")
+	raw, err := os.Open(file)
+	if err != nil {
 		return err
 	}
-	return drawWaits(filepath.Join(dir, "waits.svg"), s, p.cpus[0])
+	defer raw.Close() //nolint:errcheck // it is only read
+	s, err := readRaw(raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return writePictures(dir, pictures(s, load.Workloads(), cpus))
+}
+
+func writePictures(dir string, files map[string][]byte) error {
+	for name, svg := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), svg, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // progress keeps a line on the terminal up to date.

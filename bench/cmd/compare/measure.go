@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"regexp"
 	"runtime"
@@ -70,28 +69,6 @@ func (s samples) values(who subject, unit string) []float64 {
 		}
 	}
 	return values
-}
-
-// writeRaw writes all as package testing does, round by round.
-func (s samples) writeRaw(w io.Writer) {
-	left := true
-	for round := 0; left; round++ {
-		left = false
-		for _, who := range s.order {
-			sm := s.of[who]
-			if round >= len(sm.figures) {
-				continue
-			}
-			left = true
-			fmt.Fprintf(w, "BenchmarkLoad/%s/impl=%s-%d\t%d", who.workload, who.impl, who.cpus, sm.n)
-			for _, unit := range units() {
-				if v, ok := sm.figures[round][unit]; ok {
-					fmt.Fprintf(w, "\t%.6g %s", v, unit)
-				}
-			}
-			fmt.Fprintln(w)
-		}
-	}
 }
 
 // measure measures all, in rounds. In a round each subject has its slice of
