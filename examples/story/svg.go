@@ -7,18 +7,21 @@ import (
 	"time"
 )
 
-// Measures of the picture, in pixels.
+// Measures of the picture. It is drawn small and shown larger, so that the text
+// can still be read where the page is narrow.
 const (
-	width     = 880
-	left      = 96         // where the time starts
-	right     = width - 24 // where it ends
-	rowHeight = 22
-	barHeight = 14
+	width      = 500
+	shownWidth = 750
+	margin     = 16
+	left       = 88         // where the time starts
+	right      = width - 24 // where it ends
+	rowHeight  = 22
+	barHeight  = 14
 )
 
 const stylesheet = `
 text { font: 13px ui-sans-serif, system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328 }
-.title { font-size: 17px; font-weight: 600 }
+.title { font-size: 15px; font-weight: 600 }
 .soft { fill: #59636e }
 .end { text-anchor: end }
 .middle { text-anchor: middle }
@@ -54,7 +57,7 @@ func picture(event, capacity result) []byte {
 	workers, slots := len(event.shown.laps), event.shown.slots
 	var doc strings.Builder
 	fmt.Fprintf(&doc, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %.0f" width="%d" height="%.0f"`+
-		` role="img" aria-labelledby="title desc">`+"\n", width, c.y, width, c.y)
+		` role="img" aria-labelledby="title desc">`+"\n", width, c.y, shownWidth, c.y*shownWidth/width)
 	fmt.Fprintf(&doc, "<title id=\"title\">%s</title>\n",
 		escape(fmt.Sprintf("%s compete for %s", count(workers, "worker"), count(slots, "slot"))))
 	fmt.Fprintf(&doc, "<desc id=\"desc\">%s</desc>\n", escape(fmt.Sprintf(
@@ -72,10 +75,10 @@ func (c *canvas) panel(r result) {
 		shown = "the worst"
 	}
 	verdict := r.verdict()
-	c.text(left, c.y+14, "title", r.title)
-	c.text(left, c.y+34, "soft", fmt.Sprintf("%s. Shown: round %s, %s.",
-		strings.ToUpper(verdict[:1])+verdict[1:], thousands(t.round), shown))
-	c.y += 46
+	c.text(margin, c.y+14, "title", r.title)
+	c.text(margin, c.y+34, "soft", strings.ToUpper(verdict[:1])+verdict[1:]+".")
+	c.text(margin, c.y+52, "soft", fmt.Sprintf("Shown: round %s, %s.", thousands(t.round), shown))
+	c.y += 64
 
 	// The number of holders, in as much room as there is.
 	most := t.slots
@@ -88,7 +91,7 @@ func (c *canvas) panel(r result) {
 	base := top + rows + unit*float64(most)
 	height := func(holders int) float64 { return base - unit*float64(holders) }
 
-	every := tick(c.end, 10)
+	every := tick(c.end, 6)
 	for at := time.Duration(0); at <= c.end; at += every {
 		fmt.Fprintf(&c.b, `<path class="grid" d="M%.1f %.1fV%.1f"/>`+"\n", c.x(at), top, base)
 		c.text(c.x(at), base+17, "soft middle", tickLabel(at))
@@ -126,15 +129,19 @@ func (c *canvas) panel(r result) {
 	c.y = base + 24
 }
 
-// legend explains the colors.
+// legend explains the colors, in as many lines as it takes.
 func (c *canvas) legend() {
-	x := float64(left)
+	x := float64(margin)
 	for _, entry := range []struct{ class, text string }{
 		{"waits", "waits for a slot"}, {"holds", "holds a slot"}, {"over", "holds a slot while too many do"},
 	} {
+		wide := 28 + 7.5*float64(len(entry.text))
+		if x+wide > width {
+			x, c.y = margin, c.y+20
+		}
 		fmt.Fprintf(&c.b, `<rect class="%s" x="%.1f" y="%.1f" width="20" height="10" rx="2"/>`+"\n", entry.class, x, c.y+14)
 		c.text(x+28, c.y+23, "soft", entry.text)
-		x += 50 + 7.5*float64(len(entry.text))
+		x += wide + 22
 	}
 	c.y += 40
 }
