@@ -5,6 +5,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -83,4 +85,18 @@ func TestARoundThatTookNoTimeHasAPicture(t *testing.T) {
 	data := picture(r, r)
 	requireWellFormed(t, data)
 	require.NotContains(t, string(data), "NaN")
+}
+
+func TestTheLegendStaysInThePicture(t *testing.T) {
+	c := &canvas{}
+	c.legend()
+	at := regexp.MustCompile(`<text class="soft" x="([0-9.]+)" y="([0-9.]+)">([^<]+)`).FindAllStringSubmatch(c.b.String(), -1)
+	require.Len(t, at, 3)
+	for _, m := range at {
+		x, err := strconv.ParseFloat(m[1], 64)
+		require.NoError(t, err)
+		require.Less(t, x+7.5*float64(len(m[3])), float64(width), m[3])
+	}
+	require.Equal(t, at[0][2], at[1][2])
+	require.NotEqual(t, at[1][2], at[2][2], "it does not fit into one line")
 }

@@ -76,7 +76,7 @@ func run(p plan, dir string) error {
 			return err
 		}
 	}
-	return writePictures(dir, pictures(s, workloads, p.cpus[0]))
+	return draw(dir, p.cpus[0]) // of the rounded figures, as -draw does
 }
 
 // draw draws the pictures in dir from raw.txt there.
@@ -91,11 +91,7 @@ func draw(dir string, cpus int) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return writePictures(dir, pictures(s, load.Workloads(), cpus))
-}
-
-func writePictures(dir string, files map[string][]byte) error {
-	for name, svg := range files {
+	for name, svg := range pictures(s, load.Workloads(), cpus) {
 		if err := os.WriteFile(filepath.Join(dir, name), svg, 0o644); err != nil {
 			return err
 		}
