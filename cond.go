@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"unsafe"
+
+	"example.com/condvar/internal/primitives"
 )
 
 // A Cond is a condition variable with context-aware waits. Cond{L: l} is ready
@@ -23,7 +25,7 @@ type Cond struct {
 
 	// mu guards the fields below. It is not held while L or a context is called
 	// or anything blocks.
-	mu mutex
+	mu primitives.Mutex
 
 	// idle lets Notify see without mu that nobody waits, and that c is no copy.
 	// It is the address of c if c has been used and nobody waits. It is 0 if
@@ -31,7 +33,7 @@ type Cond struct {
 	// of the copy. It changes with mu held. The load in notify pairs with the
 	// store of 0 when a waiter joins. That store is before the waiter unlocks
 	// L, so a Notify after that sees it.
-	idle atomicUint64
+	idle primitives.Uint64
 
 	// self is the address of c once c has been used: a number, since a struct
 	// with a pointer to itself may never be finalized.
@@ -322,7 +324,7 @@ func (l *Listener) Stop() bool {
 	inLine := w.state == parked
 	c.leaveLocked(w)
 	c.mu.Unlock()
-	exploreLook(w.ch)
+	primitives.Look(w.ch)
 	select {
 	case <-w.ch: // a Listener's token is sent with mu held
 		if w.state == notified {

@@ -3,6 +3,8 @@ package condvar
 import (
 	"context"
 	"math"
+
+	"example.com/condvar/internal/primitives"
 )
 
 // An Event is a flag that goroutines can wait for. The zero value is not set.
@@ -16,7 +18,7 @@ type Event struct {
 	// set changes with mu of cond held, so a Wait sees it or is in line before
 	// the next Set. Wait and IsSet load it without mu. The load pairs with the
 	// store in Set. Each Set stores, so each Set pairs.
-	set  atomicBool
+	set  primitives.Bool
 	cond Cond // L is not used
 }
 

@@ -1,11 +1,15 @@
 package condvar
 
-import "time"
+import (
+	"time"
+
+	"example.com/condvar/internal/primitives"
+)
 
 // Mu returns the internal mutex, for tests that hold it.
-func (c *Cond) Mu() *mutex             { return &c.mu }
-func (e *Event) Mu() *mutex            { return &e.cond.mu }
-func (r *CapacityResource) Mu() *mutex { return &r.line.mu }
+func (c *Cond) Mu() *primitives.Mutex             { return &c.mu }
+func (e *Event) Mu() *primitives.Mutex            { return &e.cond.mu }
+func (r *CapacityResource) Mu() *primitives.Mutex { return &r.line.mu }
 
 // Cond returns the line of those who wait for e.
 func (e *Event) Cond() *Cond { return &e.cond }

@@ -3,6 +3,8 @@ package condvar
 import (
 	"context"
 	"time"
+
+	"example.com/condvar/internal/primitives"
 )
 
 // An Option configures [NewCapacityResource]. Of two options of a kind the last
@@ -61,7 +63,7 @@ func (w *waiter) sleepAtMost(d time.Duration) (woken bool) {
 	} else {
 		w.timer.Reset(d)
 	}
-	token, done, late := exploreTimedSelect(w.ch, w.done, w.timer.C)
+	token, done, late := primitives.TimedSelect(w.ch, w.done, w.timer.C)
 	select {
 	case <-token:
 		woken = true

@@ -3,6 +3,8 @@ package condvar
 import (
 	"context"
 	"time"
+
+	"example.com/condvar/internal/primitives"
 )
 
 // A Permit stands for permits of a [CapacityResource] that one call has
@@ -14,7 +16,7 @@ type Permit struct {
 
 	// r is nil once the permits were released. Exactly one swap in Release
 	// gets the resource.
-	r atomicPointer[CapacityResource]
+	r primitives.Pointer[CapacityResource]
 }
 
 // AcquirePermit is [CapacityResource.AcquireN] that returns the permits as a

@@ -3,7 +3,10 @@ package condvar
 import (
 	"context"
 	"math"
+	_ "sync/atomic" // its methods are inlined only in packages that import it
 	"time"
+
+	"example.com/condvar/internal/primitives"
 )
 
 // A CapacityResource is a weighted semaphore that can be resized and closed. It
@@ -29,7 +32,7 @@ type CapacityResource struct {
 	// Acquire moves permits from free to held in one compare-and-swap, and
 	// Release moves them back. These pair with each other, with the swap in
 	// lock and with the store in unlock.
-	state atomicUint64
+	state primitives.Uint64
 
 	// line is where calls of AcquireN wait. Its mu is the lock of the resource
 	// and guards the fields down to drained. lock takes held from state, and

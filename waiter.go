@@ -1,6 +1,11 @@
 package condvar
 
-import "time"
+import (
+	"time"
+
+	"example.com/condvar/internal/bubble"
+	"example.com/condvar/internal/primitives"
+)
 
 // A waiter is the place of one call in a line: a call of Wait, WaitFor, Listen,
 // Event.Wait or AcquireN. mu is the mutex of the line. The state is one of
@@ -49,7 +54,7 @@ const (
 // sleep waits for the token or the end of the context. It reports whether it
 // received the token.
 func (w *waiter) sleep() bool {
-	token, done := exploreSelect(w.ch, w.done)
+	token, done := primitives.Select(w.ch, w.done)
 	if done == nil { // a receive costs half of a select
 		<-token
 		return true
@@ -64,13 +69,13 @@ func (w *waiter) sleep() bool {
 
 // receive takes the token, which has been sent or is about to be sent.
 func (w *waiter) receive() {
-	token, _ := exploreSelect(w.ch, nil)
+	token, _ := primitives.Select(w.ch, nil)
 	<-token
 }
 
 // send sends the token, after which w may belong to another call.
 func (w *waiter) send() {
-	exploreSend(w.ch)
+	primitives.Send(w.ch)
 	w.ch <- struct{}{}
 }
 
@@ -79,7 +84,7 @@ func ended(done <-chan struct{}) bool {
 	if done == nil {
 		return false
 	}
-	exploreLook(done)
+	primitives.Look(done)
 	select {
 	case <-done:
 		return true
@@ -144,13 +149,13 @@ type pool struct {
 	// free is a stack linked by next. push takes no lock. Pops hold mu, so no
 	// waiter that a pop sees is popped and pushed again meanwhile. The two
 	// compare-and-swaps pair with each other.
-	free atomicPointer[waiter]
-	made int // how many waiters were made outside of bubbles
-	bubbleProbe
+	free  primitives.Pointer[waiter]
+	made  int // how many waiters were made outside of bubbles
+	probe bubble.Probe
 }
 
 func (p *pool) popLocked() *waiter {
-	if exploreBubble(p.inBubbleLocked()) {
+	if primitives.Bubble(p.probe.Inside()) {
 		return &waiter{ch: make(chan struct{}, 1)}
 	}
 	w := p.free.Load()

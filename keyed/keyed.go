@@ -11,6 +11,7 @@ import (
 	"context"
 
 	"example.com/condvar"
+	"example.com/condvar/internal/primitives"
 )
 
 // A Resource has the same capacity for each key. A method with a key is the
@@ -30,12 +31,12 @@ type Resource[K comparable] struct {
 
 	// resizing is held by Resize, so that of two capacities all keys get the
 	// same last. It is locked before mu.
-	resizing mutex
+	resizing primitives.Mutex
 
 	// mu guards the fields below and those of the entries. It is not held while
 	// a method of a CapacityResource, an option or a hook runs, except for
 	// Stats of an entry that nobody uses.
-	mu       mutex
+	mu       primitives.Mutex
 	capacity int64
 	entries  map[K]*entry // those with calls or held; see enter and leave
 	idle     []*entry     // for keys to come; they have the capacity

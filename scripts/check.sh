@@ -71,9 +71,11 @@ root_dependencies() {
 	want="github.com/stretchr/testify go.uber.org/goleak golang.org/x/sync"
 	have=$(go list -m -f '{{if not (or .Main .Indirect)}}{{.Path}}{{end}}' all | sort | xargs)
 	[ "$have" = "$want" ] || { echo "go.mod requires $have, should be $want"; return 1; }
-	heavy=$(go list -deps . ./keyed | grep -xE 'fmt|net|net/http|testing|.*\..*/.*' | grep -vxE "$(go list -m)(/keyed)?" | xargs)
+	X
 	[ -z "$heavy" ] || { echo "the package pulls in: $heavy"; return 1; }
-	heavy=$(go list -deps ./condvardebug | grep -E '\..*/' | grep -vxE "$(go list -m)(/condvardebug|/internal/watch)?|vendor/.*" | xargs)
+	heavy=$(go list -deps . ./keyed | grep -xE 'fmt|net|net/http|testing|.*\..*/.*' | grep -vxE "$(go list -m)(/keyed|/internal/(bubble|primitives))?" | xargs)
+	[ -z "$heavy" ] || { echo "the package pulls in: $heavy"; return 1; }
+	heavy=$(go list -deps ./condvardebug | grep -E '\..*/' | grep -vxE "$(go list -m)(/condvardebug|/internal/(bubble|primitives|watch))?|vendor/.*" | xargs)
 	[ -z "$heavy" ] || { echo "condvardebug pulls in: $heavy"; return 1; }
 }
 
@@ -146,7 +148,7 @@ bits32() {
 }
 step "go test for 32 bits" bits32
 
-# With the newest Go, and with the clock instead of the probe: see bubble_clock.go.
+# With the newest Go, and with the clock instead of the probe: see internal/bubble.
 newest() {
 	GOTOOLCHAIN=$newest go version || { echo "$newest cannot be had"; return 3; }
 	GOTOOLCHAIN=$newest "$@"

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/condvar"
+	"example.com/condvar/internal/primitives"
 )
 
 // Operations are what a call costs, whatever the machine. A lock is one of a
@@ -35,7 +36,7 @@ type counter struct {
 	atSend func()
 }
 
-func (c *counter) Step(op condvar.Op, _ any) {
+func (c *counter) Step(op primitives.Op, _ any) {
 	var atSend func()
 	defer func() {
 		if atSend != nil {
@@ -45,14 +46,14 @@ func (c *counter) Step(op condvar.Op, _ any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch op {
-	case condvar.OpLock:
+	case primitives.OpLock:
 		c.count.locks++
 		c.held++
-	case condvar.OpLoad:
+	case primitives.OpLoad:
 		c.count.loads++
-	case condvar.OpStore:
+	case primitives.OpStore:
 		c.count.stores++
-	case condvar.OpSend:
+	case primitives.OpSend:
 		// Up to the first one, nobody runs but the one who sends.
 		if c.count.sends == 0 {
 			c.count.holding = c.held
@@ -73,7 +74,7 @@ func (c *counter) Unlocked(any) {
 
 func (c *counter) Select(token, done <-chan struct{}) (_, _ <-chan struct{}) { return token, done }
 
-// TimedSelect is part of condvar.Explorer. No timer fires.
+// TimedSelect is part of primitives.Explorer. No timer fires.
 func (c *counter) TimedSelect(token, done <-chan struct{}) (_, _ <-chan struct{}, late bool) {
 	return token, done, false
 }
@@ -248,7 +249,7 @@ func TestOperations(t *testing.T) {
 				return func() {
 					r.TryAcquireN(2)
 					gather(1, func() { _ = r.Acquire(ctx) })
-					condvar.Explore.(*counter).atSend = r.Release
+					primitives.Explore.(*counter).atSend = r.Release
 					r.Release()
 					synctest.Wait()
 					r.Release()
@@ -281,8 +282,8 @@ func TestOperations(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var c counter
-				condvar.Explore = &c
-				defer func() { condvar.Explore = nil }()
+				primitives.Explore = &c
+				defer func() { primitives.Explore = nil }()
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				run := test.prepare(ctx)
@@ -305,8 +306,8 @@ func TestNotifyAllOfManyUnlocksAfterTheFirstThousand(t *testing.T) {
 		c := condvar.NewCond(new(sync.Mutex))
 		gather(many, waitOn(t.Context(), c))
 		var count counter
-		condvar.Explore = &count
-		defer func() { condvar.Explore = nil }()
+		primitives.Explore = &count
+		defer func() { primitives.Explore = nil }()
 		require.Equal(t, many, c.NotifyAll())
 		synctest.Wait()
 		require.Equal(t, many, count.count.sends)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/condvar"
+	"example.com/condvar/internal/primitives"
 )
 
 var (
@@ -162,18 +162,18 @@ type brokenEvent struct {
 }
 
 func (e *brokenEvent) wait() {
-	hooks.Step(condvar.OpLoad, e)
+	hooks.Step(primitives.OpLoad, e)
 	if e.set {
 		return
 	}
-	hooks.Step(condvar.OpStore, e)
+	hooks.Step(primitives.OpStore, e)
 	e.waiter = make(chan struct{}, 1)
 	token, _ := hooks.Select(e.waiter, nil)
 	<-token
 }
 
 func (e *brokenEvent) Set() {
-	hooks.Step(condvar.OpStore, e)
+	hooks.Step(primitives.OpStore, e)
 	e.set = true
 	if e.waiter != nil {
 		e.waiter <- struct{}{}

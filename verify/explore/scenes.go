@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/condvar"
+	"example.com/condvar/internal/primitives"
 )
 
 // toTheEnd is the bound of scenes of which every schedule is tried.
@@ -248,7 +249,7 @@ type lockPanics struct {
 
 func (l *lockPanics) Lock() {
 	if hooks.self().name == l.name {
-		hooks.Step(condvar.OpStore, l)
+		hooks.Step(primitives.OpStore, l)
 		panic(expected)
 	}
 	l.Mutex.Lock()
@@ -294,7 +295,7 @@ func (l *brokenLocker) Unlock() {
 	if joined := l.joined; joined != nil {
 		l.joined = nil
 		joined.Open()
-		hooks.Step(condvar.OpStore, l) // so that a notification can come before the panic
+		hooks.Step(primitives.OpStore, l) // so that a notification can come before the panic
 		panic(expected)
 	}
 }

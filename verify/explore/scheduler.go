@@ -15,13 +15,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/condvar"
+	"example.com/condvar/internal/primitives"
 )
 
 // The operations of a scene itself, beside those of the library.
 const (
-	opSelect  condvar.Op = "wait for"
-	opAdvance condvar.Op = "advance the clock"
+	opSelect  primitives.Op = "wait for"
+	opAdvance primitives.Op = "advance the clock"
 )
 
 // A Run is one execution of a scene, under one schedule. The scene's set-up uses
@@ -51,7 +51,7 @@ type thread struct {
 	resume chan struct{}
 
 	atHook  bool // and about to do op on object
-	op      condvar.Op
+	op      primitives.Op
 	object  any
 	advance time.Duration
 	where   string
@@ -96,7 +96,7 @@ func (r *Run) touch(object any, write bool) {
 	r.step.objects[id] = r.step.objects[id] || write
 }
 
-// A dispatcher is the condvar.Explorer of the process: it finds out which
+// A dispatcher is the primitives.Explorer of the process: it finds out which
 // thread of the run calls a hook. There is one run at a time.
 type dispatcher struct {
 	run     *Run     // nil if there is none
@@ -119,7 +119,7 @@ func (d *dispatcher) self() *thread {
 }
 
 // Step is what the library calls before an operation on object.
-func (d *dispatcher) Step(op condvar.Op, object any) {
+func (d *dispatcher) Step(op primitives.Op, object any) {
 	if t := d.self(); t != nil {
 		t.stop(op, object, 0)
 	}
@@ -219,7 +219,7 @@ func goroutineID() uint64 {
 }
 
 // stop waits at a hook until the scheduler lets t go on.
-func (t *thread) stop(op condvar.Op, object any, advance time.Duration) {
+func (t *thread) stop(op primitives.Op, object any, advance time.Duration) {
 	r := t.run
 	r.mu.Lock()
 	if t == r.scheduler {
@@ -255,7 +255,7 @@ func caller() string {
 
 // enabled reports whether t can take a step.
 func (r *Run) enabled(t *thread) bool {
-	return t.atHook && (t.op != condvar.OpLock || r.held[t.object] == nil)
+	return t.atHook && (t.op != primitives.OpLock || r.held[t.object] == nil)
 }
 
 // parked reports whether t sleeps in a select.
@@ -265,7 +265,7 @@ func (t *thread) parked() bool { return !t.atHook && !t.finished && t.op == opSe
 // footprint of the step and how many ways there were to take it.
 func (r *Run) take(t *thread, choice int) (footprint, int) {
 	r.step = footprint{objects: map[int]bool{}}
-	r.touch(t.object, t.op != condvar.OpLoad || isToken(t.object))
+	r.touch(t.object, t.op != primitives.OpLoad || isToken(t.object))
 	// Of a send and a cancel, to somebody who is parked on both, the first counts.
 	for _, p := range r.threads {
 		if p.parked() && slices.Contains(p.waits[:], t.object) {
@@ -273,7 +273,7 @@ func (r *Run) take(t *thread, choice int) (footprint, int) {
 			r.touch(p.waits[1], true)
 		}
 	}
-	if t.op == condvar.OpLock {
+	if t.op == primitives.OpLock {
 		r.held[t.object] = t
 	}
 	if t.op == opAdvance {
@@ -283,7 +283,7 @@ func (r *Run) take(t *thread, choice int) (footprint, int) {
 	if r.trace {
 		r.steps = append(r.steps, fmt.Sprintf("%-10s %-8s %-26s in %s", t.name, t.op, r.describe(t), t.where))
 	}
-	if t.op != condvar.OpSend && !isDone(t.object) { // which could wake others
+	if t.op != primitives.OpSend && !isDone(t.object) { // which could wake others
 		r.alone = t
 	}
 	t.steps++
@@ -401,7 +401,7 @@ type Gate chan struct{}
 
 // Open lets the one through who waits, or is going to.
 func (g Gate) Open() {
-	hooks.Step(condvar.OpSend, (<-chan struct{})(g))
+	hooks.Step(primitives.OpSend, (<-chan struct{})(g))
 	g <- struct{}{}
 }
 
@@ -428,7 +428,7 @@ type Mutex struct{ locked bool }
 
 // Lock is a step.
 func (m *Mutex) Lock() {
-	hooks.Step(condvar.OpLock, m)
+	hooks.Step(primitives.OpLock, m)
 	if m.locked {
 		panic("two hold the lock")
 	}
@@ -459,7 +459,7 @@ func (r *Run) Context() *Context {
 
 // Cancel ends the context.
 func (c *Context) Cancel() {
-	hooks.Step(condvar.OpStore, c.Done())
+	hooks.Step(primitives.OpStore, c.Done())
 	if !closed(c.done) { // the run may be over
 		close(c.done)
 	}
@@ -479,7 +479,7 @@ func (c *Context) Value(any) any { return nil }
 
 // Err is a look at whether the context has ended.
 func (c *Context) Err() error {
-	hooks.Step(condvar.OpLoad, c.Done())
+	hooks.Step(primitives.OpLoad, c.Done())
 	if closed(c.done) {
 		return context.Canceled
 	}

@@ -12,14 +12,14 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"example.com/condvar"
+	"example.com/condvar/internal/primitives"
 )
 
 // hooks is the Explorer of the process. It does nothing to goroutines that are
 // not threads of a Run.
 var hooks = func() *dispatcher { //nolint:gochecknoglobals // the library has one Explorer
 	d := &dispatcher{}
-	condvar.Explore = d
+	primitives.Explore = d
 	return d
 }()
 

@@ -132,7 +132,8 @@ func fields(s string) []string { return strings.Fields(strings.ReplaceAll(s, ","
 func (m *mutant) parseFile(diff string) error {
 	lines := strings.Split(diff, "\n")
 	file := lines[0]
-	if base := strings.TrimPrefix(file, "keyed/"); base != filepath.Base(base) || strings.HasSuffix(base, "_test.go") {
+	base := strings.TrimPrefix(strings.TrimPrefix(file, "keyed/"), "internal/bubble/")
+	if base != filepath.Base(base) || strings.HasSuffix(base, "_test.go") {
 		return fmt.Errorf("%s is not of the package", file)
 	}
 	if len(lines) < 3 || lines[1] != "+++ b/"+file || lines[2] != "@@" {

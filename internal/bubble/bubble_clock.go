@@ -1,16 +1,18 @@
 //go:build go1.28 || condvar_clock
 
-package condvar
+// Package bubble finds out whether code runs in a testing/synctest bubble.
+package bubble
 
 import "time"
 
-// A bubbleProbe finds out whether the caller runs in a testing/synctest bubble.
+// A Probe finds out whether the caller runs in a testing/synctest bubble.
 // There the clock starts in the year 2000, as documented, and times have no
 // monotonic reading. If a machine's clock is wrong, waits allocate more.
 // bubble_probe.go has a faster way.
-type bubbleProbe struct{}
+type Probe struct{}
 
-func (bubbleProbe) inBubbleLocked() bool {
+// Inside reports whether the caller runs in a bubble.
+func (Probe) Inside() bool {
 	const in2026 = 1767225600
 	now := time.Now()
 	return now == now.Round(0) || now.Unix() < in2026 //nolint:staticcheck // compares the representation

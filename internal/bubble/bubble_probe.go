@@ -1,16 +1,19 @@
 //go:build !go1.28 && !condvar_clock
 
-package condvar
+// Package bubble finds out whether code runs in a testing/synctest bubble.
+package bubble
 
 import "sync"
 
-// A bubbleProbe finds out whether the caller runs in a testing/synctest bubble.
+// A Probe finds out whether the caller runs in a testing/synctest bubble.
 // verify/matrix tests it with the Go releases that use it; others use
 // bubble_clock.go. A WaitGroup that is allocated by itself is not zero any more
 // once Add has been called in a bubble.
-type bubbleProbe struct{ wg *sync.WaitGroup }
+type Probe struct{ wg *sync.WaitGroup }
 
-func (p *bubbleProbe) inBubbleLocked() bool {
+// Inside reports whether the caller runs in a bubble. Calls of it must not be
+// concurrent.
+func (p *Probe) Inside() bool {
 	if p.wg == nil {
 		p.wg = new(sync.WaitGroup)
 	}

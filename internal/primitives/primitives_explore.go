@@ -1,6 +1,6 @@
 //go:build condvar_explore
 
-package condvar
+package primitives
 
 import (
 	"sync"
@@ -48,97 +48,116 @@ func step(op Op, object any) {
 	}
 }
 
-type mutex struct{ mu sync.Mutex }
+// A Mutex is a sync.Mutex with hooks.
+type Mutex struct{ mu sync.Mutex }
 
-func (m *mutex) Lock() {
+// Lock locks m.
+func (m *Mutex) Lock() {
 	step(OpLock, m)
 	m.mu.Lock()
 }
 
-func (m *mutex) Unlock() {
+// Unlock unlocks m.
+func (m *Mutex) Unlock() {
 	m.mu.Unlock()
 	if Explore != nil {
 		Explore.Unlocked(m)
 	}
 }
 
-func (m *mutex) TryLock() bool { return m.mu.TryLock() } // only tests do
+// TryLock is for tests.
+func (m *Mutex) TryLock() bool { return m.mu.TryLock() }
 
-// An ExploreMutex is a mutex for the packages that use this one.
-type ExploreMutex = mutex
+// A Bool is an atomic.Bool with hooks.
+type Bool struct{ v atomic.Bool }
 
-type atomicBool struct{ v atomic.Bool }
-
-func (f *atomicBool) Load() bool {
+// Load loads f.
+func (f *Bool) Load() bool {
 	step(OpLoad, f)
 	return f.v.Load()
 }
 
-func (f *atomicBool) Store(v bool) {
+// Store stores v in f.
+func (f *Bool) Store(v bool) {
 	step(OpStore, f)
 	f.v.Store(v)
 }
 
-type atomicUint64 struct{ v atomic.Uint64 }
+// A Uint64 is an atomic.Uint64 with hooks.
+type Uint64 struct{ v atomic.Uint64 }
 
-func (w *atomicUint64) Load() uint64 {
+// Load loads w.
+func (w *Uint64) Load() uint64 {
 	step(OpLoad, w)
 	return w.v.Load()
 }
 
-func (w *atomicUint64) Store(v uint64) {
+// Store stores v in w.
+func (w *Uint64) Store(v uint64) {
 	step(OpStore, w)
 	w.v.Store(v)
 }
 
-func (w *atomicUint64) Swap(v uint64) uint64 {
+// Swap stores v in w and returns the old value.
+func (w *Uint64) Swap(v uint64) uint64 {
 	step(OpStore, w)
 	return w.v.Swap(v)
 }
 
-func (w *atomicUint64) CompareAndSwap(old, v uint64) bool {
+// CompareAndSwap stores v in w if its value is old.
+func (w *Uint64) CompareAndSwap(old, v uint64) bool {
 	step(OpStore, w)
 	return w.v.CompareAndSwap(old, v)
 }
 
-type atomicPointer[T any] struct{ v atomic.Pointer[T] }
+// A Pointer is an atomic.Pointer with hooks.
+type Pointer[T any] struct{ v atomic.Pointer[T] }
 
-func (p *atomicPointer[T]) Load() *T {
+// Load loads p.
+func (p *Pointer[T]) Load() *T {
 	step(OpLoad, p)
 	return p.v.Load()
 }
 
-func (p *atomicPointer[T]) Store(v *T) {
+// Store stores v in p.
+func (p *Pointer[T]) Store(v *T) {
 	step(OpStore, p)
 	p.v.Store(v)
 }
 
-func (p *atomicPointer[T]) Swap(v *T) *T {
+// Swap stores v in p and returns the old value.
+func (p *Pointer[T]) Swap(v *T) *T {
 	step(OpStore, p)
 	return p.v.Swap(v)
 }
 
-func (p *atomicPointer[T]) CompareAndSwap(old, v *T) bool {
+// CompareAndSwap stores v in p if its value is old.
+func (p *Pointer[T]) CompareAndSwap(old, v *T) bool {
 	step(OpStore, p)
 	return p.v.CompareAndSwap(old, v)
 }
 
-func exploreLook(ch <-chan struct{}) {
+// Look comes before a look at a channel that does not block.
+func Look(ch <-chan struct{}) {
 	if ch != nil {
 		step(OpLoad, ch)
 	}
 }
 
-func exploreSend(token <-chan struct{}) { step(OpSend, token) }
+// Send comes before a send of a token.
+func Send(token <-chan struct{}) { step(OpSend, token) }
 
-func exploreSelect(token, done <-chan struct{}) (_, _ <-chan struct{}) {
+// Select comes before a wait for token or for done, which may be nil. The
+// caller waits for the channels that it returns.
+func Select(token, done <-chan struct{}) (_, _ <-chan struct{}) {
 	if Explore != nil {
 		return Explore.Select(token, done)
 	}
 	return token, done
 }
 
-func exploreTimedSelect(token, done <-chan struct{}, late <-chan time.Time) (_, _ <-chan struct{}, _ <-chan time.Time) {
+// TimedSelect is Select with a timer.
+func TimedSelect(token, done <-chan struct{}, late <-chan time.Time) (_, _ <-chan struct{}, _ <-chan time.Time) {
 	if Explore == nil {
 		return token, done, late
 	}
@@ -151,6 +170,8 @@ func exploreTimedSelect(token, done <-chan struct{}, late <-chan time.Time) (_, 
 	return nil, nil, now
 }
 
-func exploreBubble(inside bool) bool {
+// Bubble reports whether a waiter must not be kept for later waits. inside says
+// whether the caller is in a testing/synctest bubble.
+func Bubble(inside bool) bool {
 	return inside && (Explore == nil || !Explore.Recycling())
 }
