@@ -1,10 +1,17 @@
 package condvar
 
 import (
+	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"example.com/condvar/internal/primitives"
 )
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
 
 // Mu returns the internal mutex, for tests that hold it.
 func (c *Cond) Mu() *primitives.Mutex             { return &c.mu }

@@ -2,6 +2,7 @@ package condvar_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -53,7 +54,7 @@ func (l *hookLog) take() []string {
 	return lines
 }
 
-func TestHooksAreToldOfEverything(t *testing.T) {
+func TestHooks_AreToldOfEverything(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		var log hookLog
 		r := condvar.NewCapacityResource(4, append(opts, condvar.WithHooks(log.hooks()))...)
@@ -101,7 +102,7 @@ func TestHooksAreToldOfEverything(t *testing.T) {
 	})
 }
 
-func TestHooksOfWaitsLeaveTheFastPathsAlone(t *testing.T) {
+func TestHooks_OfWaitsLeaveTheFastPathsAlone(t *testing.T) {
 	nothing := &condvar.Hooks{
 		WaitStart: func(context.Context, int64) context.Context { panic("must not wait") },
 		WaitDone:  func(context.Context, int64, time.Duration, error) { panic("must not wait") },
@@ -116,7 +117,7 @@ func TestHooksOfWaitsLeaveTheFastPathsAlone(t *testing.T) {
 	r.Release()
 }
 
-func TestSeveralHooksAreCalledInOrder(t *testing.T) {
+func TestHooks_SeveralHooksAreCalledInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log hookLog
 		first, second := log.hooks(), log.hooks()
@@ -140,7 +141,7 @@ func TestSeveralHooksAreCalledInOrder(t *testing.T) {
 
 // Hooks given several times are called in the order of the options, and what the
 // first are to see the last do not hide.
-func TestHooksAreCalledInTheOrderOfTheOptions(t *testing.T) {
+func TestHooks_AreCalledInTheOrderOfTheOptions(t *testing.T) {
 	var told []string
 	add := func(name string) condvar.Option {
 		return condvar.WithHooks(&condvar.Hooks{Acquired: func(context.Context, int64, *condvar.Hold) { told = append(told, name) }})
@@ -150,7 +151,7 @@ func TestHooksAreCalledInTheOrderOfTheOptions(t *testing.T) {
 	require.Equal(t, []string{"first", "second"}, told)
 }
 
-func TestHooksMayUseTheResourceAndRunOnTheGoroutineOfTheCall(t *testing.T) {
+func TestHooks_MayUseTheResourceAndRunOnTheGoroutineOfTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r *condvar.CapacityResource
 		calls := 0
@@ -192,7 +193,7 @@ func TestHooksMayUseTheResourceAndRunOnTheGoroutineOfTheCall(t *testing.T) {
 	})
 }
 
-func TestRoomThatComesDuringWaitStartIsTaken(t *testing.T) {
+func TestHooks_RoomThatComesDuringWaitStartIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r *condvar.CapacityResource
 		var log hookLog
@@ -210,7 +211,7 @@ func TestRoomThatComesDuringWaitStartIsTaken(t *testing.T) {
 	})
 }
 
-func TestTheWaitObeysTheContextOfTheCall(t *testing.T) {
+func TestHooks_TheWaitObeysTheContextOfTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type result struct {
 			done   bool
@@ -240,9 +241,10 @@ func TestTheWaitObeysTheContextOfTheCall(t *testing.T) {
 type fooled struct{}
 
 func (fooled) Error() string { return "fooled" }
+
 func (fooled) Is(error) bool { return true }
 
-func TestTheCauseOfAContextIsNotAskedWhetherToWait(t *testing.T) {
+func TestHooks_TheCauseOfAContextIsNotAskedWhetherToWait(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	r := newPaused(condvar.WithHooks(&condvar.Hooks{
 		WaitStart: func(context.Context, int64) context.Context { panic("need not wait") },
@@ -250,7 +252,7 @@ func TestTheCauseOfAContextIsNotAskedWhetherToWait(t *testing.T) {
 	require.Error(t, r.Acquire(&lateContext{ctx, func() { cancel(fooled{}) }}))
 }
 
-func TestHooksOfNothingAreToldToo(t *testing.T) {
+func TestHooks_OfNothingAreToldToo(t *testing.T) {
 	var log hookLog
 	hooks := log.hooks()
 	hooks.Acquired = func(ctx context.Context, n int64, _ *condvar.Hold) {
@@ -268,7 +270,7 @@ func TestHooksOfNothingAreToldToo(t *testing.T) {
 	require.Equal(t, []string{"Released 100", "Released 100", "Released 0", "Resized 1 1"}, log.take())
 }
 
-func TestASlowHookHoldsUpNobodyElse(t *testing.T) {
+func TestHooks_ASlowHookHoldsUpNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
 		slow := true
@@ -296,7 +298,7 @@ func TestASlowHookHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
-func TestAHookThatPanicsLeavesTheAccountingExact(t *testing.T) {
+func TestHooks_AHookThatPanicsLeavesTheAccountingExact(t *testing.T) {
 	for how, fail := range map[string]func(){"panic": func() { panic("hook") }, "Goexit": runtime.Goexit} {
 		for name, hooks := range map[string]*condvar.Hooks{
 			"WaitStart": {WaitStart: func(context.Context, int64) context.Context { fail(); return nil }},
@@ -361,7 +363,7 @@ func hooksFail(t *testing.T, name string, r *condvar.CapacityResource) {
 	resRequire(t, r, 0, 0)
 }
 
-func TestHooksAllocateNothing(t *testing.T) {
+func TestHooks_AllocateNothing(t *testing.T) {
 	calls := 0
 	r := condvar.NewCapacityResource(2, condvar.WithHooks(&condvar.Hooks{
 		Acquired: func(context.Context, int64, *condvar.Hold) { calls++ },
@@ -374,4 +376,283 @@ func TestHooksAllocateNothing(t *testing.T) {
 		}
 	}))
 	require.Equal(t, 3*101, calls)
+}
+
+// tell returns hooks that write to log under a name, and fail where fails says.
+func tell(log *[]string, name, fails string, fail func()) *condvar.Hooks {
+	told := func(what string) {
+		*log = append(*log, name+" "+what)
+		if what == fails {
+			fail()
+		}
+	}
+	return &condvar.Hooks{
+		WaitStart: func(context.Context, int64) context.Context { told("WaitStart"); return nil },
+		WaitDone: func(_ context.Context, _ int64, _ time.Duration, err error) {
+			*log = append(*log, fmt.Sprintf("%s %v", name, err))
+			told("WaitDone")
+		},
+		Acquired: func(context.Context, int64, *condvar.Hold) { told("Acquired") },
+		Released: func(int64, *condvar.Hold, time.Duration) { told("Released") },
+		Resized:  func(int64, int64) { told("Resized") },
+	}
+}
+
+// ends runs f on a goroutine that may panic or end, and waits for it.
+func ends(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		f()
+	}()
+	<-done
+}
+
+func TestHooks_WhoWasToldOfTheBeginningIsToldOfTheEnd(t *testing.T) {
+	const panicked = "condvar: the call panicked or called runtime.Goexit"
+	for how, fail := range map[string]func(){"panic": func() { panic("hook") }, "Goexit": runtime.Goexit} {
+		for fails, want := range map[string][]string{
+			"WaitStart": {"a WaitStart", "b WaitStart", "a " + panicked, "a WaitDone", "b " + panicked, "b WaitDone"},
+			"WaitDone": {
+				"a WaitStart", "b WaitStart", "c WaitStart",
+				"a condvar: resource is closed", "a WaitDone", "b condvar: resource is closed", "b WaitDone", "c condvar: resource is closed", "c WaitDone",
+			},
+			"Acquired": {"a Acquired", "b Acquired", "a Released", "b Released"},
+			"Released": {"a Acquired", "b Acquired", "c Acquired", "a Released", "b Released", "c Released"},
+			"Resized":  {"a Resized", "b Resized", "c Resized"},
+		} {
+			t.Run(fails+"/"+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var log []string
+					r := condvar.NewCapacityResource(1,
+						condvar.WithHooks(tell(&log, "a", "", nil)),
+						condvar.WithHooks(tell(&log, "b", fails, fail)),
+						condvar.WithHooks(tell(&log, "c", "", nil)))
+					switch fails {
+					case "Resized":
+						ends(func() { r.Resize(5) })
+						require.EqualValues(t, 5, r.Stats().Capacity)
+					case "Acquired", "Released":
+						ends(func() { _ = r.Do(t.Context(), func(context.Context) error { return nil }) })
+					default:
+						ends(func() { r.TryAcquire() })
+						log = nil
+						go ends(func() { _ = r.Acquire(t.Context()) })
+						synctest.Wait()
+						require.NoError(t, r.Close())
+						synctest.Wait()
+						r.Release()
+						log = log[:len(log)-3] // Released, of the set-up
+					}
+					require.Equal(t, want, log)
+					require.Zero(t, r.Stats().InUse)
+				})
+			})
+		}
+	}
+}
+
+// Whoever was told of an acquisition is told of its release, in each way to
+// acquire, and none of them is told of what it was not told of before.
+func TestHooks_AnAcquisitionIsUndoneForThoseWhoWereToldOfIt(t *testing.T) {
+	for how, fail := range map[string]func(){"panic": func() { panic("hook") }, "Goexit": runtime.Goexit} {
+		for name, acquire := range map[string]func(t *testing.T, r *condvar.CapacityResource){
+			"Acquire":          func(t *testing.T, r *condvar.CapacityResource) { _ = r.Acquire(t.Context()) },
+			"TryAcquire":       func(_ *testing.T, r *condvar.CapacityResource) { r.TryAcquire() },
+			"AcquirePermit":    func(t *testing.T, r *condvar.CapacityResource) { _, _ = r.AcquirePermit(t.Context(), 1) },
+			"TryAcquirePermit": func(_ *testing.T, r *condvar.CapacityResource) { r.TryAcquirePermit(1) },
+			"Do": func(t *testing.T, r *condvar.CapacityResource) {
+				_ = r.Do(t.Context(), func(context.Context) error { panic("fn was called") })
+			},
+		} {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				acquired := map[string]*condvar.Hold{}
+				var released []string
+				observer := func(name string, fail func()) condvar.Option {
+					return condvar.WithHooks(&condvar.Hooks{
+						Acquired: func(_ context.Context, _ int64, h *condvar.Hold) {
+							acquired[name] = h
+							if fail != nil {
+								fail()
+							}
+						},
+						Released: func(n int64, h *condvar.Hold, _ time.Duration) {
+							require.EqualValues(t, 1, n)
+							require.Same(t, acquired[name], h)
+							released = append(released, name)
+						},
+					})
+				}
+				r := condvar.NewCapacityResource(1, observer("a", nil), observer("b", fail), observer("c", nil))
+				returned := false
+				ends(func() { acquire(t, r); returned = true })
+				require.False(t, returned)
+				require.Len(t, acquired, 2)
+				require.Equal(t, []string{"a", "b"}, released)
+				require.Equal(t, acquired["a"], acquired["b"])
+				require.Zero(t, r.Stats().InUse)
+			})
+		}
+	}
+}
+
+// The same of a call that has waited. The wait has succeeded by then.
+func TestHooks_AWaitThatEndsInAPanicOfAcquiredIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		fails := false
+		observer := func(name string) condvar.Option {
+			hooks := tell(&log, name, "Acquired", func() {
+				if fails && name == "b" {
+					panic("hook")
+				}
+			})
+			hooks.Resized = nil // which runs on another goroutine
+			return condvar.WithHooks(hooks)
+		}
+		r := condvar.NewCapacityResource(1, observer("a"), observer("b"), observer("c"))
+		require.NoError(t, r.Acquire(t.Context()))
+		fails, log = true, nil
+		go ends(func() { _ = r.Acquire(t.Context()) })
+		synctest.Wait()
+		r.Resize(2)
+		synctest.Wait()
+		require.Equal(t, []string{
+			"a WaitStart", "b WaitStart", "c WaitStart",
+			"a <nil>", "a WaitDone", "b <nil>", "b WaitDone", "c <nil>", "c WaitDone",
+			"a Acquired", "b Acquired", "a Released", "b Released",
+		}, log)
+		resRequire(t, r, 1, 0)
+	})
+}
+
+// A contextThatPanics panics when it is asked for its Done channel the second
+// time, which is when the wait is about to begin.
+type contextThatPanics struct {
+	context.Context
+	asked int
+}
+
+func (c *contextThatPanics) Done() <-chan struct{} {
+	if c.asked++; c.asked == 2 {
+		panic("context")
+	}
+	return c.Context.Done()
+}
+
+func TestHooks_AContextThatPanicsEndsTheWaitForThem(t *testing.T) {
+	var log []string
+	r := condvar.NewCapacityResource(1, condvar.WithHooks(tell(&log, "a", "", nil)))
+	require.True(t, r.TryAcquire())
+	log = nil
+	require.PanicsWithValue(t, "context", func() { _ = r.Acquire(&contextThatPanics{Context: t.Context()}) })
+	require.Equal(t, []string{"a WaitStart", "a condvar: the call panicked or called runtime.Goexit", "a WaitDone"}, log)
+	require.Zero(t, r.Stats().Waiting)
+}
+
+func TestHooks_ACallThatMayNotWaitIsNotToldAsAWait(t *testing.T) {
+	var log []string
+	r := condvar.NewCapacityResource(1, condvar.MaxWaiting(0), condvar.WithHooks(tell(&log, "a", "", nil)))
+	require.True(t, r.TryAcquire())
+	log = nil
+	require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
+	require.Empty(t, log)
+	require.EqualValues(t, 1, r.Stats().Rejected)
+}
+
+func TestHooks_IfTheLineFillsUpDuringWaitStartTheWaitIsRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		starting, goOn := true, make(chan struct{})
+		hooks := tell(&log, "a", "", nil)
+		hooks.WaitStart = func(context.Context, int64) context.Context {
+			if starting {
+				starting = false
+				<-goOn
+			}
+			return nil
+		}
+		hooks.Acquired, hooks.Released = nil, nil
+		r := condvar.NewCapacityResource(1, condvar.MaxWaiting(1), condvar.WithHooks(hooks))
+		require.True(t, r.TryAcquire())
+		first := startAcquire(t.Context(), r, 1)
+		second := startAcquire(t.Context(), r, 1)
+		close(goOn)
+		synctest.Wait()
+		first.requireDone(t, condvar.ErrOverloaded)
+		second.requireParked(t)
+		require.Equal(t, []string{"a condvar: resource is overloaded", "a WaitDone"}, log)
+		require.EqualValues(t, 1, r.Stats().Rejected)
+		r.Release()
+		synctest.Wait()
+		second.requireDone(t, nil)
+	})
+}
+
+func TestObserve_IsCalledOnceForEachResourceWhenItCanBeUsed(t *testing.T) {
+	var seen []*condvar.CapacityResource
+	var log []string
+	option := condvar.Observe(func(r *condvar.CapacityResource) *condvar.Hooks {
+		seen = append(seen, r)
+		require.Equal(t, condvar.Stats{Capacity: 3}, r.Stats())
+		require.NoError(t, r.Do(t.Context(), func(context.Context) error { return nil }))
+		require.Equal(t, condvar.ErrOverloaded, r.DoN(t.Context(), 3, func(context.Context) error {
+			return r.Acquire(t.Context())
+		}), "options after it count already")
+		return tell(&log, "observer", "", nil)
+	})
+	first := condvar.NewCapacityResource(3, option, condvar.MaxWaiting(0))
+	second := condvar.NewCapacityResource(3, option, condvar.MaxWaiting(0))
+	require.Equal(t, []*condvar.CapacityResource{first, second}, seen)
+	require.Empty(t, log)
+	first.Resize(4)
+	require.True(t, second.TryAcquire())
+	require.Equal(t, []string{"observer Resized", "observer Acquired"}, log)
+}
+
+func TestObserve_HooksOfAllOptionsAddUpInTheirOrder(t *testing.T) {
+	var log []string
+	r := condvar.NewCapacityResource(3,
+		condvar.Observe(func(*condvar.CapacityResource) *condvar.Hooks { return tell(&log, "a", "", nil) }),
+		condvar.Observe(func(*condvar.CapacityResource) *condvar.Hooks { return nil }),
+		condvar.WithHooks(tell(&log, "b", "", nil)),
+		condvar.Observe(func(*condvar.CapacityResource) *condvar.Hooks { return tell(&log, "c", "", nil) }))
+	r.Resize(1)
+	require.Equal(t, []string{"a Resized", "b Resized", "c Resized"}, log)
+}
+
+func TestObserve_WithoutHooksTheFastPathsStayOpen(t *testing.T) {
+	r := condvar.NewCapacityResource(1, condvar.Observe(func(*condvar.CapacityResource) *condvar.Hooks { return nil }))
+	r.Mu().Lock() // which fast paths do not take
+	defer r.Mu().Unlock()
+	require.NoError(t, r.Acquire(t.Context()))
+	r.Release()
+}
+
+// Stats may be asked for by others as soon as an observer has the resource. Run
+// with -race.
+func TestObserve_AnObserverMayLetOthersAskForStats(t *testing.T) {
+	results := make(chan condvar.Stats)
+	r := condvar.NewCapacityResource(1,
+		condvar.Observe(func(r *condvar.CapacityResource) *condvar.Hooks {
+			go func() {
+				for range 100 {
+					results <- r.Stats()
+				}
+				close(results)
+			}()
+			return &condvar.Hooks{Released: func(int64, *condvar.Hold, time.Duration) {}}
+		}))
+	for s := range results {
+		require.EqualValues(t, 1, s.Capacity)
+	}
+	resRequireExact(t, r, 1)
+}
+
+func TestObserve_APanicLeavesNewCapacityResource(t *testing.T) {
+	boom := errors.New("boom")
+	require.PanicsWithValue(t, boom, func() {
+		condvar.NewCapacityResource(1, condvar.Observe(func(*condvar.CapacityResource) *condvar.Hooks { panic(boom) }))
+	})
 }

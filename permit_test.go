@@ -2,14 +2,14 @@ package condvar_test
 
 import (
 	"context"
-	"errors"
-	"math"
-	"reflect"
+	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -194,7 +194,7 @@ func TestPermit_OfACanceledWaitIsNil(t *testing.T) {
 }
 
 // With hooks that see every call, Do has a Permit.
-func TestDoWithHooksReleasesOnceHoweverTheFunctionEnds(t *testing.T) {
+func TestCapacityResource_DoWithHooksReleasesOnceHoweverTheFunctionEnds(t *testing.T) {
 	for name, end := range map[string]func() error{
 		"return": func() error { return nil },
 		"error":  func() error { return errBoom },
@@ -248,7 +248,7 @@ func TestDoWithHooksReleasesOnceHoweverTheFunctionEnds(t *testing.T) {
 	}
 }
 
-func TestDoWithHooksMakesOneAllocation(t *testing.T) {
+func TestCapacityResource_DoWithHooksMakesOneAllocation(t *testing.T) {
 	r := condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
 		Acquired: func(context.Context, int64, *condvar.Hold) {},
 		Released: func(int64, *condvar.Hold, time.Duration) {},
@@ -259,133 +259,369 @@ func TestDoWithHooksMakesOneAllocation(t *testing.T) {
 	require.EqualValues(t, 1, testing.AllocsPerRun(100, func() { _ = r.Do(ctx, fn) }))
 }
 
-// The zero value.
-
-// Bug R25.
-func TestZero_EveryMethodOfAZeroCapacityResourcePanics(t *testing.T) {
-	const message = "condvar: use of a zero CapacityResource (make one with NewCapacityResource)"
-	called := func(context.Context) error { panic("fn was called") }
-	calls := map[string][]func(r *condvar.CapacityResource){
-		"Acquire": {
-			func(r *condvar.CapacityResource) { _ = r.Acquire(t.Context()) },
-			func(r *condvar.CapacityResource) { _ = r.Acquire(resDead()) },
-		},
-		"AcquireN": {
-			func(r *condvar.CapacityResource) { _ = r.AcquireN(t.Context(), 0) },
-			func(r *condvar.CapacityResource) { _ = r.AcquireN(t.Context(), -1) },
-			func(r *condvar.CapacityResource) { _ = r.AcquireN(resDead(), -1) },
-		},
-		"TryAcquire": {func(r *condvar.CapacityResource) { r.TryAcquire() }},
-		"TryAcquireN": {
-			func(r *condvar.CapacityResource) { r.TryAcquireN(0) },
-			func(r *condvar.CapacityResource) { r.TryAcquireN(-1) },
-		},
-		"AcquirePermit": {
-			func(r *condvar.CapacityResource) { _, _ = r.AcquirePermit(t.Context(), 1) },
-			func(r *condvar.CapacityResource) { _, _ = r.AcquirePermit(resDead(), 0) },
-		},
-		"TryAcquirePermit": {func(r *condvar.CapacityResource) { r.TryAcquirePermit(1) }},
-		"Release":          {func(r *condvar.CapacityResource) { r.Release() }},
-		"ReleaseN": {
-			func(r *condvar.CapacityResource) { r.ReleaseN(0) },
-			func(r *condvar.CapacityResource) { r.ReleaseN(-1) },
-		},
-		"Do":     {func(r *condvar.CapacityResource) { _ = r.Do(t.Context(), called) }},
-		"DoN":    {func(r *condvar.CapacityResource) { _ = r.DoN(resDead(), 0, called) }},
-		"Resize": {func(r *condvar.CapacityResource) { r.Resize(1) }, func(r *condvar.CapacityResource) { r.Resize(-1) }},
-		"Close":  {func(r *condvar.CapacityResource) { _ = r.Close() }},
-		"Drain":  {func(r *condvar.CapacityResource) { _ = r.Drain(t.Context()) }},
-		"Stats":  {func(r *condvar.CapacityResource) { r.Stats() }},
-		"String": {func(r *condvar.CapacityResource) { _ = r.String() }},
-	}
-	for m := range reflect.TypeFor[*condvar.CapacityResource]().Methods() {
-		if m.Name == "Mu" || m.Name == "WakeHeadLater" || m.Name == "JoinAndLeave" {
-			continue // of export_test.go
-		}
-		require.NotEmpty(t, calls[m.Name], m.Name)
-		for _, f := range calls[m.Name] {
-			require.PanicsWithValue(t, message, func() { f(new(condvar.CapacityResource)) }, m.Name)
-		}
+// Rows 77, 87, 96, 120.
+func TestCapacityResource_PermitsAddUp(t *testing.T) {
+	ctx := context.Background()
+	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
+		r := condvar.NewCapacityResource(2, opts...)
+		require.Equal(t, condvar.Stats{Capacity: 2}, r.Stats())
+		require.True(t, r.TryAcquire())
+		require.Equal(t, condvar.Stats{Capacity: 2, InUse: 1}, r.Stats())
+		require.NoError(t, r.Acquire(ctx))
+		require.Equal(t, condvar.Stats{Capacity: 2, InUse: 2}, r.Stats())
+		require.False(t, r.TryAcquire())
+		r.Release()
+		require.True(t, r.TryAcquire())
+		r.ReleaseN(2)
+		require.NoError(t, r.AcquireN(ctx, 2))
+		require.False(t, r.TryAcquire())
+		r.Release()
+		r.Release()
+		require.Equal(t, condvar.Stats{Capacity: 2}, r.Stats())
 	}
 }
 
-// Resize and Drain.
-
-func TestResizeReturnsTheCapacityBefore(t *testing.T) {
-	r := condvar.NewCapacityResource(3)
-	require.EqualValues(t, 3, r.Resize(5))
-	require.EqualValues(t, 5, r.Resize(0))
-	require.EqualValues(t, 0, r.Resize(math.MaxInt64))
-	require.Equal(t, int64(math.MaxInt64), r.Resize(2))
-	require.NoError(t, r.Close())
-	require.EqualValues(t, 2, r.Resize(7))
-	require.EqualValues(t, 7, r.Stats().Capacity)
-}
-
-func TestAPauseEndsWithTheFunctionThatBeganIt(t *testing.T) {
-	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
-		r := resNew(t, 2, 1, opts...)
-		var w resWaiter
-		func() {
-			defer r.Resize(r.Resize(0))
-			w = resPark(t, r, 1)
-		}()
-		synctest.Wait()
-		w.requireDone(t, nil)
-		resRequire(t, r, 2, 0)
+// Rows 88, 93, 142.
+func TestCapacityResource_PermitsHaveNoOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 1)
+		start(func() error {
+			if r.TryAcquire() {
+				return errBoom
+			}
+			r.Release()
+			return nil
+		}).requireDone(t, nil)
+		require.True(t, r.TryAcquire())
 	})
 }
 
-// As the documentation of Resize says.
-func TestOfTwoPausesThatOverlapTheSecondRestoresThe0OfTheFirst(t *testing.T) {
-	r := condvar.NewCapacityResource(2)
-	first := r.Resize(0)
-	second := r.Resize(0)
-	r.Resize(first)
+// Row 99.
+func TestCapacityResource_OnlyAsManyTriesSucceedAsThereArePermits(t *testing.T) {
+	r := condvar.NewCapacityResource(4)
 	require.True(t, r.TryAcquire())
-	r.Resize(second)
-	require.False(t, r.TryAcquire())
-	require.Equal(t, "1/0 in use, 0 waiting, paused", r.String())
-}
-
-func TestANegativeCapacityPanicsAndChangesNothing(t *testing.T) {
-	r := condvar.NewCapacityResource(3)
-	for _, capacity := range []int64{-1, math.MinInt64} {
-		require.PanicsWithValue(t, "condvar: negative capacity", func() { r.Resize(capacity) })
+	var got atomic.Int64
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			for range 2 {
+				if r.TryAcquire() {
+					got.Add(1)
+				}
+			}
+		})
 	}
-	require.EqualValues(t, 3, r.Resize(4))
+	wg.Wait()
+	require.EqualValues(t, 3, got.Load())
+	require.False(t, r.TryAcquire())
+	r.ReleaseN(4)
+	require.Zero(t, r.Stats().InUse)
 }
 
-// The counts are those of the moment when the context ended, or later.
-func TestTheErrorOfADrainThatWaitedSaysWhatIsHeld(t *testing.T) {
+func TestCapacityResource_NoPermitsAreHadForTheAsking(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		ctx := context.Background()
+		r := resNew(t, 3, 2, opts...)
+		zero := func() {
+			t.Helper()
+			require.NoError(t, r.AcquireN(ctx, 0))
+			require.True(t, r.TryAcquireN(0))
+			r.ReleaseN(0)
+			require.NoError(t, r.DoN(ctx, 0, func(context.Context) error { return nil }))
+		}
+		zero()
+		w := resPark(t, r, 3)
+		zero()
+		time.Sleep(resThreshold)
+		r.Release() // from here on nobody overtakes w, in either mode
+		require.False(t, r.TryAcquire())
+		zero()
+		r.Resize(0)
+		zero() // paused, and more held than there is
+		require.NoError(t, resNew(t, 0, 0, opts...).AcquireN(ctx, 0))
+		resRequire(t, r, 1, 1)
+		w.cancel()
+		synctest.Wait()
+		require.EqualValues(t, 1, r.Stats().WaitCount)
+
+		require.NoError(t, r.Close())
+		require.ErrorIs(t, r.AcquireN(ctx, 0), condvar.ErrClosed)
+		require.False(t, r.TryAcquireN(0))
+		r.ReleaseN(0)
+		resRequire(t, r, 1, 0)
+	})
+}
+
+// Rows 74, 83, 84, 85, 111, 141. Bug R1. Bug R5.
+func TestCapacityResource_APermitIsNotLostToACancelledWaiter(t *testing.T) {
+	for _, settle := range []bool{false, true} {
+		resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+			for range 300 {
+				r := resNew(t, 1, 1, opts...)
+				w1, w2, w3 := resPark(t, r, 1), resPark(t, r, 1), resPark(t, r, 1)
+				w1.cancel()
+				if settle {
+					synctest.Wait()
+				}
+				r.Release()
+				synctest.Wait()
+				w1.requireDone(t, context.Canceled)
+				w2.requireDone(t, nil)
+				w3.requireParked(t)
+				require.False(t, r.TryAcquire())
+				resRequire(t, r, 1, 1)
+				r.Release()
+				synctest.Wait()
+				w3.requireDone(t, nil)
+				r.Release()
+				resRequire(t, r, 0, 0)
+			}
+		})
+	}
+}
+
+// Rows 75, 85, 112. Bug R1.
+func TestCapacityResource_AWaiterCancelledAfterTheReleaseHoldsThePermitOrPassesItOn(t *testing.T) {
+	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+		for range 300 {
+			r := resNew(t, 1, 1, opts...)
+			w1, w2 := resPark(t, r, 1), resPark(t, r, 1)
+			r.Release()
+			w1.cancel()
+			synctest.Wait()
+			require.True(t, w1.done.Load())
+			require.NotEqual(t, w1.err == nil, w2.done.Load(), "exactly one is in: %v", w1.err)
+			r.Release()
+			synctest.Wait()
+			if w1.err == nil {
+				r.Release()
+			} else {
+				require.Equal(t, context.Canceled, w1.err)
+			}
+			synctest.Wait()
+			w2.requireDone(t, nil)
+			resRequire(t, r, 0, 0)
+			require.True(t, r.TryAcquire())
+		}
+	})
+}
+
+// A head that has starved, and with FIFO everybody, gets permits from the hands of
+// who releases them: they are in use at once, by as many as fit, and a context
+// that ends after that is too late (which a scene of verify/explore shows better:
+// here they may have run before it ends). Rows 108, 109.
+func TestCapacityResource_PermitsAreHandedOverWhereNobodyMayOvertake(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 5, 5, opts...)
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errBoom)
-		defer cancel()
-		drain := start(func() error { return r.Drain(ctx) })
-		drain.requireParked(t)
-		r.ReleaseN(3)
-		time.Sleep(time.Second)
+		dead, two, one := resPark(t, r, 1), resPark(t, r, 2), resPark(t, r, 1)
+		tooMany, last := resPark(t, r, 3), resPark(t, r, 1)
+		time.Sleep(2 * resThreshold)
+		dead.cancel()
 		synctest.Wait()
-		drain.requireDone(t, context.DeadlineExceeded)
-		drain.requireDone(t, errBoom)
-		require.EqualError(t, drain.err, "condvar: permits still held: 2: context deadline exceeded: boom")
+		r.ReleaseN(4)
+		s := r.Stats() // the same, whether they have run or not
+		require.Equal(t, []int64{4, 2, 4}, []int64{s.InUse, s.Waiting, s.WaitingN})
+		two.cancel()
+		one.cancel()
+		synctest.Wait()
+		two.requireDone(t, nil)
+		one.requireDone(t, nil)
+		tooMany.requireParked(t)
+		last.requireParked(t)
+		r.ReleaseN(2)
+		s = r.Stats()
+		require.Equal(t, []int64{5, 1, 1}, []int64{s.InUse, s.Waiting, s.WaitingN})
+		synctest.Wait()
+		tooMany.requireDone(t, nil)
+		last.cancel()
+		r.ReleaseN(5)
+		require.Zero(t, r.Stats().InUse, "nothing is handed to who is about to leave")
+		synctest.Wait()
+		last.requireDone(t, context.Canceled)
+		resRequireExact(t, r, 5)
 	})
 }
 
-// Bug R30.
-func TestTheErrorOfDrainSaysWhatIsHeldAndWhyItEnded(t *testing.T) {
-	r := condvar.NewCapacityResource(9)
-	require.True(t, r.TryAcquireN(7))
-	boom := errors.New("boom")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(boom)
-	err := r.Drain(ctx)
-	require.ErrorIs(t, err, boom)
-	require.ErrorIs(t, err, context.Canceled)
-	require.EqualError(t, err, "condvar: permits still held: 7: context canceled: boom")
-	r.ReleaseN(6)
-	require.EqualError(t, r.Drain(resDead()), "condvar: permits still held: 1: context canceled")
-	r.Release()
-	require.NoError(t, r.Drain(ctx))
+// Rows 86, 90, 102.
+func TestCapacityResource_DoReleasesHoweverTheFunctionEnds(t *testing.T) {
+	for name, end := range map[string]func() error{
+		"return": func() error { return nil },
+		"error":  func() error { return errBoom },
+		"panic":  func() error { panic(errBoom) },
+		"Goexit": func() error { runtime.Goexit(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
+				r := resNew(t, 4, 0, opts...)
+				ctx := context.WithValue(context.Background(), errBoom, 1)
+				var inside condvar.Stats
+				var same, full bool
+				body := func(c context.Context) error {
+					inside, same, full = r.Stats(), c == ctx, !r.TryAcquire()
+					return end()
+				}
+				a := start(func() (err error) {
+					defer func() {
+						if p := recover(); p != nil {
+							err = p.(error)
+						}
+					}()
+					return r.DoN(ctx, 3, func(c context.Context) error { return r.Do(c, body) })
+				})
+				require.EqualValues(t, 4, inside.InUse)
+				require.True(t, same, "the function gets the context of Do")
+				require.True(t, full)
+				resRequire(t, r, 0, 0)
+				resRequireExact(t, r, 4)
+				switch name {
+				case "return":
+					a.requireDone(t, nil)
+				case "Goexit":
+					a.requireParked(t) // it did not return
+				default:
+					a.requireDone(t, errBoom)
+				}
+			})
+		})
+	}
+}
+
+// Row 90.
+func TestCapacityResource_DoLetsTheNextInAfterAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 1, 0)
+		var w resWaiter
+		err := r.Do(context.Background(), func(context.Context) error {
+			w = resPark(t, r, 1)
+			return errBoom
+		})
+		require.Equal(t, errBoom, err)
+		synctest.Wait()
+		w.requireDone(t, nil)
+	})
+}
+
+func TestCapacityResource_DoWaitsForItsPermitsAndGivesUpWithTheErrorOfAcquire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 2, 2)
+		called := 0
+		fn := func(ctx context.Context) error { called++; return ctx.Err() }
+		ctx, cancel := context.WithCancel(context.Background())
+		a := start(func() error { return r.DoN(ctx, 2, fn) })
+		b := start(func() error { return r.Do(context.Background(), fn) })
+		c := start(func() error { return r.DoN(context.Background(), 2, fn) })
+		resRequire(t, r, 2, 3)
+		cancel()
+		synctest.Wait()
+		a.requireDone(t, context.Canceled)
+		r.Release()
+		synctest.Wait()
+		b.requireDone(t, nil)
+		require.Equal(t, 1, called)
+		require.NoError(t, r.Close())
+		synctest.Wait()
+		c.requireDone(t, condvar.ErrClosed)
+		require.Equal(t, 1, called)
+		resRequire(t, r, 1, 0)
+	})
+}
+
+func TestHooks_DoAndPermitsHaveAnIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		ids := map[*condvar.Hold]int{}
+		id := func(h *condvar.Hold) int {
+			if h == nil {
+				return 0
+			}
+			if ids[h] == 0 {
+				ids[h] = len(ids) + 1
+			}
+			return ids[h]
+		}
+		r := condvar.NewCapacityResource(9, condvar.WithHooks(&condvar.Hooks{
+			Acquired: func(_ context.Context, n int64, h *condvar.Hold) {
+				told = append(told, fmt.Sprintf("acquired %d as %d", n, id(h)))
+			},
+			Released: func(n int64, h *condvar.Hold, held time.Duration) {
+				told = append(told, fmt.Sprintf("released %d as %d after %v", n, id(h), held))
+			},
+		}))
+		ctx := t.Context()
+		first, err := r.AcquirePermit(ctx, 2)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		second, ok := r.TryAcquirePermit(3)
+		require.True(t, ok)
+		require.NoError(t, r.Acquire(ctx))
+		time.Sleep(time.Second)
+		require.NoError(t, r.DoN(ctx, 0, func(context.Context) error {
+			time.Sleep(time.Minute)
+			first.Release()
+			first.Release()
+			return nil
+		}))
+		r.Release()
+		second.Release()
+		require.Equal(t, []string{
+			"acquired 2 as 1", "acquired 3 as 2", "acquired 1 as 0", "acquired 0 as 3",
+			"released 2 as 1 after 1m2s", "released 0 as 3 after 1m0s", "released 1 as 0 after 0s", "released 3 as 2 after 1m1s",
+		}, told)
+
+		told = nil
+		require.Panics(t, func() { _ = r.Do(ctx, func(context.Context) error { panic("fn") }) })
+		_, err = r.AcquirePermit(ctx, 10)
+		require.Error(t, err)
+		_, ok = r.TryAcquirePermit(10)
+		require.False(t, ok)
+		require.Len(t, told, 2, "the failed calls are not told")
+	})
+}
+
+// A foreignPermit is a permit of another package, which calls hooks itself.
+type foreignPermit struct {
+	name string
+	hold condvar.Hold
+}
+
+func TestHooks_AnIdentityCanBeMadeElsewhere(t *testing.T) {
+	var acquired, released *condvar.Hold
+	hooks := &condvar.Hooks{
+		Acquired: func(_ context.Context, _ int64, h *condvar.Hold) { acquired = h },
+		Released: func(_ int64, h *condvar.Hold, held time.Duration) {
+			released = h
+			require.Equal(t, time.Second, held)
+		},
+	}
+	a, b := &foreignPermit{name: "a"}, &foreignPermit{name: "b"}
+	hooks.Acquired(t.Context(), 1, &a.hold)
+	hooks.Released(1, &a.hold, time.Second)
+	require.Same(t, acquired, released)
+	require.NotSame(t, &b.hold, acquired)
+}
+
+// Row 119. A Permit that is dropped is not given back, and can be found.
+func TestHooks_APermitThatWasCollectedIsFoundAndNotKeptAlive(t *testing.T) {
+	collected := make(chan int64, 2)
+	holds := map[weak.Pointer[condvar.Hold]]int64{}
+	r := condvar.NewCapacityResource(9, condvar.WithHooks(&condvar.Hooks{
+		Acquired: func(_ context.Context, n int64, h *condvar.Hold) {
+			holds[weak.Make(h)] = n
+			runtime.AddCleanup(h, func(n int64) { collected <- n }, n)
+		},
+		Released: func(_ int64, h *condvar.Hold, _ time.Duration) { delete(holds, weak.Make(h)) },
+	}))
+	kept, err := r.AcquirePermit(t.Context(), 2)
+	require.NoError(t, err)
+	_, err = r.AcquirePermit(t.Context(), 3)
+	require.NoError(t, err)
+	runtime.GC()
+	require.EqualValues(t, 3, <-collected)
+	require.EqualValues(t, 5, r.Stats().InUse)
+	kept.Release()
+	require.Len(t, holds, 1)
+	for h, n := range holds {
+		require.Nil(t, h.Value())
+		require.EqualValues(t, 3, n)
+	}
 }

@@ -71,8 +71,6 @@ root_dependencies() {
 	want="github.com/stretchr/testify go.uber.org/goleak golang.org/x/sync"
 	have=$(go list -m -f '{{if not (or .Main .Indirect)}}{{.Path}}{{end}}' all | sort | xargs)
 	[ "$have" = "$want" ] || { echo "go.mod requires $have, should be $want"; return 1; }
-	X
-	[ -z "$heavy" ] || { echo "the package pulls in: $heavy"; return 1; }
 	heavy=$(go list -deps . ./keyed | grep -xE 'fmt|net|net/http|testing|.*\..*/.*' | grep -vxE "$(go list -m)(/keyed|/internal/(bubble|primitives))?" | xargs)
 	[ -z "$heavy" ] || { echo "the package pulls in: $heavy"; return 1; }
 	heavy=$(go list -deps ./condvardebug | grep -E '\..*/' | grep -vxE "$(go list -m)(/condvardebug|/internal/(bubble|primitives|watch))?|vendor/.*" | xargs)
@@ -114,7 +112,7 @@ while IFS= read -r mod; do
 	fi
 	step "$name: go test" go test -count=1 $timeout ./...
 	case $name in
-	verify) raced=(./linear ./soak) ;; # the others start processes, or one goroutine at a time
+	verify) raced=(./hammer ./linear ./soak) ;; # the others start processes, or one goroutine at a time
 	bench) raced=(./gate) ;;
 	promcondvar/promtest) raced=() ;; # a minute to build, and nothing of ours that promcondvar does not test
 	*)
@@ -138,9 +136,10 @@ for os in windows/amd64 darwin/arm64 js/wasm; do
 done
 bits32() {
 	if command -v qemu-arm >/dev/null; then
-		GOARCH=arm go test -count=1 $timeout -exec qemu-arm -skip '^TestPackageLevelObjectsWork' . ./keyed
+		GOARCH=arm go test -count=1 $timeout -exec qemu-arm . ./keyed ./examples/recipes &&
+			(cd verify && GOARCH=arm go test -count=1 $timeout -exec qemu-arm ./hammer)
 	elif [ "$(go env GOOS)/$(go env GOARCH)" = linux/amd64 ]; then
-		GOARCH=386 go test -count=1 . ./keyed
+		GOARCH=386 go test -count=1 . ./keyed ./examples/recipes && (cd verify && GOARCH=386 go test -count=1 ./hammer)
 	else
 		echo "it needs linux/amd64, or qemu-arm (Debian: apt-get install qemu-user)"
 		return 3
@@ -154,8 +153,11 @@ newest() {
 	GOTOOLCHAIN=$newest "$@"
 }
 step "go test with $newest" newest go test -count=1 ./...
-step "go test with the clock" go test -count=1 -tags condvar_clock .
+step "go test with the clock" go test -count=1 -tags condvar_clock . ./examples/recipes
 pushd verify >/dev/null || exit 1
+step "verify: hammer with $newest" newest go test -count=1 $timeout ./hammer
+step "verify: hammer with the clock" go test -count=1 $timeout -tags condvar_clock ./hammer
+step "verify: hammer -cpu 1,2,4" go test -count=1 $timeout -cpu 1,2,4 ./hammer
 step "verify: matrix with the clock" go test -count=1 $timeout -tags condvar_clock ./matrix
 step "verify: matrix with $newest" newest go test -count=1 $timeout ./matrix
 step "verify: matrix with $newest and the clock" newest go test -count=1 $timeout -tags condvar_clock ./matrix
@@ -174,8 +176,9 @@ step "condvardebug: hides no leaked waiter" env GOEXPERIMENT=goroutineleakprofil
 	go test -count=1 -run TheLeakProfile ./condvardebug
 
 # What the tests of verify/ do not do: see verify/README.md.
-step "go test with the hooks of verify/explore" go test -count=1 -tags condvar_explore .
+step "go test with the hooks of verify/explore" go test -count=1 -tags condvar_explore . ./examples/recipes
 pushd verify >/dev/null || exit 1
+step "verify: hammer with the hooks" go test -count=1 $timeout -tags condvar_explore ./hammer
 step "verify: schedules" go test -count=1 $timeout -tags condvar_explore ./explore
 step "verify: models" models/run.sh
 step "verify: mutants" go run ./mutants $mutants

@@ -10,5 +10,6 @@
 //   - work in flight, and a shutdown that waits for it
 //   - a mutex and a readers-writer lock that obey a context
 //   - two priorities, from two Conds
+//   - a barrier, and a gate for readers and writers, made of a Cond
 //   - a limit that adapts itself to what the backend can do
 package recipes

@@ -49,7 +49,7 @@ func (l *laboratory) method(word string) (method, error) {
 	case suite:
 		how.dir, how.timeout = l.root, time.Minute
 	case "clock":
-		how.dir, how.tags, how.timeout = l.root, "condvar_clock", time.Minute
+		how.dir, how.tags, how.timeout = filepath.Join(l.verify, "matrix"), "condvar_clock", time.Minute
 	case "32bit": // not every Linux runs binaries for 386
 		how.dir, how.timeout = l.root, 5*time.Minute
 		how.env = []string{"GOARCH=386"}
@@ -63,7 +63,7 @@ func (l *laboratory) method(word string) (method, error) {
 		if chosen {
 			pattern = "^TestScenes$/^" + pattern + "$"
 		}
-	case "linear", "props", "matrix":
+	case "linear", "props", "matrix", "hammer":
 	case "soak", "leaks":
 		how.dir, how.test = filepath.Join(l.verify, "soak"), false
 		how.args = []string{"-duration", "5s"}

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -87,10 +88,8 @@ func run(ctx context.Context, quick, methods, bugs, list bool, times, jobs int, 
 
 // check looks for what is wrong with the mutants before any test runs.
 func check(mutants []*mutant, root string, quick bool) error {
-	tests, err := testsOf(root)
-	if err != nil {
-		return err
-	}
+	lab := &laboratory{root: root, verify: filepath.Join(root, "verify")}
+	tests := make(map[string][]string) // by method
 	var errs []error
 	for _, m := range mutants {
 		if _, err := m.apply(root); err != nil {
@@ -99,9 +98,20 @@ func check(mutants []*mutant, root string, quick bool) error {
 		if quick && !m.killersKnown() {
 			errs = append(errs, fmt.Errorf("%s: nobody knows yet which test kills it", m.name))
 		}
-		for _, test := range m.killers() {
-			if !slices.Contains(tests, test) {
-				errs = append(errs, fmt.Errorf("%s: there is no test %s", m.name, test))
+		for method, killers := range m.killers() {
+			if tests[method] == nil {
+				how, err := lab.method(method)
+				if err != nil {
+					return fmt.Errorf("%s: %w", m.name, err)
+				}
+				if tests[method], err = testsOf(how.dir); err != nil {
+					return err
+				}
+			}
+			for _, test := range killers {
+				if !slices.Contains(tests[method], test) {
+					errs = append(errs, fmt.Errorf("%s: there is no test %s of %s", m.name, test, method))
+				}
 			}
 		}
 	}
@@ -124,10 +134,13 @@ func trialsOf(mutants []*mutant, quick, methods bool) []trial {
 				trials = append(trials, trial{mutant: m, method: method})
 			}
 		case m.leftToMethods():
-		case quick:
-			trials = append(trials, trial{m, suite, m.killers()})
-		default:
+		case !quick && (m.killers()[suite] != nil || !m.killersKnown()):
 			trials = append(trials, trial{mutant: m, method: suite})
+		default: // without a killer in the suite, these are all that there is
+			killers := m.killers()
+			for _, method := range slices.Sorted(maps.Keys(killers)) {
+				trials = append(trials, trial{m, method, killers[method]})
+			}
 		}
 	}
 	return trials

@@ -106,6 +106,22 @@ func TestTheKillerIsTheFirstThatFailedOrTheLastThatRan(t *testing.T) {
 	require.Equal(t, "after TestB", killer([]byte(run+`{"Action":"pass","Test":"TestB"}`)))
 }
 
+func TestKillersAreOfTheSuiteUnlessTheyNameAMethod(t *testing.T) {
+	m := &mutant{killedBy: []string{"TestA", "hammer=TestB", "TestC"}}
+	require.Equal(t, map[string][]string{suite: {"TestA", "TestC"}, "hammer": {"TestB"}}, m.killers())
+	require.Equal(t, []trial{{m, "hammer", []string{"TestB"}}, {m, suite, []string{"TestA", "TestC"}}},
+		trialsOf([]*mutant{m}, true, false))
+	require.Equal(t, []trial{{mutant: m, method: suite}}, trialsOf([]*mutant{m}, false, false))
+
+	only := &mutant{killedBy: []string{"hammer=TestB"}}
+	require.Equal(t, []trial{{only, "hammer", []string{"TestB"}}}, trialsOf([]*mutant{only}, false, false))
+	require.Empty(t, (&mutant{killedBy: []string{none}}).killers())
+	require.Empty(t, (&mutant{killedBy: []string{unknown}}).killers())
+
+	m.name, m.hunks = "bug", []hunk{{"cond.go", []string{"package condvar"}, []string{"package condvar // bug"}}}
+	require.ErrorContains(t, check([]*mutant{m}, filepath.Join("..", ".."), false), "there is no test TestB of hammer")
+}
+
 // inexpressible says of each bug that no mutant puts back why none does.
 var inexpressible = map[string]string{
 	"C9": "no cancellation is broadcast, for each waiter selects on its own context",

@@ -30,6 +30,8 @@ import (
 // package; it is "?" if nobody knows yet, and "none" if that is left to the
 // methods. The line Methods may be missing. Hunks have no line numbers: what
 // one replaces must be in the file exactly once.
+//
+// A test of another package is named with its method, as in hammer=TestA.
 type mutant struct {
 	name     string
 	prose    string
@@ -57,12 +59,20 @@ func (m *mutant) leftToMethods() bool { return slices.Equal(m.killedBy, []string
 
 func (m *mutant) killersKnown() bool { return !slices.Contains(m.killedBy, unknown) }
 
-// killers returns the tests of the root package that must fail.
-func (m *mutant) killers() []string {
+// killers returns the tests that must fail, by method.
+func (m *mutant) killers() map[string][]string {
+	killers := make(map[string][]string)
 	if m.leftToMethods() || !m.killersKnown() {
-		return nil
+		return killers
 	}
-	return m.killedBy
+	for _, word := range m.killedBy {
+		method, test, found := strings.Cut(word, "=")
+		if !found {
+			method, test = suite, word
+		}
+		killers[method] = append(killers[method], test)
+	}
+	return killers
 }
 
 // readMutants reads the patches of a folder, or only those with the given names.

@@ -1,4 +1,4 @@
-package condvar_test
+package matrix
 
 import (
 	"context"
@@ -109,7 +109,7 @@ func inPlace(t *testing.T, place string, f func(t *testing.T)) {
 const bubbleCase = "CONDVAR_BUBBLE_CASE"
 
 // Bug C18.
-func TestPackageLevelObjectsWorkInsideOutsideAndAcrossBubbles(t *testing.T) {
+func TestBubble_PackageLevelObjectsWorkInsideOutsideAndAcrossBubbles(t *testing.T) {
 	self := t.Name()
 	if name := os.Getenv(bubbleCase); name != "" {
 		useName, order, _ := strings.Cut(name, "/")
@@ -152,7 +152,7 @@ func TestPackageLevelObjectsWorkInsideOutsideAndAcrossBubbles(t *testing.T) {
 }
 
 // Bug C18.
-func TestObjectsWorkInsideOutsideAndAcrossBubblesInOneProcess(t *testing.T) {
+func TestBubble_ObjectsWorkInsideOutsideAndAcrossBubblesInOneProcess(t *testing.T) {
 	for range 2 {
 		for _, place := range []string{"inside", "outside", "inside", "future", "outside"} {
 			for _, u := range bubbleUses {
@@ -162,44 +162,9 @@ func TestObjectsWorkInsideOutsideAndAcrossBubblesInOneProcess(t *testing.T) {
 	}
 }
 
-// Who waits outside has another clock, and is neither ahead of time nor late for
-// those in a bubble who come after it.
-func TestTimesInABubbleAreItsOwnWhoeverWaitsOutside(t *testing.T) {
-	for name, opts := range map[string][]condvar.Option{"default": nil, "FIFO": {condvar.FIFO()}} {
-		t.Run(name, func(t *testing.T) {
-			r := condvar.NewCapacityResource(1, opts...)
-			require.True(t, r.TryAcquire())
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			outside := make(chan error, 1)
-			go func() { outside <- r.Acquire(ctx) }()
-			for r.Stats().Waiting < 1 {
-				runtime.Gosched()
-			}
-			synctest.Test(t, func(t *testing.T) {
-				inside := start(func() error { return r.Acquire(context.Background()) })
-				cancel()
-				for r.Stats().Waiting > 1 {
-					runtime.Gosched()
-				}
-				before := r.Stats().WaitDuration
-				time.Sleep(time.Hour)
-				require.Equal(t, time.Hour, r.Stats().OldestWait)
-				r.Release()
-				require.False(t, r.TryAcquire()) // the head has waited far too long
-				synctest.Wait()
-				inside.requireDone(t, nil)
-				require.Equal(t, before+time.Hour, r.Stats().WaitDuration)
-			})
-			require.ErrorIs(t, <-outside, context.Canceled)
-			r.Release()
-		})
-	}
-}
-
 // Bug C18. synctest.Wait returns, and the fake clock advances, only if the wait
 // is on channels of the bubble alone.
-func TestWaitsAreDurablyBlockingInABubble(t *testing.T) {
+func TestBubble_WaitsAreDurablyBlockingInABubble(t *testing.T) {
 	held := condvar.NewCapacityResource(1)
 	require.True(t, held.TryAcquire())
 	timed := condvar.NewCapacityResource(1, condvar.MaxWait(2*time.Hour))
@@ -471,3 +436,21 @@ func useDrain(t *testing.T, r *condvar.CapacityResource) {
 		crowd.requireAll(t, context.DeadlineExceeded)
 	}
 }
+
+// spin waits until f returns n: outside bubbles nothing else tells that others
+// wait in line.
+func spin(t testing.TB, f func() int, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(spinTimeout); f() != n; runtime.Gosched() {
+		require.True(t, time.Now().Before(deadline), "the number is not what it has to be in the end")
+	}
+}
+
+// spinTimeout is how long a test waits for what takes moments, unless a
+// wake-up is lost.
+const spinTimeout = 30 * time.Second
+
+// A contextWithoutDeadline ends when its parent does, and does not tell when.
+type contextWithoutDeadline struct{ context.Context }
+
+func (contextWithoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }

@@ -1,4 +1,4 @@
-package condvar_test
+package recipes_test
 
 import (
 	"context"
@@ -15,149 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// These tests use Cond as its users do: through the Barrier and the RWGate of
-// example_test.go, in which waiters with different predicates share a Cond.
-
-// A barrierDoor stands before the lock of a Barrier. While it is shut, whoever
-// wants the lock waits for a turn; so a test can stop a Barrier that drains
-// half-way. It matters to nobody in which order the waiters come to the door,
-// so the tests count them and do not name them.
-type barrierDoor struct {
-	shut  bool
-	turns chan struct{}
-}
-
-// newDoorBarrier returns a Barrier whose lock works in a bubble, and its door.
-func newDoorBarrier(parties int, action func()) (*Barrier, *barrierDoor) {
-	b, d, l := NewBarrier(parties, action), &barrierDoor{turns: make(chan struct{})}, newChanLock()
-	l.beforeLock = func() {
-		if d.shut {
-			<-d.turns
-		}
-	}
-	b.changed.L = l
-	return b, d
-}
-
-// let gives n of those at the door a turn, one after the other.
-func (d *barrierDoor) let(n int) {
-	for range n {
-		d.turns <- struct{}{}
-		synctest.Wait()
-	}
-}
-
-// open lets all at the door pass, for good.
-func (d *barrierDoor) open() {
-	d.shut = false
-	close(d.turns)
-	synctest.Wait()
-}
-
-// first shuts the door and lets f pass, ahead of those that f wakes.
-func (d *barrierDoor) first(f func()) {
-	d.shut = true
-	start(func() error {
-		f()
-		return nil
-	})
-	d.let(1)
-}
-
-// bypass runs f, which finds the door open, while those at it stay there.
-func (d *barrierDoor) bypass(f func()) {
-	d.shut = false
-	f()
-	synctest.Wait()
-	d.shut = true
-}
-
-// A barrierCall is a call of Barrier.Wait that was started by arrive.
-type barrierCall struct {
-	*asyncCall
-	index int
-	took  time.Duration
-}
-
-// arrive starts b.Wait(ctx), and settles.
-func arrive(ctx context.Context, b *Barrier) *barrierCall {
-	a := &barrierCall{}
-	a.asyncCall = start(func() (err error) {
-		begin := time.Now()
-		a.index, err = b.Wait(ctx)
-		a.took = time.Since(begin)
-		return err
-	})
-	return a
-}
-
-// arriveN starts n calls of b.Wait(ctx), one after the other.
-func arriveN(ctx context.Context, b *Barrier, n int) []*barrierCall {
-	calls := make([]*barrierCall, n)
-	for i := range calls {
-		calls[i] = arrive(ctx, b)
-	}
-	return calls
-}
-
-// A barrierCount says what has become of some calls.
-type barrierCount struct{ passed, broken, parked int }
-
-// requireBarrierCount checks what has become of the calls.
-func requireBarrierCount(t *testing.T, want barrierCount, calls ...*barrierCall) {
-	t.Helper()
-	var got barrierCount
-	for _, a := range calls {
-		switch {
-		case !a.done.Load():
-			got.parked++
-		case a.err == nil:
-			got.passed++
-		default:
-			require.ErrorIs(t, a.err, ErrBroken)
-			require.Equal(t, -1, a.index)
-			got.broken++
-		}
-	}
-	require.Equal(t, want, got)
-}
-
-// requirePassed checks that the calls have passed, as one generation.
-func requirePassed(t *testing.T, calls ...*barrierCall) {
-	t.Helper()
-	requireBarrierCount(t, barrierCount{passed: len(calls)}, calls...)
-	indices := make([]int, len(calls))
-	want := make([]int, len(calls))
-	for i, a := range calls {
-		indices[i], want[i] = a.index, i
-	}
-	slices.Sort(indices)
-	require.Equal(t, want, indices)
-}
-
-// requireUsable checks that b is idle and lets a generation pass.
-func requireUsable(t *testing.T, b *Barrier) {
-	t.Helper()
-	require.Equal(t, fmt.Sprintf("filling, 0/%d", b.parties), b.String())
-	requirePassed(t, arriveN(t.Context(), b, b.parties)...)
-	require.Zero(t, b.changed.Waiters())
-}
-
-// drainHalf fills b, of 4 parties, and lets 2 leave; the others are at the door.
-func drainHalf(t *testing.T, b *Barrier, d *barrierDoor) []*barrierCall {
-	t.Helper()
-	calls := arriveN(t.Context(), b, b.parties-1)
-	d.shut = true
-	calls = append(calls, arrive(t.Context(), b))
-	d.let(1) // the last arrival, who leaves at once
-	d.let(1)
-	requireBarrierCount(t, barrierCount{passed: 2, parked: 2}, calls...)
-	require.Equal(t, draining, b.state)
-	return calls
-}
-
 // Row E1.
-func TestBarrierLetsNobodyLeaveBeforeAllHaveArrived(t *testing.T) {
+func TestBarrier_LetsNobodyLeaveBeforeAllHaveArrived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const parties = 5
 		b, _ := newDoorBarrier(parties, nil)
@@ -172,7 +31,7 @@ func TestBarrierLetsNobodyLeaveBeforeAllHaveArrived(t *testing.T) {
 }
 
 // Row E2. With the mutex that the examples use, and no settling in between.
-func TestBarrierKeepsItsPartiesInStep(t *testing.T) {
+func TestBarrier_KeepsItsPartiesInStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const parties, passes = 5, 10
 		b := NewBarrier(parties, nil)
@@ -206,14 +65,14 @@ func TestBarrierKeepsItsPartiesInStep(t *testing.T) {
 }
 
 // Row E3.
-func TestBarrierNeedsAParty(t *testing.T) {
+func TestBarrier_NeedsAParty(t *testing.T) {
 	for _, parties := range []int{0, -1, math.MinInt} {
 		require.Panics(t, func() { NewBarrier(parties, nil) }, "%d parties", parties)
 	}
 }
 
 // Row E4.
-func TestBarrierGivesEachPartyAnIndexOfItsOwn(t *testing.T) {
+func TestBarrier_GivesEachPartyAnIndexOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _ := newDoorBarrier(7, nil)
 		requirePassed(t, arriveN(t.Context(), b, 7)...)
@@ -221,7 +80,7 @@ func TestBarrierGivesEachPartyAnIndexOfItsOwn(t *testing.T) {
 }
 
 // Row E5.
-func TestBarrierOfOnePartyNeverBlocks(t *testing.T) {
+func TestBarrier_OfOnePartyNeverBlocks(t *testing.T) {
 	b := NewBarrier(1, nil)
 	for range 2 {
 		index, err := b.Wait(t.Context())
@@ -232,7 +91,7 @@ func TestBarrierOfOnePartyNeverBlocks(t *testing.T) {
 }
 
 // Row E6.
-func TestBarrierCountsThoseWhoWait(t *testing.T) {
+func TestBarrier_CountsThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _ := newDoorBarrier(3, nil)
 		require.Equal(t, 0, b.Waiting())
@@ -247,7 +106,7 @@ func TestBarrierCountsThoseWhoWait(t *testing.T) {
 }
 
 // Row E7.
-func TestBarrierDoesNotMixGenerations(t *testing.T) {
+func TestBarrier_DoesNotMixGenerations(t *testing.T) {
 	t.Run("one after the other", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b, _ := newDoorBarrier(3, nil)
@@ -273,7 +132,7 @@ func TestBarrierDoesNotMixGenerations(t *testing.T) {
 }
 
 // Row E8.
-func TestBarrierDrainsUntilTheLastHasLeft(t *testing.T) {
+func TestBarrier_DrainsUntilTheLastHasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d := newDoorBarrier(4, nil)
 		calls := drainHalf(t, b, d)
@@ -288,7 +147,7 @@ func TestBarrierDrainsUntilTheLastHasLeft(t *testing.T) {
 }
 
 // Row E9.
-func TestBarrierKeepsNewcomersOutWhileItDrains(t *testing.T) {
+func TestBarrier_KeepsNewcomersOutWhileItDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d := newDoorBarrier(4, nil)
 		first := drainHalf(t, b, d)
@@ -307,7 +166,7 @@ func TestBarrierKeepsNewcomersOutWhileItDrains(t *testing.T) {
 	})
 }
 
-func TestBarrierNewcomerThatIsKeptOutObeysItsContext(t *testing.T) {
+func TestBarrier_NewcomerThatIsKeptOutObeysItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d := newDoorBarrier(4, nil)
 		first := drainHalf(t, b, d)
@@ -327,7 +186,7 @@ func TestBarrierNewcomerThatIsKeptOutObeysItsContext(t *testing.T) {
 }
 
 // Row E10.
-func TestBarrierDoesNotCountACanceledArrival(t *testing.T) {
+func TestBarrier_DoesNotCountACanceledArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _ := newDoorBarrier(3, nil)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -353,7 +212,7 @@ func TestBarrierDoesNotCountACanceledArrival(t *testing.T) {
 }
 
 // Row E11. Whoever it is that cancels.
-func TestBarrierIndicesStayUniqueAfterACancel(t *testing.T) {
+func TestBarrier_IndicesStayUniqueAfterACancel(t *testing.T) {
 	for canceled := range 2 {
 		t.Run(fmt.Sprintf("arrival %d of 2", canceled), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -378,7 +237,7 @@ func TestBarrierIndicesStayUniqueAfterACancel(t *testing.T) {
 	}
 }
 
-func TestBarrierThatIsFullLetsPassWhoIsCanceledThen(t *testing.T) {
+func TestBarrier_ThatIsFullLetsPassWhoIsCanceledThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d := newDoorBarrier(3, nil)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -395,7 +254,7 @@ func TestBarrierThatIsFullLetsPassWhoIsCanceledThen(t *testing.T) {
 }
 
 // Row E12.
-func TestBarrierResetOfAnIdleBarrierDoesNoHarm(t *testing.T) {
+func TestBarrier_ResetOfAnIdleBarrierDoesNoHarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _ := newDoorBarrier(3, nil)
 		b.Reset()
@@ -406,7 +265,7 @@ func TestBarrierResetOfAnIdleBarrierDoesNoHarm(t *testing.T) {
 }
 
 // Row E13.
-func TestBarrierResetSendsAwayThoseWhoWait(t *testing.T) {
+func TestBarrier_ResetSendsAwayThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _ := newDoorBarrier(5, nil)
 		calls := arriveN(t.Context(), b, 4)
@@ -418,7 +277,7 @@ func TestBarrierResetSendsAwayThoseWhoWait(t *testing.T) {
 }
 
 // Row E14.
-func TestBarrierResetWhileHalfHaveLeft(t *testing.T) {
+func TestBarrier_ResetWhileHalfHaveLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d := newDoorBarrier(4, nil)
 		first := drainHalf(t, b, d)
@@ -440,7 +299,7 @@ func TestBarrierResetWhileHalfHaveLeft(t *testing.T) {
 }
 
 // Row E15.
-func TestBarrierTakesThoseBackWhomAResetSentAway(t *testing.T) {
+func TestBarrier_TakesThoseBackWhomAResetSentAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d := newDoorBarrier(3, nil)
 		indices := make([]int, 2)
@@ -472,7 +331,7 @@ func TestBarrierTakesThoseBackWhomAResetSentAway(t *testing.T) {
 }
 
 // Row E16.
-func TestBarrierResetDoesNotTouchThoseWhoHaveLeft(t *testing.T) {
+func TestBarrier_ResetDoesNotTouchThoseWhoHaveLeft(t *testing.T) {
 	for left := 2; left <= 4; left++ {
 		t.Run(fmt.Sprintf("%d of 4", left), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -489,7 +348,7 @@ func TestBarrierResetDoesNotTouchThoseWhoHaveLeft(t *testing.T) {
 }
 
 // Row E17.
-func TestBarrierAbortOfAnIdleBarrierBreaksIt(t *testing.T) {
+func TestBarrier_AbortOfAnIdleBarrierBreaksIt(t *testing.T) {
 	for _, parties := range []int{1, 3} {
 		t.Run(fmt.Sprintf("of %d", parties), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -506,7 +365,7 @@ func TestBarrierAbortOfAnIdleBarrierBreaksIt(t *testing.T) {
 }
 
 // Row E18.
-func TestBarrierAbortBreaksWaitingAndFutureWaits(t *testing.T) {
+func TestBarrier_AbortBreaksWaitingAndFutureWaits(t *testing.T) {
 	t.Run("filling", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b, _ := newDoorBarrier(5, nil)
@@ -564,7 +423,7 @@ func TestBarrierAbortBreaksWaitingAndFutureWaits(t *testing.T) {
 }
 
 // Row E19.
-func TestBarrierResetMendsAnAbortedBarrier(t *testing.T) {
+func TestBarrier_ResetMendsAnAbortedBarrier(t *testing.T) {
 	t.Run("idle", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b, _ := newDoorBarrier(3, nil)
@@ -618,7 +477,7 @@ func TestBarrierResetMendsAnAbortedBarrier(t *testing.T) {
 }
 
 // Row E20.
-func TestBarrierActionRunsOnceBeforeAnybodyLeaves(t *testing.T) {
+func TestBarrier_ActionRunsOnceBeforeAnybodyLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const parties, generations = 4, 3
 		var left atomic.Int64
@@ -640,7 +499,7 @@ func TestBarrierActionRunsOnceBeforeAnybodyLeaves(t *testing.T) {
 	})
 }
 
-func TestBarrierActionThatPanicsBreaksTheBarrier(t *testing.T) {
+func TestBarrier_ActionThatPanicsBreaksTheBarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _ := newDoorBarrier(3, func() { panic("boom") })
 		calls := arriveN(t.Context(), b, 2)
@@ -655,7 +514,7 @@ func TestBarrierActionThatPanicsBreaksTheBarrier(t *testing.T) {
 }
 
 // Row E21.
-func TestBarrierDeadlineBreaksItForEverybody(t *testing.T) {
+func TestBarrier_DeadlineBreaksItForEverybody(t *testing.T) {
 	const parties, timeout = 5, 500 * time.Millisecond
 	for _, deadlines := range []int{1, parties - 1} {
 		t.Run(fmt.Sprintf("%d with a deadline", deadlines), func(t *testing.T) {
@@ -692,7 +551,7 @@ func TestBarrierDeadlineBreaksItForEverybody(t *testing.T) {
 }
 
 // Row E22.
-func TestBarrierStringShowsStateAndCount(t *testing.T) {
+func TestBarrier_StringShowsStateAndCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d := newDoorBarrier(4, nil)
 		requireString := func(want string) {
@@ -718,109 +577,3 @@ func TestBarrierStringShowsStateAndCount(t *testing.T) {
 		require.Equal(t, "broken, 0/4", b.String())
 	})
 }
-
-// newBubbleGate returns an RWGate whose lock works in a bubble.
-func newBubbleGate() *RWGate {
-	g := NewRWGate()
-	g.changed.L = newChanLock()
-	return g
-}
-
-func TestRWGateWriterThatWaitsHoldsBackNewReaders(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newBubbleGate()
-		for range 2 {
-			require.NoError(t, g.RLock(t.Context()))
-		}
-		writer := start(func() error { return g.Lock(t.Context()) })
-		reader := start(func() error { return g.RLock(t.Context()) })
-		g.RUnlock()
-		synctest.Wait()
-		writer.requireParked(t)
-		reader.requireParked(t)
-
-		g.RUnlock()
-		synctest.Wait()
-		writer.requireDone(t, nil)
-		reader.requireParked(t)
-		other := start(func() error { return g.Lock(t.Context()) })
-		other.requireParked(t)
-
-		g.Unlock()
-		synctest.Wait()
-		other.requireDone(t, nil)
-		reader.requireParked(t)
-
-		g.Unlock()
-		synctest.Wait()
-		reader.requireDone(t, nil)
-		g.RUnlock()
-		require.Zero(t, g.readers)
-	})
-}
-
-func TestRWGateWriterThatGivesUpLetsReadersIn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newBubbleGate()
-		require.NoError(t, g.RLock(t.Context()))
-		ctx, cancel := context.WithCancel(t.Context())
-		writer := start(func() error { return g.Lock(ctx) })
-		readers := []*asyncCall{
-			start(func() error { return g.RLock(t.Context()) }),
-			start(func() error { return g.RLock(t.Context()) }),
-		}
-		for _, r := range readers {
-			r.requireParked(t)
-		}
-		cancel()
-		synctest.Wait()
-		writer.requireDone(t, context.Canceled)
-		for _, r := range readers {
-			r.requireDone(t, nil)
-		}
-		require.Equal(t, 3, g.readers)
-		require.Zero(t, g.changed.Waiters())
-	})
-}
-
-func TestRWGateLastReaderLetsTheWriterInThatIsBehindAReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newBubbleGate()
-		require.NoError(t, g.RLock(t.Context()))
-		ctx, cancel := context.WithCancel(t.Context())
-		impatient := start(func() error { return g.Lock(ctx) })
-		reader := start(func() error { return g.RLock(t.Context()) })
-		writer := start(func() error { return g.Lock(t.Context()) })
-		cancel()
-		synctest.Wait()
-		impatient.requireDone(t, context.Canceled)
-		reader.requireParked(t) // at the head of the line, and may not enter
-
-		g.RUnlock()
-		synctest.Wait()
-		writer.requireDone(t, nil)
-		g.Unlock()
-		synctest.Wait()
-		reader.requireDone(t, nil)
-	})
-}
-
-func TestRWGateReaderThatGivesUpIsNotInside(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newBubbleGate()
-		require.NoError(t, g.Lock(t.Context()))
-		ctx, cancel := context.WithCancel(t.Context())
-		reader := start(func() error { return g.RLock(ctx) })
-		reader.requireParked(t)
-		cancel()
-		synctest.Wait()
-		reader.requireDone(t, context.Canceled)
-		g.Unlock()
-		start(func() error { return g.Lock(t.Context()) }).requireDone(t, nil)
-	})
-}
-
-// Left out of part E: nothing. Where the sources differ, a cancellation
-// un-counts its party, as in asyncio, a deadline breaks the barrier, as in
-// threading, and a Reset also sends those away who are about to leave, as in
-// asyncio. The index is given out on leaving, which makes it unique.

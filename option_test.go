@@ -2,9 +2,7 @@ package condvar_test
 
 import (
 	"context"
-	"errors"
 	"math"
-	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -16,8 +14,6 @@ import (
 
 	"example.com/condvar"
 )
-
-// MaxWaiting.
 
 // Bug R26.
 func TestMaxWaiting_MoreCallsThanThatFailAtOnce(t *testing.T) {
@@ -55,42 +51,6 @@ func TestMaxWaiting_Of0LetsNobodyWait(t *testing.T) {
 		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
 		r.Resize(0)
 		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
-	})
-}
-
-// Bug R27.
-func TestMaxWaiting_IsNeverExceededInAStorm(t *testing.T) {
-	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
-		const most = 5
-		r := condvar.NewCapacityResource(1, append(opts, condvar.MaxWaiting(most))...)
-		var calls sync.WaitGroup
-		var rejected, over atomic.Int64
-		for range 200 {
-			calls.Go(func() {
-				for range 20 {
-					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(100))*time.Microsecond)
-					err := r.Acquire(ctx)
-					cancel()
-					if r.Stats().Waiting > most {
-						over.Add(1)
-					}
-					switch {
-					case err == nil:
-						runtime.Gosched()
-						r.Release()
-					case errors.Is(err, condvar.ErrOverloaded):
-						rejected.Add(1)
-					}
-				}
-			})
-		}
-		calls.Wait()
-		require.Zero(t, over.Load())
-		require.Equal(t, condvar.Stats{
-			Capacity: 1, Rejected: rejected.Load(),
-			WaitCount: r.Stats().WaitCount, WaitDuration: r.Stats().WaitDuration, Canceled: r.Stats().Canceled,
-		}, r.Stats())
-		require.Positive(t, rejected.Load())
 	})
 }
 
@@ -139,7 +99,7 @@ func TestMaxWaiting_TheLastOptionCounts(t *testing.T) {
 	require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
 }
 
-func TestOverload_OptionsThatMakeNoSensePanic(t *testing.T) {
+func TestOption_OptionsThatMakeNoSensePanic(t *testing.T) {
 	require.PanicsWithValue(t, "condvar: MaxWaiting with a negative number", func() { condvar.MaxWaiting(-1) })
 	for _, d := range []time.Duration{0, -1, math.MinInt64} {
 		require.PanicsWithValue(t, "condvar: MaxWait with a duration that is not positive", func() { condvar.MaxWait(d) })
@@ -152,9 +112,7 @@ func resInBothModes(t *testing.T, f func(t *testing.T, opts ...condvar.Option)) 
 	t.Run("FIFO", func(t *testing.T) { f(t, condvar.FIFO()) })
 }
 
-// The order of the answers.
-
-func TestOverload_WhichAnswerComesFirst(t *testing.T) {
+func TestOption_WhichAnswerComesFirst(t *testing.T) {
 	for name, hooks := range map[string]*condvar.Hooks{
 		"no hooks":       nil,
 		"hooks of waits": {WaitStart: func(context.Context, int64) context.Context { panic("must not wait") }},
@@ -195,8 +153,6 @@ func TestOverload_WhichAnswerComesFirst(t *testing.T) {
 		})
 	}
 }
-
-// MaxWait.
 
 func TestMaxWait_EndsTheWaitExactlyThen(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
@@ -527,8 +483,6 @@ func TestMaxWait_AgainstGrantsAtTheSameTime(t *testing.T) {
 	})
 }
 
-// AdmitOversized.
-
 // Bug R29.
 func TestAdmitOversized_ARequestForMoreThanTheCapacityIsAdmittedAlone(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
@@ -689,5 +643,23 @@ func TestAdmitOversized_NobodyIsAdmittedAfterAShrinkUntilItFits(t *testing.T) {
 		synctest.Wait()
 		w.requireDone(t, nil)
 		resRequire(t, r, 2, 0)
+	})
+}
+
+func TestCapacityResource_WithFIFONobodyOvertakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := resNew(t, 3, 2, condvar.FIFO())
+		big := resPark(t, r, 3)
+		require.False(t, r.TryAcquire()) // though one is free and big is young
+		small := resPark(t, r, 1)
+		r.Release()
+		require.False(t, r.TryAcquire())
+		synctest.Wait()
+		small.requireParked(t)
+		big.cancel()
+		synctest.Wait()
+		small.requireDone(t, nil)
+		require.True(t, r.TryAcquire()) // nobody waits
+		resRequire(t, r, 3, 0)
 	})
 }
