@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"example.com/condvar"
-	"example.com/condvar/keyed"
 )
 
 // rejected returns an error unless Stats has counted as many rejections as calls
@@ -33,7 +32,7 @@ func (s *resourceScene) looks(most int64) {
 
 // alone adds a thread that acquires n permits, more than the capacity, checks
 // that nothing else is held then, and releases them.
-func (s *resourceScene) alone(name string, n int64) *call {
+func (s *resourceScene) alone(name string, n int64) {
 	c := &call{name: name, n: n}
 	s.calls = append(s.calls, c)
 	s.Go(name, func() {
@@ -47,11 +46,10 @@ func (s *resourceScene) alone(name string, n int64) *call {
 			s.giveBack(n)
 		}
 	})
-	return c
 }
 
 // small adds a thread that acquires one permit of the capacity, and releases it.
-func (s *resourceScene) small(name string, capacity int64) *call {
+func (s *resourceScene) small(name string, capacity int64) {
 	c := &call{name: name, n: 1}
 	s.calls = append(s.calls, c)
 	s.Go(name, func() {
@@ -62,7 +60,6 @@ func (s *resourceScene) small(name string, capacity int64) *call {
 			s.giveBack(1)
 		}
 	})
-	return c
 }
 
 // waitsAtMost sets up a scene with a call in line under MaxWait, whose timer may
@@ -89,45 +86,7 @@ func (s *resourceScene) endsAs(c *call, errs ...error) error {
 	return s.rejected()
 }
 
-// A keyedScene is the objects of a scene about a keyed.Resource.
-type keyedScene struct {
-	*Run
-	r     *keyed.Resource[int]
-	held  map[int]int64
-	fault error
-}
-
-func newKeyedScene(r *Run, capacity int64) *keyedScene {
-	return &keyedScene{Run: r, r: keyed.New[int](capacity), held: map[int]int64{}}
-}
-
-// use acquires and releases n permits of key, and checks that no more than most
-// are held.
-func (s *keyedScene) use(ctx *Context, key int, n, most int64) {
-	if s.r.AcquireN((&call{ctx: ctx}).context(), key, n) != nil {
-		return
-	}
-	s.Note(s)
-	s.held[key] += n
-	if s.held[key] > most {
-		s.fault = fmt.Errorf("%d permits of key %d are held, of %d", s.held[key], key, most)
-	}
-	s.Note(s)
-	s.held[key] -= n
-	s.r.ReleaseN(key, n)
-}
-
-// empty checks that nothing is left of keys.
-func (s *keyedScene) empty() error {
-	if n := s.r.Len(); s.fault == nil && n != 0 {
-		return fmt.Errorf("%d keys are left", n)
-	}
-	return s.fault
-}
-
-// overloadScenes are those of bounded lines, limited waits, requests for more
-// than the capacity, permits as values, and keys.
-func overloadScenes() []*Scene {
+func optionScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "ResourceMaxWaiting",
@@ -354,150 +313,6 @@ func overloadScenes() []*Scene {
 						return fmt.Errorf("%d are held: %+v", s.taken, st)
 					}
 					return nil
-				}
-			},
-		},
-		{
-			Name:      "PermitReleasedByTwo",
-			Invariant: "of two calls of Release one gives the permits back, and nothing of what others hold",
-			Bound:     toTheEnd,
-			Setup: func(r *Run) func() error {
-				s := newResourceScene(r, 2)
-				s.hold(1)
-				p, ok := s.r.TryAcquirePermit(1)
-				if !ok {
-					panic("no permit for the set-up")
-				}
-				for _, name := range []string{"one", "other"} {
-					s.Go(name, p.Release)
-				}
-				s.acquire("waiter", nil, 1)
-				return s.rejected
-			},
-		},
-		{
-			Name:      "PermitAgainstAReleaseTooMany",
-			Invariant: "of a Permit and an anonymous release of the same permit, the second panics and changes nothing",
-			Bound:     toTheEnd,
-			Setup: func(r *Run) func() error {
-				s := newResourceScene(r, 1)
-				p, ok := s.r.TryAcquirePermit(1)
-				if !ok {
-					panic("no permit for the set-up")
-				}
-				panics := 0
-				releases := func(release func()) func() {
-					return func() {
-						defer func() {
-							if recover() != nil {
-								s.Note(s)
-								panics++
-							}
-						}()
-						release()
-					}
-				}
-				s.Go("permit", releases(p.Release))
-				s.Go("anonymous", releases(s.r.Release))
-				return func() error {
-					if panics != 1 {
-						return fmt.Errorf("%d panicked", panics)
-					}
-					return s.rejected()
-				}
-			},
-		},
-		{
-			Name:      "KeyedOneKey",
-			Invariant: "never more than the capacity of a key are held while its entry comes and goes, and nothing is left of it",
-			Bound:     2,
-			LongBound: 3,
-			Setup: func(r *Run) func() error {
-				s := newKeyedScene(r, 1)
-				ctx := r.Context()
-				s.Go("first", func() { s.use(nil, 1, 1, 1) })
-				s.Go("second", func() { s.use(ctx, 1, 1, 1) })
-				s.Go("canceller", ctx.Cancel)
-				return s.empty
-			},
-		},
-		{
-			Name:      "KeyedEntryIsUsedForAnotherKey",
-			Invariant: "the entry of a key that becomes idle is used for another key only when no call uses it any more",
-			Bound:     2,
-			LongBound: 3,
-			Setup: func(r *Run) func() error {
-				s := newKeyedScene(r, 1)
-				s.r.TryAcquire(1)
-				s.Go("releases", func() { s.r.Release(1) })
-				s.Go("acquires", func() {
-					if !s.r.TryAcquire(2) {
-						s.fault = errors.New("the permit of a key that nobody else uses is not free")
-						return
-					}
-					s.r.Release(2)
-				})
-				s.Go("again", func() {
-					if s.r.TryAcquire(1) {
-						s.r.Release(1)
-					}
-				})
-				return s.empty
-			},
-		},
-		{
-			Name:      "KeyedReleaseTooMany",
-			Invariant: "a release of a key that is not held panics, and changes nothing of another key",
-			Bound:     2,
-			LongBound: 3,
-			Setup: func(r *Run) func() error {
-				s := newKeyedScene(r, 1)
-				s.r.TryAcquire(1)
-				panics := 0
-				for _, name := range []string{"one", "other"} {
-					s.Go(name, func() {
-						defer func() {
-							if recover() != nil {
-								s.Note(s)
-								panics++
-							}
-						}()
-						s.r.Release(1)
-					})
-				}
-				s.Go("another", func() { s.use(nil, 2, 1, 1) })
-				return func() error {
-					if panics != 1 {
-						return fmt.Errorf("%d panicked", panics)
-					}
-					return s.empty()
-				}
-			},
-		},
-		{
-			Name:      "KeyedResizeAgainstANewKey",
-			Invariant: "a key that is made while Resize runs has the new capacity once Resize has returned",
-			Bound:     2,
-			LongBound: 3,
-			Setup: func(r *Run) func() error {
-				s := newKeyedScene(r, 2)
-				s.Go("acquires", func() {
-					if !s.r.TryAcquire(1) {
-						s.fault = errors.New("there is room in any case")
-					}
-				})
-				s.Go("resizes", func() {
-					s.r.Resize(1)
-					if n := s.r.Stats(1).Capacity; n != 1 {
-						s.fault = fmt.Errorf("the capacity is %d", n)
-					}
-				})
-				return func() error {
-					if s.r.TryAcquire(1) {
-						return errors.New("two of one permit")
-					}
-					s.r.Release(1)
-					return s.empty()
 				}
 			},
 		},
