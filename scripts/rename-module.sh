@@ -19,14 +19,12 @@ fi
 # The path must not match inside a longer one, such as other$old or ${old}x. It
 # does match in the URL of a page of the repository.
 pattern=$(printf '%s' "$old" | sed 's/[.]/\\./g')
-git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
-	[ -f "$file" ] || continue
-	if grep -Iq "$pattern" "$file"; then
+git ls-files -z --cached --others --exclude-standard |
+	{ xargs -0 grep -Ils --null "$pattern" || true; } | while IFS= read -r -d '' file; do
 		sed -E -i.bak "s#(^|https://|[^A-Za-z0-9._/-])$pattern(\$|[^A-Za-z0-9_-])#\1$new\2#g" "$file"
 		rm "$file.bak"
 		echo "$file"
-	fi
-done
+	done
 # Imports are sorted by path, so the order may have changed.
 git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -w
 go vet ./...
