@@ -92,9 +92,10 @@ type experiment struct {
 	binary  string
 }
 
-// build builds a method with m, or with the code as it is if m is nil. What
-// does not compile is not killed, but an error.
-func (l *laboratory) build(ctx context.Context, m *mutant, word string) (*experiment, error) {
+// build builds a method with m, or with the code as it is if m is nil. If there
+// are tests, only these are to be run. What does not compile is not killed, but
+// an error.
+func (l *laboratory) build(ctx context.Context, m *mutant, word string, tests []string) (*experiment, error) {
 	how, err := l.method(word)
 	if err != nil {
 		return nil, err
@@ -108,9 +109,15 @@ func (l *laboratory) build(ctx context.Context, m *mutant, word string) (*experi
 	if e.test {
 		args = []string{"test", "-c", "-vet=off"}
 	}
-	args = append(args, "-o", e.binary, "-tags", e.tags)
+	args = append(args, "-o", e.binary, "-tags", e.tags, "-ldflags=-s -w") // no debugger reads it
 	if m != nil {
-		overlay, err := l.writeOverlay(m, dir)
+		var without []string
+		if len(tests) > 0 {
+			if without, err = unneeded(how.dir, tests); err != nil {
+				return nil, err
+			}
+		}
+		overlay, err := l.writeOverlay(m, dir, without)
 		if err != nil {
 			return nil, err
 		}
@@ -124,13 +131,17 @@ func (l *laboratory) build(ctx context.Context, m *mutant, word string) (*experi
 }
 
 // writeOverlay writes the files that m changes to dir, and what tells the go
-// command to use them. It returns the name of the latter.
-func (l *laboratory) writeOverlay(m *mutant, dir string) (string, error) {
+// command to use them, and to leave some files out. It returns the name of the
+// latter.
+func (l *laboratory) writeOverlay(m *mutant, dir string, without []string) (string, error) {
 	files, err := m.apply(l.root)
 	if err != nil {
 		return "", err
 	}
 	replace := make(map[string]string)
+	for _, file := range without {
+		replace[file] = ""
+	}
 	for name, text := range files {
 		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {

@@ -6,6 +6,7 @@
 //	go run ./mutants -quick     only the tests that a patch names, each of which must fail
 //	go run ./mutants -quick -times 20   the same, and each must fail as often: none by luck
 //	go run ./mutants -methods   the methods of this module that a patch names
+//	go run ./mutants -methods -passed   the same, where the code as it is has passed them already
 //	go run ./mutants -bugs      only those that put back a bug of docs/bugs.md
 //	go run ./mutants -list      what there is
 //
@@ -34,11 +35,12 @@ func main() {
 	methods := flag.Bool("methods", false, "run the methods that a patch names, and not the suite")
 	bugs := flag.Bool("bugs", false, "leave out those that put back no bug of docs/bugs.md")
 	list := flag.Bool("list", false, "print the mutants, and run nothing")
+	passed := flag.Bool("passed", false, "do not try the code as it is: it has passed the same tests before")
 	times := flag.Int("times", 1, "with -quick, how often to run each test, which must fail every time")
 	jobs := flag.Int("j", runtime.NumCPU(), "how many mutants to try at a time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *quick, *methods, *bugs, *list, *times, *jobs, flag.Args())
+	err := run(ctx, *quick, *methods, *bugs, *list, *passed, *times, *jobs, flag.Args())
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -46,7 +48,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, quick, methods, bugs, list bool, times, jobs int, names []string) error {
+func run(ctx context.Context, quick, methods, bugs, list, passed bool, times, jobs int, names []string) error {
 	verify, err := moduleDir(ctx)
 	if err != nil {
 		return err
@@ -76,8 +78,10 @@ func run(ctx context.Context, quick, methods, bugs, list bool, times, jobs int, 
 	lab := &laboratory{root: root, verify: verify, scratch: scratch, times: max(1, times)}
 	begin := time.Now()
 	trials := trialsOf(mutants, quick, methods)
-	if err := lab.tryOriginal(ctx, trials); err != nil {
-		return err
+	if !passed {
+		if err := lab.tryOriginal(ctx, trials); err != nil {
+			return err
+		}
 	}
 	if survivors := lab.tryAll(ctx, trials, max(1, jobs)); survivors > 0 {
 		return fmt.Errorf("%d of %d not killed", survivors, len(trials))
@@ -159,7 +163,7 @@ func (l *laboratory) tryOriginal(ctx context.Context, trials []trial) error {
 	}
 	for _, method := range methods {
 		begin := time.Now()
-		e, err := l.build(ctx, nil, method)
+		e, err := l.build(ctx, nil, method, nil)
 		if err != nil {
 			return err
 		}
@@ -217,7 +221,7 @@ func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) int {
 
 // try returns what has killed the mutant of t, or an error if nothing did.
 func (l *laboratory) try(ctx context.Context, t trial) (string, error) {
-	e, err := l.build(ctx, t.mutant, t.method)
+	e, err := l.build(ctx, t.mutant, t.method, t.tests)
 	if err != nil {
 		return "", err
 	}

@@ -122,6 +122,35 @@ func TestKillersAreOfTheSuiteUnlessTheyNameAMethod(t *testing.T) {
 	require.ErrorContains(t, check([]*mutant{m}, filepath.Join("..", ".."), false), "there is no test TestB of hammer")
 }
 
+func TestUnneededLeavesOutWhatNoTestGivenNames(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a_test.go":      "package p_test\nfunc TestA() { help() }",
+		"b_test.go":      "package p_test\nfunc TestB() { new(thing).do() }",
+		"export_test.go": "package p\nvar Inside = 1",
+		"help_test.go":   "package p_test\nfunc help() { _ = new(thing) }",
+		"main_test.go":   "package p_test\nfunc TestMain() {}",
+		"method_test.go": "package p_test\nfunc (t *thing) do() {}",
+		"thing_test.go":  "package p_test\ntype thing struct{}",
+		"z_test.go":      "package p_test\nfunc TestZ() { help() }\nvar _ = help",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	for test, want := range map[string][]string{
+		"TestA":  {"b_test.go", "z_test.go"},
+		"TestB":  {"a_test.go", "help_test.go", "z_test.go"},
+		"TestZ":  {"a_test.go", "b_test.go"},
+		"absent": {"a_test.go", "b_test.go", "help_test.go", "method_test.go", "thing_test.go", "z_test.go"},
+	} {
+		files, err := unneeded(dir, []string{test})
+		require.NoError(t, err)
+		for i, file := range files {
+			files[i] = filepath.Base(file)
+		}
+		require.Equal(t, want, files, test)
+	}
+}
+
 // inexpressible says of each bug that no mutant puts back why none does.
 var inexpressible = map[string]string{
 	"C9": "no cancellation is broadcast, for each waiter selects on its own context",
