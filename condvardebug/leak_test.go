@@ -1,4 +1,4 @@
-//go:build goexperiment.goroutineleakprofile
+//go:build goexperiment.goroutineleakprofile || go1.27
 
 package condvardebug_test
 

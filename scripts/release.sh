@@ -38,11 +38,13 @@ number='(0|[1-9][0-9]*)'
 
 root=$(go list -m)
 case $root in
-example.com/*) die "$root is a placeholder: give the module its path with scripts/rename-module.sh" ;;
+example.com/*) die "$root is a placeholder: see scripts/rename-module.sh" ;;
 esac
 [ -z "$(git status --porcelain)" ] || die "the tree is not clean"
 [ -z "$(git tag --list "$version" "*/$version")" ] || die "there is a tag $version already"
-awk '/^## /{on = $0 == "## Unreleased"; next} on && NF {found = 1} END {exit !found}' CHANGELOG.md ||
+awk '/^## / {on = $0 == "## Unreleased"; next}
+	on && NF {found = 1}
+	END {exit !found}' CHANGELOG.md ||
 	die "CHANGELOG.md has nothing under \"## Unreleased\""
 if [ $checks = yes ]; then
 	STRICT=1 scripts/check.sh || die "the checks fail"
@@ -51,7 +53,8 @@ fi
 modules=() # their folders, the root first
 while IFS= read -r mod; do
 	modules+=("$(dirname "$mod")")
-done < <(git ls-files 'go.mod' '**/go.mod' | awk '{print gsub("/", "/"), $0}' | sort -k1,1n -k2 | cut -d' ' -f2)
+done < <(git ls-files 'go.mod' '**/go.mod' | awk '{print gsub("/", "/"), $0}' |
+	sort -k1,1n -k2 | cut -d' ' -f2)
 
 for dir in "${modules[@]}"; do
 	for other in "${modules[@]}"; do

@@ -77,7 +77,8 @@ git commit -qam "checks that pass"
 # The release, with the commands that it prints.
 out=$(scripts/release.sh $version)
 git diff --quiet HEAD -- ':!*go.mod' ':!CHANGELOG.md' || fail "release.sh changes other files"
-grep -A2 -x '## Unreleased' CHANGELOG.md | tail -n 1 | grep -qE "^## $version - [0-9]{4}(-[0-9]{2}){2}\$" ||
+grep -A2 -x '## Unreleased' CHANGELOG.md | tail -n 1 |
+	grep -qE "^## $version - [0-9]{4}(-[0-9]{2}){2}\$" ||
 	fail "CHANGELOG.md does not name $version below Unreleased"
 commands=$(sed -n 's/^    git /git /p' <<<"$out")
 bash -euc "$commands" >/dev/null 2>&1 || fail "the commands that release.sh prints: $commands"
@@ -92,12 +93,15 @@ done < <(sed -n "s/^ *git push origin \(.*$version\)\$/\1/p" <<<"$out")
 for want in $version promcondvar/$version otelcondvar/$version; do
 	grep -qxF "$want" < <(printf '%s\n' "${tags[@]}") || fail "no tag $want"
 done
-! grep -qE '^(examples|verify|bench)/' < <(printf '%s\n' "${tags[@]}") || fail "there are too many tags: ${tags[*]}"
+! grep -qE '^(examples|verify|bench)/|/.*/' < <(printf '%s\n' "${tags[@]}") ||
+	fail "there are too many tags: ${tags[*]}"
 
 # Every module of the repository still builds with its replace lines.
 git ls-files 'go.mod' '**/go.mod' | while IFS= read -r mod; do
-	! grep -E "$path(/[a-z/]+)? v" "$mod" | grep -v " $version\$" || fail "$mod requires another version"
-	(cd "$(dirname "$mod")" && go list -mod=readonly -deps -test ./... >/dev/null) || fail "$mod is wrong"
+	! grep -E "$path(/[a-z/]+)? v" "$mod" | grep -v " $version\$" ||
+		fail "$mod requires another version"
+	(cd "$(dirname "$mod")" && go list -mod=readonly -deps -test ./... >/dev/null) ||
+		fail "$mod is wrong"
 done
 
 # module TAG: prints the path of its module, and folder TAG prints its folder.
@@ -108,16 +112,19 @@ cache=$(go env GOMODCACHE)/cache/download
 proxies=$(go env GOPROXY)
 cd "$tmp"
 for tag in "${tags[@]}"; do
-	GOMODCACHE=$tmp/made GOPROXY=direct GONOSUMDB=$path,$path/* go mod download "$(module "$tag")@$version"
+	GOMODCACHE=$tmp/made GOPROXY=direct GONOSUMDB=$path,$path/* \
+		go mod download "$(module "$tag")@$version"
 done
 
 # What those who import a module do, nested modules first, each with nothing but
 # the proxy: the dependencies come from the module cache if they are there.
-export GOPROXY="file://$tmp/made/cache/download,file://$cache,$proxies" GONOSUMDB=$path,$path/* GOWORK=off
+export GOPROXY="file://$tmp/made/cache/download,file://$cache,$proxies"
+export GONOSUMDB=$path,$path/* GOWORK=off
 for ((i = ${#tags[@]} - 1; i >= 0; i--)); do
 	module=$(module "${tags[i]}")
 	packages=$(cd "$tmp/clone/$(folder "${tags[i]}")" &&
-		go list -f '{{if and .GoFiles (ne .Name "main")}}{{.ImportPath}}{{end}}' ./... | grep -v /internal/)
+		go list -f '{{if and .GoFiles (ne .Name "main")}}{{.ImportPath}}{{end}}' ./... |
+		grep -v /internal/)
 	mkdir "$tmp/user"
 	cd "$tmp/user"
 	export GOMODCACHE=$tmp/cache$i

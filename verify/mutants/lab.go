@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -67,7 +68,7 @@ func (l *laboratory) method(word string) (method, error) {
 	case "soak", "leaks":
 		how.dir, how.test = filepath.Join(l.verify, "soak"), false
 		how.args = []string{"-duration", "5s"}
-		if name == "leaks" {
+		if name == "leaks" && strings.HasPrefix(runtime.Version(), "go1.26") { // later ones have it anyway
 			how.env = []string{"GOEXPERIMENT=goroutineleakprofile"}
 		}
 	default:
