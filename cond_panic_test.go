@@ -16,9 +16,10 @@ import (
 	"example.com/condvar"
 )
 
-// A Locker panics after it has unlocked, when before and after the one who calls
-// it others wait, and some, perhaps that one, are notified. Whoever comes behind
-// it, even much later on the same Cond, is served as if it had never come.
+// A Locker panics after it has unlocked, when before and after the one who
+// calls it others wait, and some, perhaps that one, are notified. Whoever comes
+// behind it, even much later on the same Cond, is served as if it had never
+// come.
 func TestCond_UnlockThatPanicsLeavesTheLineInOrder(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		for before := range 3 {
@@ -41,7 +42,8 @@ func TestCond_UnlockThatPanicsLeavesTheLineInOrder(t *testing.T) {
 						})
 						require.PanicsWithValue(t, "unlock", func() { c.Wait(condBackground) }, scene)
 
-						// Its own notification, if it has got one, is passed on.
+						// Its own notification, if it has got one, is passed
+						// on.
 						want := []int{}
 						for len(want) < min(notified, len(calls)) {
 							want = append(want, len(want))
@@ -471,14 +473,14 @@ func TestCond_NotificationIsPassedOnAsOftenAsNeeded(t *testing.T) {
 	})
 }
 
-// NotifyAll reached everybody who was in line, so there is nobody that it failed
-// to reach if one of them leaves: those who joined later are not for it. Any
-// other notification goes to the next in line, be there only later ones.
+// NotifyAll reached everybody who was in line, so there is nobody that it
+// failed to reach if one of them leaves: those who joined later are not for it.
+// Any other notification goes to the next in line, be there only later ones.
 func TestCond_OnlyTheNotificationOfNotifyAllIsNotPassedOn(t *testing.T) {
 	type leaver struct {
 		name string
-		// join starts one that gets the notification and cannot spend it; leave,
-		// called with L held, makes it leave as soon as L is free.
+		// join starts one that gets the notification and cannot spend it;
+		// leave, called with L held, makes it leave as soon as L is free.
 		join func(c *condvar.Cond, l *chanLock) (leave func())
 	}
 	leavers := []leaver{

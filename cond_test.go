@@ -22,9 +22,9 @@ import (
 
 // Two bugs of this kind of library have no test here. Bug C9, a cancellation
 // that broadcasts without the lock and so can be missed, is out by design: each
-// waiter selects on its own context. F20, that a bubble with a blocked goroutine
-// left in it panics, is what every test below relies on to notice a waiter that
-// nothing wakes any more.
+// waiter selects on its own context. F20, that a bubble with a blocked
+// goroutine left in it panics, is what every test below relies on to notice a
+// waiter that nothing wakes any more.
 
 var (
 	condBackground = context.Background()
@@ -621,11 +621,10 @@ func TestCond_VetFlagsACopiedCond(t *testing.T) {
 
 // Not tested here:
 //
-// Row 13: no helper that runs a function with L held is offered.
-// Row 30: goroutines have no identity; to lock L twice is a deadlock of the caller's.
-// Row 35: TryLock belongs to the Locker.
-// Row 48: waiters are not moved to the queue of the lock, which is not ours.
-// Row 49: a Cond has no Close.
+// Row 13: no helper that runs a function with L held is offered. Row 30:
+// goroutines have no identity; to lock L twice is a deadlock of the caller's.
+// Row 35: TryLock belongs to the Locker. Row 48: waiters are not moved to the
+// queue of the lock, which is not ours. Row 49: a Cond has no Close.
 
 func TestCond_NotifyAllIsOneMoment(t *testing.T) {
 	const n = 1000
@@ -646,8 +645,8 @@ func TestCond_NotifyAllIsOneMoment(t *testing.T) {
 	}
 }
 
-// Bug C10. Whoever was woken may cancel others at once. These were woken before,
-// as NotifyAll and Set are one moment.
+// Bug C10. Whoever was woken may cancel others at once. These were woken
+// before, as NotifyAll and Set are one moment.
 func TestCond_NotifyAllReachesThoseThatItsFirstWaiterCancels(t *testing.T) {
 	const n, rounds = 500, 20
 	ctx, cancel := context.WithCancel(context.Background())

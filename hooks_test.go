@@ -139,8 +139,8 @@ func TestHooks_SeveralHooksAreCalledInOrder(t *testing.T) {
 	})
 }
 
-// Hooks given several times are called in the order of the options, and what the
-// first are to see the last do not hide.
+// Hooks given several times are called in the order of the options, and what
+// the first are to see the last do not hide.
 func TestHooks_AreCalledInTheOrderOfTheOptions(t *testing.T) {
 	var told []string
 	add := func(name string) condvar.Option {

@@ -61,9 +61,9 @@ func (r *CapacityResource) newPermit(n int64) *Permit {
 // N returns how many permits p stands for. Release does not change it.
 func (p *Permit) N() int64 { return p.n }
 
-// Release puts the permits back, as [CapacityResource.ReleaseN] does. Exactly one
-// call does that. Others do nothing, and may return before it has. Release of a
-// nil *Permit does nothing.
+// Release puts the permits back, as [CapacityResource.ReleaseN] does. Exactly
+// one call does that. Others do nothing, and may return before it has. Release
+// of a nil *Permit does nothing.
 func (p *Permit) Release() {
 	if p == nil {
 		return

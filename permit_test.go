@@ -406,10 +406,10 @@ func TestCapacityResource_AWaiterCancelledAfterTheReleaseHoldsThePermitOrPassesI
 	})
 }
 
-// A head that has starved, and with FIFO everybody, gets permits from the hands of
-// who releases them: they are in use at once, by as many as fit, and a context
-// that ends after that is too late (which a scene of verify/explore shows better:
-// here they may have run before it ends). Rows 108, 109.
+// A head that has starved, and with FIFO everybody, gets permits from the hands
+// of who releases them: they are in use at once, by as many as fit, and a
+// context that ends after that is too late (which a scene of verify/explore
+// shows better: here they may have run before it ends). Rows 108, 109.
 func TestCapacityResource_PermitsAreHandedOverWhereNobodyMayOvertake(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 5, 5, opts...)

@@ -18,8 +18,8 @@ import (
 // Waiting calls are served first in, first out, whatever number of permits they
 // want. A new call, TryAcquire included, may barge ahead of the line only until
 // the first release (or Resize that adds permits) after the head of the line
-// has waited 1 ms, as in the starvation mode of [sync.Mutex]. With [FIFO] nobody
-// ever overtakes.
+// has waited 1 ms, as in the starvation mode of [sync.Mutex]. With [FIFO]
+// nobody ever overtakes.
 type CapacityResource struct {
 	// state is what the fast paths use: the flag slow, 31 bits of free permits
 	// and 31 bits of held permits. It is

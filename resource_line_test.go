@@ -656,8 +656,8 @@ func TestCapacityResource_AContextThatEndsBeforeTheLockMayUseTheResource(t *test
 	requireReturns(t, "Acquire", func() { require.ErrorIs(t, r.Acquire(seam), context.Canceled) })
 }
 
-// Who has been woken waits for the token that is on its way, even if its context
-// ends before: else the token would meet a later wait.
+// Who has been woken waits for the token that is on its way, even if its
+// context ends before: else the token would meet a later wait.
 func TestCapacityResource_ACanceledCallThatWasWokenWaitsForItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := resNew(t, 1, 1)

@@ -562,9 +562,9 @@ func TestCapacityResource_WhoIsAdmittedOrTurnedAwayWhileAsleepTakesNoLock(t *tes
 	}
 }
 
-// Bugs C6, R17. Close or Resize turns away a head that was woken to look and has
-// not run. It returns their error once it has its token, even if its permits are
-// free, or the error of its context if that ended before.
+// Bugs C6, R17. Close or Resize turns away a head that was woken to look and
+// has not run. It returns their error once it has its token, even if its
+// permits are free, or the error of its context if that ended before.
 func TestCapacityResource_AWokenHeadThatIsTurnedAwayFailsAndReceivesItsToken(t *testing.T) {
 	for _, turnAway := range []struct {
 		err  error

@@ -475,8 +475,8 @@ func TestStats_LooksAtNoContextOfABubble(t *testing.T) {
 	}
 }
 
-// Who waits outside has another clock, and is neither ahead of time nor late for
-// those in a bubble who come after it.
+// Who waits outside has another clock, and is neither ahead of time nor late
+// for those in a bubble who come after it.
 func TestCapacityResource_TimesInABubbleAreItsOwnWhoeverWaitsOutside(t *testing.T) {
 	for name, opts := range map[string][]condvar.Option{"default": nil, "FIFO": {condvar.FIFO()}} {
 		t.Run(name, func(t *testing.T) {

@@ -102,7 +102,8 @@ func TestWaiter_AStructThatHasOneOfOursIsFinalized(t *testing.T) {
 
 // A wait makes a waiter only if all that were made before are in use, by calls
 // that wait or have not run since they were woken. So in any order of arrivals
-// there are as many as were in use at a time, with contexts that can end or not.
+// there are as many as were in use at a time, with contexts that can end or
+// not.
 func TestWaiter_AWaitAllocatesOnlyIfAllWaitersAreInUse(t *testing.T) {
 	const most = 20
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -215,8 +216,8 @@ var condKinds = []func(ctx context.Context, c *condvar.Cond) *asyncCall{
 	},
 }
 
-// Every order in which five waiters of three kinds can come, and every number to
-// wake first.
+// Every order in which five waiters of three kinds can come, and every number
+// to wake first.
 func TestCond_WaitersOfAllKindsFormOneLine(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, _ *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -642,8 +643,8 @@ func (a *asyncCall) requireParked(t *testing.T) {
 	}
 }
 
-// spinTimeout is how long spin waits for what takes moments, unless a wake-up is
-// lost.
+// spinTimeout is how long spin waits for what takes moments, unless a wake-up
+// is lost.
 const spinTimeout = 30 * time.Second
 
 // spin waits until f returns n: outside bubbles nothing else tells that others

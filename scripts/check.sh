@@ -52,7 +52,7 @@ step() {
 	fi
 	shift
 	log=$(mktemp "$work/log.XXXXXX")
-	{ time ("$@") >"$log" 2>&1; } 2>"$log.time" || status=$?
+	{ time { ("$@") >"$log" 2>&1; }; } 2>"$log.time" || status=$?
 	took=$(awk 'END {printf "%4.0f s  %4.0f s of processor time", $1, $2 + $3}' "$log.time")
 	if [ $status -eq 0 ]; then
 		printf 'ok    %-50s %s\n' "$name" "$took"

@@ -1,5 +1,5 @@
-// Package gate has the promises about speed that can be checked exactly: what is
-// allocated, and how many operations a call takes (in builds with the tag
+// Package gate has the promises about speed that can be checked exactly: what
+// is allocated, and how many operations a call takes (in builds with the tag
 // condvar_explore). It measures no time, so the machine does not matter.
 package gate
 

@@ -18,9 +18,10 @@ import (
 // mutex, and the unlock with it; a store is any atomic operation that writes.
 type operations struct {
 	locks, loads, stores, sends int
-	// holding is how many mutexes were held when the first token was sent. Who is
-	// woken may run into them, so a resource sends after it has unlocked. Who is
-	// woken by a Cond does not need the mutex, and to send with it held is faster.
+	// holding is how many mutexes were held when the first token was sent. Who
+	// is woken may run into them, so a resource sends after it has unlocked.
+	// Who is woken by a Cond does not need the mutex, and to send with it held
+	// is faster.
 	holding int
 }
 
@@ -229,8 +230,8 @@ func TestOperations(t *testing.T) {
 			operations{loads: 2, stores: 2},
 		},
 		{
-			// Each takes the lock to join and, once woken, to look again; so does
-			// the release that wakes it.
+			// Each takes the lock to join and, once woken, to look again; so
+			// does the release that wakes it.
 			"one Acquire that waits",
 			func(ctx context.Context) func() { return handOver(ctx, 1) },
 			operations{locks: 3, loads: 12, stores: 12, sends: 1},
@@ -241,8 +242,9 @@ func TestOperations(t *testing.T) {
 			operations{locks: 9, loads: 32, stores: 28, sends: 3},
 		},
 		{
-			// The second release comes after the first has woken the head and before
-			// that has run. It takes the lock, as somebody waits, and wakes nobody.
+			// The second release comes after the first has woken the head and
+			// before that has run. It takes the lock, as somebody waits, and
+			// wakes nobody.
 			"one Acquire that waits, a Release while it is awake",
 			func(ctx context.Context) func() {
 				r := condvar.NewCapacityResource(2)
@@ -258,14 +260,15 @@ func TestOperations(t *testing.T) {
 			operations{locks: 4, loads: 14, stores: 14, sends: 1},
 		},
 		{
-			// Each takes the lock to join. A release gives it its permit, and it
-			// does not take the lock again.
+			// Each takes the lock to join. A release gives it its permit, and
+			// it does not take the lock again.
 			"three Acquires that wait, FIFO",
 			func(ctx context.Context) func() { return handOver(ctx, 3, condvar.FIFO()) },
 			operations{locks: 6, loads: 26, stores: 12, sends: 3},
 		},
 		{
-			// One of the loads is a look at Done, since MaxWait may have ended it.
+			// One of the loads is a look at Done, since MaxWait may have ended
+			// it.
 			"Acquire, canceled",
 			func(context.Context) func() {
 				r := condvar.NewCapacityResource(1)
@@ -298,8 +301,8 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// A NotifyAll sends with the mutex held, which is faster, but not to so many that
-// it holds the mutex for long.
+// A NotifyAll sends with the mutex held, which is faster, but not to so many
+// that it holds the mutex for long.
 func TestNotifyAllOfManyUnlocksAfterTheFirstThousand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many, sentLocked = 1100, 1000

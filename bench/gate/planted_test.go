@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The gate in a build that can count operations: open as things are, shut by each
-// of the regressions in testdata.
+// The gate in a build that can count operations: open as things are, shut by
+// each of the regressions in testdata.
 func TestGate(t *testing.T) {
 	t.Run("as it is", func(t *testing.T) {
 		out, err := runGate(nil)
@@ -46,8 +46,8 @@ func runGate(flags []string) (string, error) {
 }
 
 // overlay applies a patch, whose hunks have no line numbers, to copies of the
-// files of the root package, and returns the file for the flag -overlay. The old
-// text of each hunk must be there exactly once.
+// files of the root package, and returns the file for the flag -overlay. The
+// old text of each hunk must be there exactly once.
 func overlay(t *testing.T, patch string) string {
 	dir, replace := t.TempDir(), map[string]string{}
 	for _, file := range regexp.MustCompile(`(?m)^--- a/`).Split(patch, -1)[1:] {

@@ -146,7 +146,8 @@ func requireUsable(t *testing.T, b *Barrier) {
 	require.Zero(t, b.changed.Waiters())
 }
 
-// drainHalf fills b, of 4 parties, and lets 2 leave; the others are at the door.
+// drainHalf fills b, of 4 parties, and lets 2 leave; the others are at the
+// door.
 func drainHalf(t *testing.T, b *Barrier, d *barrierDoor) []*barrierCall {
 	t.Helper()
 	calls := arriveN(t.Context(), b, b.parties-1)

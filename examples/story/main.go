@@ -44,8 +44,8 @@ const (
 	maxWorkers = 1000
 	maxHold    = time.Minute
 
-	// defaultBudget is the budget if the number of rounds is not asked for: a busy
-	// machine plays fewer of them rather than keep the reader waiting.
+	// defaultBudget is the budget if the number of rounds is not asked for: a
+	// busy machine plays fewer of them rather than keep the reader waiting.
 	defaultBudget = 4 * time.Second
 )
 

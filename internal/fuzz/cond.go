@@ -365,10 +365,12 @@ var CondSeeds = [][]byte{
 	// Cancels that meet notifications, on either side.
 	{0, condOpWait, 0, condOpWait, 0, condOpCancelNotify, 2, condOpWait, 0, condOpWaitFor, 1, condOpWait, 0,
 		condOpNotifyCancel, 2, condOpCancelNotify, 8, condOpWait, 0, condOpWait, 0, condOpNotifyCancel, 7, condOpCancel, 0},
-	// A token is passed on over one that is canceled, to a WaitFor and to nobody.
+	// A token is passed on over one that is canceled, to a WaitFor and to
+	// nobody.
 	{0, condOpListen, 0, condOpWait, 0, condOpWaitFor, 3, condOpWait, 0, condOpNotify, 0, condOpCancelStop, 0, condOpAdd, 2,
 		condOpAdd, 1, condOpCancel, 0, condOpNotify, 0, condOpListen, 0, condOpNotify, 0, condOpCancelStop, 0x10},
-	// One that is notified and canceled while it waits for L passes on, unless it returns nil.
+	// One that is notified and canceled while it waits for L passes on, unless
+	// it returns nil.
 	{0, condOpWaitFor, 1, condOpWait, 0, condOpWait, 0, condOpCancelRelock, 0, condOpCancelRelock, 0, condOpWaitFor, 1,
 		condOpCancelRelock, 0, condOpWaitFor, 1, condOpAdd, 1, condOpCancelRelock, 0},
 }

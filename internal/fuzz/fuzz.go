@@ -1,8 +1,9 @@
-// Package fuzz turns bytes into operations on a Cond or a CapacityResource, in a
-// bubble, and compares what happens with a sequential model. After each
+// Package fuzz turns bytes into operations on a Cond or a CapacityResource, in
+// a bubble, and compares what happens with a sequential model. After each
 // operation it waits until the bubble is at rest, so that the model has one
 // state to predict. If two operations follow each other without rest in
-// between, what the waiting goroutines do meanwhile makes no difference at rest.
+// between, what the waiting goroutines do meanwhile makes no difference at
+// rest.
 //
 // Fuzz with -fuzzminimizetime=50x: as goroutines do not run twice alike, nor is
 // the same code covered twice, and to minimize an input would take its minute.

@@ -17,8 +17,8 @@ type Explorer interface {
 	// Unlocked comes after a mutex has been unlocked.
 	Unlocked(mutex any)
 	// Select comes before a wait for token or for done, which may be nil. It
-	// returns them, with nil in place of the one that is not to be chosen, should
-	// both be ready.
+	// returns them, with nil in place of the one that is not to be chosen,
+	// should both be ready.
 	Select(token, done <-chan struct{}) (_, _ <-chan struct{})
 	// TimedSelect is Select with a timer that may fire at any time. It reports
 	// whether it has fired; token and done are nil then.

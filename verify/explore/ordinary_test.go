@@ -15,9 +15,9 @@ import (
 )
 
 // The calls of hooks, and what stands in the source without them, in two ways.
-// Either nothing does, or a call of nothing or an assignment to nothing does. It
-// makes the compiler number its values in another way, and where either of two
-// instructions may come first, the number decides.
+// Either nothing does, or a call of nothing or an assignment to nothing does.
+// It makes the compiler number its values in another way, and where either of
+// two instructions may come first, the number decides.
 var hookCalls = []struct {
 	with    string
 	without [2]string

@@ -72,8 +72,8 @@ func (s *condScene) waitFor(name string, ctx *Context, pred func() bool, then fu
 	return c
 }
 
-// waitBehind adds a thread that waits once, after it has passed a gate. If joined
-// is not nil, it is opened before L is unlocked.
+// waitBehind adds a thread that waits once, after it has passed a gate. If
+// joined is not nil, it is opened before L is unlocked.
 func (s *condScene) waitBehind(name string, gate, joined Gate) *call {
 	c := &call{name: name}
 	s.calls = append(s.calls, c)
@@ -199,9 +199,10 @@ func (l *lockPanics) Lock() {
 	l.Mutex.Lock()
 }
 
-// broadcastLeavesNothing is a scene in which a thread, "first", waits by the given
-// function, gets a notification of NotifyAll, and leaves without using it. The
-// second joins the line, and gets another NotifyAll. The third comes after that.
+// broadcastLeavesNothing is a scene in which a thread, "first", waits by the
+// given function, gets a notification of NotifyAll, and leaves without using
+// it. The second joins the line, and gets another NotifyAll. The third comes
+// after that.
 func broadcastLeavesNothing(s *condScene, wait func()) func() error {
 	s.Go("first", func() {
 		defer func() { _ = recover() }()
@@ -244,8 +245,8 @@ func (l *brokenLocker) Unlock() {
 	}
 }
 
-// unlockPanics is a scene in which L.Unlock panics in wait, with some before it in
-// line and one behind it. It has as many notifications as these are.
+// unlockPanics is a scene in which L.Unlock panics in wait, with some before it
+// in line and one behind it. It has as many notifications as these are.
 func unlockPanics(r *Run, before int, wait func(c *condvar.Cond)) func() error {
 	s := newCondScene(r)
 	joined, next := make(Gate, 1), make(Gate, 1)
@@ -539,8 +540,8 @@ func condScenes() []*Scene {
 				s.Go("notifier", func() { s.woken = s.one() })
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
-					// The third time that L is unlocked by a wait, the first has joined
-					// the line again, and spent the notification.
+					// The third time that L is unlocked by a wait, the first
+					// has joined the line again, and spent the notification.
 					if spent := l.unlocks == 3; s.woken != 1 || !first.failed() || second.returned == spent {
 						return fmt.Errorf("the first has spent the notification: %v, the second is notified: %v", spent, second.returned)
 					}
@@ -564,8 +565,8 @@ func condScenes() []*Scene {
 				late := s.wait("late", nil)
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
-					// The fourth time that L is unlocked by a wait, the first has joined
-					// the line again, and spent the notification.
+					// The fourth time that L is unlocked by a wait, the first
+					// has joined the line again, and spent the notification.
 					if spent := l.unlocks == 4; !first.failed() || second.returned == spent || late.returned {
 						return fmt.Errorf("the first has spent the notification: %v, the second is notified: %v", spent, second.returned)
 					}

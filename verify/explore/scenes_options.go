@@ -10,8 +10,9 @@ import (
 	"example.com/condvar"
 )
 
-// rejected returns an error unless Stats has counted as many rejections as calls
-// failed with ErrOverloaded, and as many cancellations as waits that failed so.
+// rejected returns an error unless Stats has counted as many rejections as
+// calls failed with ErrOverloaded, and as many cancellations as waits that
+// failed so.
 func (s *resourceScene) rejected() error {
 	overloaded := int64(count(s.calls, func(c *call) bool { return errors.Is(c.err, condvar.ErrOverloaded) }))
 	if n := s.r.Stats().Rejected; n != overloaded {
@@ -48,7 +49,8 @@ func (s *resourceScene) alone(name string, n int64) {
 	})
 }
 
-// small adds a thread that acquires one permit of the capacity, and releases it.
+// small adds a thread that acquires one permit of the capacity, and releases
+// it.
 func (s *resourceScene) small(name string, capacity int64) {
 	c := &call{name: name, n: 1}
 	s.calls = append(s.calls, c)
@@ -62,8 +64,8 @@ func (s *resourceScene) small(name string, capacity int64) {
 	})
 }
 
-// waitsAtMost sets up a scene with a call in line under MaxWait, whose timer may
-// fire at any time, and returns the call.
+// waitsAtMost sets up a scene with a call in line under MaxWait, whose timer
+// may fire at any time, and returns the call.
 func waitsAtMost(r *Run, ctx *Context, opts ...condvar.Option) (*resourceScene, *call) {
 	s := newResourceScene(r, 1, append(opts, condvar.MaxWait(time.Hour))...)
 	s.hold(1)
@@ -162,8 +164,8 @@ func optionScenes() []*Scene {
 				big := s.acquire("big", nil, 2)
 				small := s.acquire("small", nil, 1)
 				return func() error {
-					// The big one can never get in, and the small one can only if it is first
-					// or the big one has given up before.
+					// The big one can never get in, and the small one can only
+					// if it is first or the big one has given up before.
 					if !errors.Is(big.err, condvar.ErrOverloaded) {
 						return fmt.Errorf("big: %w", big.err)
 					}

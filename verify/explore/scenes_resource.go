@@ -70,8 +70,9 @@ func (s *resourceScene) acquire(name string, ctx *Context, n int64) *call {
 	return c
 }
 
-// try adds a thread that tries to take n permits and, if it can, keeps them. The
-// result is whether it could though ctx, that of the head of the line, was alive.
+// try adds a thread that tries to take n permits and, if it can, keeps them.
+// The result is whether it could though ctx, that of the head of the line, was
+// alive.
 func (s *resourceScene) try(name string, n int64, ctx *Context) *bool {
 	overtook := new(bool)
 	s.Go(name, func() {

@@ -24,8 +24,8 @@ const (
 	opAdvance primitives.Op = "advance the clock"
 )
 
-// A Run is one execution of a scene, under one schedule. The scene's set-up uses
-// it to make threads, locks and contexts.
+// A Run is one execution of a scene, under one schedule. The scene's set-up
+// uses it to make threads, locks and contexts.
 type Run struct {
 	recycling bool
 	trace     bool // keep the steps, for people to read
@@ -42,9 +42,9 @@ type Run struct {
 	steps   []string        // for people to read
 }
 
-// A thread is a goroutine of a scene. While others run it only stands at a hook,
-// or is parked, or has ended: its fields are its own, or the scheduler's after
-// synctest.Wait.
+// A thread is a goroutine of a scene. While others run it only stands at a
+// hook, or is parked, or has ended: its fields are its own, or the scheduler's
+// after synctest.Wait.
 type thread struct {
 	run    *Run
 	name   string
@@ -161,8 +161,8 @@ func (d *dispatcher) Select(token, done <-chan struct{}) (_, _ <-chan struct{}) 
 }
 
 // TimedSelect is what the library calls before it waits for token, for done, or
-// for a timer. The timer may fire at any time: so the thread never parks. That it
-// does not take this step yet is that it waits.
+// for a timer. The timer may fire at any time: so the thread never parks. That
+// it does not take this step yet is that it waits.
 func (d *dispatcher) TimedSelect(token, done <-chan struct{}) (_, _ <-chan struct{}, late bool) {
 	t := d.self()
 	if t == nil {
@@ -266,7 +266,8 @@ func (t *thread) parked() bool { return !t.atHook && !t.finished && t.op == opSe
 func (r *Run) take(t *thread, choice int) (footprint, int) {
 	r.step = footprint{objects: map[int]bool{}}
 	r.touch(t.object, t.op != primitives.OpLoad || isToken(t.object))
-	// Of a send and a cancel, to somebody who is parked on both, the first counts.
+	// Of a send and a cancel, to somebody who is parked on both, the first
+	// counts.
 	for _, p := range r.threads {
 		if p.parked() && slices.Contains(p.waits[:], t.object) {
 			r.touch(p.waits[0], true)
@@ -325,8 +326,8 @@ func (r *Run) describe(t *thread) string {
 }
 
 // finish ends a run that is at rest, so that no goroutine is left: contexts are
-// canceled, the clean-ups of the scene are done, and threads take turns to go on.
-// It returns the names of those who do not come to an end even so.
+// canceled, the clean-ups of the scene are done, and threads take turns to go
+// on. It returns the names of those who do not come to an end even so.
 func (r *Run) finish() (stuck []string) {
 	for _, c := range r.contexts {
 		if !closed(c.done) {

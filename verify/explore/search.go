@@ -196,8 +196,8 @@ type node struct {
 	preemptions int // up to here
 }
 
-// Explore tries the schedules of the scene depth first, until the end, a failure,
-// or limit schedules.
+// Explore tries the schedules of the scene depth first, until the end, a
+// failure, or limit schedules.
 //
 // Without a bound on preemptions it leaves out those that differ from one that
 // was tried only in the order of neighboring steps that touch nothing in common

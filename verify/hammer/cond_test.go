@@ -198,9 +198,9 @@ func TestCond_NotifyAllWakesEachOfManyGoroutinesOnceARound(t *testing.T) {
 }
 
 // F5, F19. In each round everybody is in line first. Then come notifications,
-// cancels and Stops, all at a time. If there are Listeners, no more are notified
-// than there are waiters who stay: so a notification that is passed on always
-// finds somebody, and every one has to arrive.
+// cancels and Stops, all at a time. If there are Listeners, no more are
+// notified than there are waiters who stay: so a notification that is passed on
+// always finds somebody, and every one has to arrive.
 func TestCond_NotificationsAreNeitherLostNorInvented(t *testing.T) {
 	hammerAll(t, func(h *hammer) {
 		c := condvar.NewCond(&dawdlingLock{})

@@ -150,8 +150,8 @@ func TestEvent_PulseReleasesEverybodyInLine(t *testing.T) {
 	})
 }
 
-// F19. Some have parked, some are on their way to that, and some have not begun:
-// as Set comes before the cancel, all have to pass.
+// F19. Some have parked, some are on their way to that, and some have not
+// begun: as Set comes before the cancel, all have to pass.
 func TestEvent_SetReleasesThoseWhoAreJustArriving(t *testing.T) {
 	hammerAll(t, func(h *hammer) {
 		rounds := 0

@@ -19,7 +19,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// hammerVariable is the environment variable that says how long each case lasts.
+// hammerVariable is the environment variable that says how long each case
+// lasts.
 const hammerVariable = "CONDVAR_HAMMER"
 
 // hammerTime returns the time for each case that value asks for.

@@ -53,8 +53,8 @@ func newCondScene(seed uint64, _ bool) scene {
 	return scene{s, seed, do, condModel, clock, begun}
 }
 
-// A condLock is a lock that says when it is unlocked by whoever waits, for by then
-// he must be in line, and lets others run before he parks.
+// A condLock is a lock that says when it is unlocked by whoever waits, for by
+// then he must be in line, and lets others run before he parks.
 type condLock struct {
 	mu       sync.Mutex
 	clock    *atomic.Int64

@@ -1,13 +1,13 @@
 // Package linear checks that what parallel goroutines see of the types of
-// package condvar is linearizable: every call takes effect at one moment between
-// its beginning and its end. Random scripts are run by real goroutines, the
-// calls are recorded as histories, and porcupine looks for an order of each
+// package condvar is linearizable: every call takes effect at one moment
+// between its beginning and its end. Random scripts are run by real goroutines,
+// the calls are recorded as histories, and porcupine looks for an order of each
 // history that a sequential model of the type allows. If there is none, the
 // history is logged, and drawn in a file that a browser shows.
 //
 // A call that can wait is two operations, both as long as the call: to begin it
-// (it is decided at once, or joins the line) and its outcome. So the models know
-// the line, and check who is served when, and Stats to the last number.
+// (it is decided at once, or joins the line) and its outcome. So the models
+// know the line, and check who is served when, and Stats to the last number.
 //
 // Histories are made in two ways, each with several values of GOMAXPROCS:
 //

@@ -206,9 +206,9 @@ func halves(client int, from, to int64, o op, out any) []porcupine.Operation {
 }
 
 // findEnded tells operations which contexts they may have seen end, where that
-// matters as they look at several contexts, one after the other, or at their own
-// before they do the rest. These are the contexts that were canceled meanwhile,
-// of the call itself or of others that failed for it.
+// matters as they look at several contexts, one after the other, or at their
+// own before they do the rest. These are the contexts that were canceled
+// meanwhile, of the call itself or of others that failed for it.
 func findEnded(history []porcupine.Operation) {
 	var failed callSet
 	for _, p := range history {
@@ -232,10 +232,10 @@ func findEnded(history []porcupine.Operation) {
 	}
 }
 
-// findOverlaps tells operations on keys which others they overlap with, where that
-// matters. A Len may count keys that are being used: busy are those. A Release that
-// panics need not count what is being acquired or released: slack is how much that
-// is.
+// findOverlaps tells operations on keys which others they overlap with, where
+// that matters. A Len may count keys that are being used: busy are those. A
+// Release that panics need not count what is being acquired or released: slack
+// is how much that is.
 func findOverlaps(history []porcupine.Operation) {
 	for i, p := range history {
 		o := p.Input.(op)

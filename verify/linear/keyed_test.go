@@ -95,9 +95,9 @@ type keyedState struct {
 	resized  [keys]bool // by that Resize
 }
 
-// A keyState is that of a key. The totals of the resource may be from before the
-// key was last made. Those in least are since something was held or somebody
-// waited, so the key has not been dropped since.
+// A keyState is that of a key. The totals of the resource may be from before
+// the key was last made. Those in least are since something was held or
+// somebody waited, so the key has not been dropped since.
 type keyState struct {
 	resourceState
 	least condvar.Stats
@@ -127,7 +127,8 @@ func (m keyedModel) porcupine(exactTime bool) porcupine.NondeterministicModel {
 	}
 }
 
-// step returns the states in which s can be after an operation that returned out.
+// step returns the states in which s can be after an operation that returned
+// out.
 func (m keyedModel) step(s keyedState, o op, out any) (states []any) {
 	ok := true
 	switch o.kind {

@@ -50,7 +50,8 @@ func resourceStats(inUse, waiting int64) condvar.Stats {
 	return condvar.Stats{Capacity: 1, InUse: inUse, Waiting: waiting, WaitingN: waiting}
 }
 
-// oneForEach is a keyed.Resource with one permit for each key and no place in line.
+// oneForEach is a keyed.Resource with one permit for each key and no place in
+// line.
 var oneForEach = keyedModel{resourceModel{capacity: 1, places: 1}}
 
 var keysInUse = op{kind: length}
@@ -65,8 +66,8 @@ func resizeOf(number int, capacity int64) op {
 	return op{kind: resizeKeys, call: number, n: capacity}
 }
 
-// The histories are pairs: one that is possible, and one that is not and differs
-// as little as can be. The resource has one permit.
+// The histories are pairs: one that is possible, and one that is not and
+// differs as little as can be. The resource has one permit.
 var handmade = []struct {
 	name  string
 	model func(exactTime bool) porcupine.NondeterministicModel

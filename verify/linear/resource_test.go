@@ -20,8 +20,8 @@ func TestCapacityResourceIsLinearizable(t *testing.T) {
 
 func newResourceScene(seed uint64, fake bool) scene {
 	random := rand.New(rand.NewPCG(seed, 1))
-	// With the last two units some capacities, or all, are too large for the fast
-	// paths, and those in line want more than an int64 can count.
+	// With the last two units some capacities, or all, are too large for the
+	// fast paths, and those in line want more than an int64 can count.
 	unit := []int64{1, 1, 1, 1, 1 << 30, math.MaxInt64 / 4}[random.IntN(6)]
 	m := resourceModel{
 		capacity: unit * random.Int64N(4), fifo: random.IntN(2) == 0,
@@ -158,7 +158,8 @@ func (m resourceModel) porcupine(exactTime bool) porcupine.NondeterministicModel
 	}
 }
 
-// step returns the states in which s can be after an operation that returned out.
+// step returns the states in which s can be after an operation that returned
+// out.
 func (m resourceModel) step(s resourceState, o op, out any) []any {
 	ok := true
 	switch o.kind {
@@ -260,8 +261,8 @@ func (m resourceModel) enters(s *resourceState, n int64) bool {
 	return n == 0 || m.fits(s, n) && (s.waiting == 0 || !m.fifo && !s.starving)
 }
 
-// mayBeKeptOut reports whether a newcomer who would get n permits may have to do
-// without, as the head of the line may be starving.
+// mayBeKeptOut reports whether a newcomer who would get n permits may have to
+// do without, as the head of the line may be starving.
 func (m resourceModel) mayBeKeptOut(s *resourceState, n int64) bool {
 	return m.loose && n > 0 && s.waiting > 0
 }
@@ -285,8 +286,9 @@ func (m resourceModel) release(s *resourceState, n int64, out any) bool {
 	return true
 }
 
-// releasePermit is Permit.Release, which gives the permits back, or does nothing
-// because another call does. That one may still be about to, until all rest.
+// releasePermit is Permit.Release, which gives the permits back, or does
+// nothing because another call does. That one may still be about to, until all
+// rest.
 func (m resourceModel) releasePermit(s resourceState, out any) (states []any) {
 	s.permitReleased = true
 	if out == true {

@@ -31,7 +31,8 @@ var (
 	sharedFIFO     = condvar.NewCapacityResource(3, condvar.FIFO())
 	sharedDraining = newDraining()
 
-	// Waits of the one have a timer that never fires, of the other one that does.
+	// Waits of the one have a timer that never fires, of the other one that
+	// does.
 	sharedTimed     = condvar.NewCapacityResource(3, condvar.MaxWait(math.MaxInt64))
 	sharedTimedFIFO = condvar.NewCapacityResource(3, condvar.MaxWait(math.MaxInt64), condvar.FIFO())
 	sharedLimited   = condvar.NewCapacityResource(3, condvar.MaxWait(20*time.Microsecond))
@@ -43,8 +44,8 @@ var (
 	sharedContext = outsideContext{context.Background(), make(chan struct{})}
 )
 
-// An outsideContext could end, and has a channel that is not of a bubble. That it
-// was waited for outside does not show that the waiter is outside again.
+// An outsideContext could end, and has a channel that is not of a bubble. That
+// it was waited for outside does not show that the waiter is outside again.
 type outsideContext struct {
 	context.Context
 	done chan struct{}

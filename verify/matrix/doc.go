@@ -19,8 +19,8 @@
 // have to be added.
 //
 // The package has two ways to find out whether it is in a bubble. Which of them
-// is built depends on the Go release. The tests have to pass with both, on every
-// release:
+// is built depends on the Go release. The tests have to pass with both, on
+// every release:
 //
 //	go test ./matrix
 //	go test -tags condvar_clock ./matrix

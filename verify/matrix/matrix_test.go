@@ -141,8 +141,8 @@ func stepsOf(use string) []string {
 	return steps
 }
 
-// sequences returns the cases that are n of the steps, in any order and as often
-// as they like.
+// sequences returns the cases that are n of the steps, in any order and as
+// often as they like.
 func sequences(o *object, steps []string, n int) []string {
 	all := []string{o.name + "/"}
 	for i := range n {

@@ -41,9 +41,9 @@ type wait struct {
 
 func nothing() {}
 
-// As package variables are, these are made outside bubbles. The Cond and the Event
-// are package variables themselves, with which no bubble can be associated, and
-// the resources are on the heap.
+// As package variables are, these are made outside bubbles. The Cond and the
+// Event are package variables themselves, with which no bubble can be
+// associated, and the resources are on the heap.
 var objects = []*object{
 	newCond(&packageCond),
 	newEvent(&packageEvent),
@@ -446,8 +446,9 @@ func draining(r *condvar.CapacityResource) wait {
 			defer add(-1)
 			return r.Drain(ctx)
 		},
-		// Nothing tells how many calls of Drain wait. In a bubble at rest, those
-		// that have begun do, and outside that is likely, which is enough.
+		// Nothing tells how many calls of Drain wait. In a bubble at rest,
+		// those that have begun do, and outside that is likely, which is
+		// enough.
 		func() int {
 			runtime.Gosched()
 			mu.Lock()

@@ -130,7 +130,8 @@ func (p *permits) acquire(ctx context.Context) error {
 	return err
 }
 
-// releasedByMany has several goroutines release the Permit that others wait for.
+// releasedByMany has several goroutines release the Permit that others wait
+// for.
 func (p *permits) releasedByMany(v *visit) {
 	permit, ok := p.TryAcquirePermit(p.capacity)
 	require.True(v, ok)

@@ -41,8 +41,8 @@ type method struct {
 }
 
 // method returns the method of a word of the line Methods: a name, or for tests
-// also NAME=PATTERN, with the pattern of the tests to run, or for explore of the
-// scenes.
+// also NAME=PATTERN, with the pattern of the tests to run, or for explore of
+// the scenes.
 func (l *laboratory) method(word string) (method, error) {
 	name, pattern, chosen := strings.Cut(word, "=")
 	how := method{dir: filepath.Join(l.verify, name), test: true, timeout: 5 * time.Minute}

@@ -1,6 +1,7 @@
 // Mutants puts bugs into package condvar, one at a time, and checks that its
-// tests find them. A bug is a patch in the folder patches, which is applied with
-// an overlay, so that the tree never changes. It is run in the folder above:
+// tests find them. A bug is a patch in the folder patches, which is applied
+// with an overlay, so that the tree never changes. It is run in the folder
+// above:
 //
 //	go run ./mutants            the whole suite of the root package, until a test fails
 //	go run ./mutants -quick     only the tests that a patch names, each of which must fail
@@ -11,8 +12,8 @@
 //	go run ./mutants -list      what there is
 //
 // Names of mutants may follow, and then it is only about these. It fails if a
-// mutant survives, if one does not compile, if a patch does not apply in exactly
-// one place, and if the code as it is fails the same tests.
+// mutant survives, if one does not compile, if a patch does not apply in
+// exactly one place, and if the code as it is fails the same tests.
 package main
 
 import (

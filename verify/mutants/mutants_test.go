@@ -188,8 +188,9 @@ func TestPatches(t *testing.T) {
 	}
 }
 
-// requireExists checks that the tests exist that a word of the line Methods names,
-// or the scene. One that does not would find nothing, and nobody would notice.
+// requireExists checks that the tests exist that a word of the line Methods
+// names, or the scene. One that does not would find nothing, and nobody would
+// notice.
 func requireExists(t *testing.T, m *mutant, word string) {
 	name, pattern, chosen := strings.Cut(word, "=")
 	if !chosen {

@@ -75,7 +75,8 @@ func (m *mutant) killers() map[string][]string {
 	return killers
 }
 
-// readMutants reads the patches of a folder, or only those with the given names.
+// readMutants reads the patches of a folder, or only those with the given
+// names.
 func readMutants(dir string, names []string) ([]*mutant, error) {
 	if len(names) == 0 {
 		files, err := filepath.Glob(filepath.Join(dir, "*.patch"))

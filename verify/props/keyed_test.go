@@ -62,9 +62,9 @@ const keys = 3
 
 func drawKey(t *rapid.T) int { return rapid.IntRange(0, keys-1).Draw(t, "key") }
 
-// A keyedMachine compares a keyed.Resource with a keyedState. It rests after each
-// operation: a call that has just acquired may yet have to count what it holds,
-// and one that is over may still use its key.
+// A keyedMachine compares a keyed.Resource with a keyedState. It rests after
+// each operation: a call that has just acquired may yet have to count what it
+// holds, and one that is over may still use its key.
 type keyedMachine struct {
 	harness[keyedState, *keyedState]
 	r     *keyed.Resource[int]

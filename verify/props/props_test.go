@@ -64,13 +64,14 @@ func check(t *testing.T, run func(t *rapid.T)) {
 				panic(p)
 			}
 		}()
-		// On one processor nobody who is woken runs before the test rests, so that
-		// most failures can be had again, and shrink.
+		// On one processor nobody who is woken runs before the test rests, so
+		// that most failures can be had again, and shrink.
 		if !rapid.Bool().Draw(t, "parallel") {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 		}
-		// A goroutine that waits for a mutex for ever, as one does after a panic with
-		// the mutex held, is nothing that a bubble notices. A run takes some ms.
+		// A goroutine that waits for a mutex for ever, as one does after a
+		// panic with the mutex held, is nothing that a bubble notices. A run
+		// takes some ms.
 		defer time.AfterFunc(time.Minute, func() {
 			debug.SetTraceback("all")
 			panic("a run hangs")
@@ -494,7 +495,8 @@ func (h *harness[S, M]) Sleep(t *rapid.T) {
 	}
 }
 
-// finish tells the function of a DoN how to end, and returns its number and how.
+// finish tells the function of a DoN how to end, and returns its number and
+// how.
 func (h *harness[S, M]) finish(t *rapid.T) (i int, how string) {
 	i = h.draw(t, "call", func(c *call) bool { return c.finish != nil })
 	how = rapid.SampledFrom([]string{success, errFn.Error(), goexit, panicked("fault")}).Draw(t, "how")

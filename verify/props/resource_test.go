@@ -79,8 +79,8 @@ func (m *resourceMachine) start(t *rapid.T, name string, q resourceCall, f func(
 	m.does(t, c.String(), func(s *resourceState) {
 		s.calls[i] = q
 	})
-	// A call that has just looked at its context and is about to take permits may
-	// do so after a cancel, if the resource is then the same again.
+	// A call that has just looked at its context and is about to take permits
+	// may do so after a cancel, if the resource is then the same again.
 	m.mayRun = false
 	return c
 }

@@ -226,10 +226,11 @@ func (r *relay) visitByWaitFor(ctx context.Context, w *worker) (got bool) {
 	return err == nil
 }
 
-// signals compares how many were woken, by what the notifying calls return, with
-// how many were notified. In a round either all notifications are of NotifyAll,
-// which are never passed on, or none is. Then no Listener is stopped and no
-// WaitFor gives up, since either may pass on a notification that was counted.
+// signals compares how many were woken, by what the notifying calls return,
+// with how many were notified. In a round either all notifications are of
+// NotifyAll, which are never passed on, or none is. Then no Listener is stopped
+// and no WaitFor gives up, since either may pass on a notification that was
+// counted.
 func (l *condLoad) signals(w *worker) {
 	const waiters = 12
 	c, broadcast := l.signaled, w.oneIn(2)

@@ -10,16 +10,17 @@
 // panics and Goexit, at changing values of GOMAXPROCS. The load is made of
 // rounds of some milliseconds. At the end of each round nothing moves, and
 // notifications, permits and waiters have to add up exactly. A round that does
-// not end is a lost wake-up. Memory after a quarter of the time is compared with
-// memory at the end. A panic that nobody planned ends the run with its stack.
+// not end is a lost wake-up. Memory after a quarter of the time is compared
+// with memory at the end. A panic that nobody planned ends the run with its
+// stack.
 //
 // An operation is a call of a method of the library, and one “that could wait”
 // is a Wait, WaitFor or Listen where something could be waited for, or an
 // acquisition that did wait.
 //
-// An interrupt ends the run, with a verdict on what was done; a second one kills
-// it. Built with GOEXPERIMENT=goroutineleakprofile it looks for goroutines that
-// wait where nobody can reach them.
+// An interrupt ends the run, with a verdict on what was done; a second one
+// kills it. Built with GOEXPERIMENT=goroutineleakprofile it looks for
+// goroutines that wait where nobody can reach them.
 package main
 
 import (

@@ -20,8 +20,8 @@ const (
 
 // An overloadLoad is the load on resources with a bounded line, limited waits,
 // requests for more than the capacity, and Permits that several release. One of
-// the resources lives as long as the soak, so its waiters, and their timers, are
-// used again and again.
+// the resources lives as long as the soak, so its waiters, and their timers,
+// are used again and again.
 type overloadLoad struct {
 	options []condvar.Option
 	kept    *condvar.CapacityResource
@@ -280,8 +280,8 @@ func (l *keyedLoad) resized(w *worker) {
 	l.checkAtRest(w)
 }
 
-// checkAtRest checks that no key is in use, and that exactly the whole capacity of
-// each is free, of many at the same time, so that no idle entry is left out.
+// checkAtRest checks that no key is in use, and that exactly the whole capacity
+// of each is free, of many at the same time, so that no idle entry is left out.
 func (l *keyedLoad) checkAtRest(w *worker) {
 	const many = 20
 	w.ops += 2 + 3*many

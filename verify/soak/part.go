@@ -14,9 +14,9 @@ import (
 )
 
 // A part is the load on one type. It runs short rounds, one after another: a
-// round starts some workers, joins them, and then checks the counts while nothing
-// moves. For a lost wake-up shows for sure only when nobody comes later who
-// makes good for it.
+// round starts some workers, joins them, and then checks the counts while
+// nothing moves. For a lost wake-up shows for sure only when nobody comes later
+// who makes good for it.
 type part struct {
 	name   string
 	rounds []func(*worker) // what to do, in turn

@@ -15,8 +15,8 @@ import (
 // long as the soak; the others live for a round.
 //
 // Each call that takes a resource's lock, Stats included, wakes the head of the
-// line if it fits, even if an earlier call forgot to. So there have to be moments
-// when nobody makes a call.
+// line if it fits, even if an earlier call forgot to. So there have to be
+// moments when nobody makes a call.
 type resourceLoad struct {
 	options []condvar.Option
 	kept    *condvar.CapacityResource
@@ -41,8 +41,8 @@ type account struct {
 	closed  atomic.Bool  // Close has returned
 }
 
-// gates lets a line gather at a resource that is full, with a head that wants all
-// of it, and then makes room for the others and not for the head, which is
+// gates lets a line gather at a resource that is full, with a head that wants
+// all of it, and then makes room for the others and not for the head, which is
 // canceled or turned away. All others have to be in at the same time, and in
 // between nobody makes a call.
 func (l *resourceLoad) gates(w *worker) {
@@ -298,8 +298,8 @@ func (a *account) checkAtRest(w *worker) {
 	}
 }
 
-// exclusive is a resource of one permit as a mutex, as fast as it goes. Some hold
-// it while others run, and in the default mode most of these overtake.
+// exclusive is a resource of one permit as a mutex, as fast as it goes. Some
+// hold it while others run, and in the default mode most of these overtake.
 func (l *resourceLoad) exclusive(w *worker) {
 	const workers, each = 4, 5000
 	r := condvar.NewCapacityResource(1, l.options...)

@@ -143,8 +143,8 @@ func (s *soak) leg(ctx context.Context) {
 }
 
 // isStuck is called at each tick. It counts ticks, not time, so that a machine
-// that was stopped for a while is not mistaken for a part that hangs. With a part
-// where something is wrong already it waits for less time.
+// that was stopped for a while is not mistaken for a part that hangs. With a
+// part where something is wrong already it waits for less time.
 func (p *part) isStuck(limit time.Duration) bool {
 	joined := p.joined.Load()
 	if !p.running || joined != p.seen {

@@ -45,8 +45,9 @@ func (c *signalCond) wait(ctx context.Context) error {
 	}
 }
 
-// Two waiters are canceled and on their way to the lock. Its holder signals twice.
-// The second signal finds the channel full, and blocks with the lock held.
+// Two waiters are canceled and on their way to the lock. Its holder signals
+// twice. The second signal finds the channel full, and blocks with the lock
+// held.
 func TestOpenTelemetryCollector15700_TwoCanceledWaitersAndTwoSignals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newChanLock()
@@ -97,8 +98,8 @@ func TestOpenTelemetryCollector15700_TwoCanceledWaitersAndTwoSignals(t *testing.
 	})
 }
 
-// A sender that is paused waits to be resumed, and does not look at its context:
-// it cannot be stopped while it is paused.
+// A sender that is paused waits to be resumed, and does not look at its
+// context: it cannot be stopped while it is paused.
 func TestTemporal12005_APausedSenderObeysItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var resumed sync.Cond
@@ -134,9 +135,9 @@ func TestTemporal12005_APausedSenderObeysItsContext(t *testing.T) {
 	})
 }
 
-// A wake-up at the end of the context, by context.AfterFunc and without the lock,
-// comes between the look at the context and the wait. So the wait sleeps on. The
-// next signal wakes it, and it returns an error: the signal is gone.
+// A wake-up at the end of the context, by context.AfterFunc and without the
+// lock, comes between the look at the context and the wait. So the wait sleeps
+// on. The next signal wakes it, and it returns an error: the signal is gone.
 func TestRueidis_ACancelJustBeforeTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := sync.NewCond(newChanLock())
@@ -190,7 +191,8 @@ func TestRueidis_ACancelJustBeforeTheWait(t *testing.T) {
 	})
 }
 
-// A cancelsLater is canceled after its error was asked for, before its channel is.
+// A cancelsLater is canceled after its error was asked for, before its channel
+// is.
 type cancelsLater struct {
 	context.Context
 	cancel context.CancelFunc
@@ -267,9 +269,10 @@ func TestMinio_AGoroutineForEachCanceledWait(t *testing.T) {
 }
 
 // A producer waits while too many records are buffered, and a flush waits until
-// none is. By hand both are waits on one sync.Cond, with a goroutine for each that
-// broadcasts when its context ends, and all of the others wake up for nothing.
-// Here they are two Conds with one lock, and a cancel wakes nobody else.
+// none is. By hand both are waits on one sync.Cond, with a goroutine for each
+// that broadcasts when its context ends, and all of the others wake up for
+// nothing. Here they are two Conds with one lock, and a cancel wakes nobody
+// else.
 func TestFranzGo_ProduceAndFlushWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 2

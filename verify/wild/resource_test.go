@@ -13,8 +13,8 @@ import (
 	"example.com/condvar"
 )
 
-// A looksOutside looks at how much is in flight without the lock, and waits with
-// it.
+// A looksOutside looks at how much is in flight without the lock, and waits
+// with it.
 type looksOutside struct {
 	limit, inFlight int
 	released        *sync.Cond
@@ -37,8 +37,8 @@ func (s *looksOutside) release() {
 	s.released.Broadcast()
 }
 
-// A release between the look and the wait is lost, and two that both look before
-// they count are both let in.
+// A release between the look and the wait is lost, and two that both look
+// before they count are both let in.
 func TestSeaweedFS_ALookOutsideTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := &looksOutside{limit: 1, inFlight: 1, released: sync.NewCond(newChanLock())}
@@ -89,8 +89,8 @@ var errQueueFull = errors.New("the queue is full")
 
 // A breaker lets so many requests in at a time as its concurrency says, which
 // changes, and so many wait as its queue has places. The whole type is what the
-// queue-proxy of Knative needs: by hand, with a semaphore in one packed word, it
-// takes some 180 lines.
+// queue-proxy of Knative needs: by hand, with a semaphore in one packed word,
+// it takes some 180 lines.
 type breaker struct {
 	slots *condvar.CapacityResource
 }
@@ -192,8 +192,9 @@ func TestGoRedis_AClosedSemaphoreGrantsToEverybody(t *testing.T) {
 	require.False(t, r.TryAcquire())
 }
 
-// A queue that counts bytes wakes one who waits for room when an element leaves.
-// The element had 10 bytes, two wait for 5 each, and one of them sleeps on.
+// A queue that counts bytes wakes one who waits for room when an element
+// leaves. The element had 10 bytes, two wait for 5 each, and one of them sleeps
+// on.
 func TestOpenTelemetryCollector_OfTwoThatFitOneIsWoken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		used := 10

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A chanLock is a Locker made of a channel. In a bubble, a goroutine that blocks
-// on it is durably blocked, as one that blocks on a sync.Mutex is not.
+// A chanLock is a Locker made of a channel. In a bubble, a goroutine that
+// blocks on it is durably blocked, as one that blocks on a sync.Mutex is not.
 type chanLock chan struct{}
 
 func newChanLock() chanLock { return make(chanLock, 1) }

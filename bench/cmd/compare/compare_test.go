@@ -84,8 +84,8 @@ func TestMeasureTakesTurns(t *testing.T) {
 	s := measure(workloads, plan{
 		pattern: regexp.MustCompile(""), most: hugeCrowd - 1, cpus: []int{2, 1}, rounds: 3, slice: 1,
 	}, func(_, _ int, what string) { turns = append(turns, what[strings.LastIndex(what, " ")+1:]) })
-	// In both, a round to warm up and then every second one in reverse. The crowd
-	// is last.
+	// In both, a round to warm up and then every second one in reverse. The
+	// crowd is last.
 	require.Equal(t, "ab"+"baabba"+"ab"+"baab"+"cccc"+"done", strings.Join(turns, ""))
 	require.Len(t, s.order, 5)
 	require.Equal(t, []float64{7, 7, 7}, s.values(subject{"w", "a", 2}, load.P99))

@@ -28,8 +28,8 @@ func committed(t *testing.T) samples {
 	return s
 }
 
-// texts checks that data is an SVG document of its own, and returns its texts by
-// the name of their element.
+// texts checks that data is an SVG document of its own, and returns its texts
+// by the name of their element.
 func texts(t *testing.T, data []byte) map[string][]string {
 	t.Helper()
 	found := make(map[string][]string)
