@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"weak"
 
 	"github.com/stretchr/testify/require"
@@ -137,8 +138,11 @@ func TestMemory_AnObjectThatIsDroppedIsCollected(t *testing.T) {
 	for _, tt := range keptObjects {
 		t.Run(tt.name, func(t *testing.T) {
 			dropped := useAndDrop(t, tt.create(), 100)
-			runtime.GC()
-			require.True(t, dropped(), "something refers to it still")
+			// The last goroutines of the crowd may not have ended yet.
+			require.Eventually(t, func() bool {
+				runtime.GC()
+				return dropped()
+			}, 10*time.Second, time.Millisecond, "something refers to it still")
 		})
 	}
 }
