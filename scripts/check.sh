@@ -141,7 +141,7 @@ module() {
 		skip "$name: lint" "neither golangci-lint nor staticcheck is installed"
 	fi
 	case $name in
-	verify) raced=(./linear ./soak) ;; # the others start processes, or one goroutine at a time
+	verify) raced=(./hammer ./linear ./soak) ;; # the others start processes, or one goroutine at a time
 	bench) raced=(./gate) ;;
 	promcondvar/promtest) raced=() ;; # a minute to build, and promcondvar's tests have all of ours
 	esac
