@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -20,6 +21,7 @@ type laboratory struct {
 	root, verify string // where the modules are
 	scratch      string // a folder for what is built
 	times        int    // how often each test that a patch names must fail
+	test2json    string // the program, as go tool takes longer than many a test
 }
 
 // suite is the method that every mutant has: the tests of the root package.
@@ -89,8 +91,9 @@ func (l *laboratory) method(word string) (method, error) {
 // An experiment is a method that has been built, as a rule with a mutant.
 type experiment struct {
 	method
-	scratch string // a folder of its own
-	binary  string
+	scratch   string // a folder of its own
+	binary    string
+	test2json string
 }
 
 // build builds a method with m, or with the code as it is if m is nil. If there
@@ -105,25 +108,32 @@ func (l *laboratory) build(ctx context.Context, m *mutant, word string, tests []
 	if err != nil {
 		return nil, err
 	}
-	e := &experiment{how, dir, filepath.Join(dir, "binary")}
+	e := &experiment{how, dir, filepath.Join(dir, "binary"), l.test2json}
 	args := []string{"build"}
 	if e.test {
 		args = []string{"test", "-c", "-vet=off"}
 	}
 	args = append(args, "-o", e.binary, "-tags", e.tags, "-ldflags=-s -w") // no debugger reads it
-	if m != nil {
-		var without []string
-		if len(tests) > 0 {
-			if without, err = unneeded(how.dir, tests); err != nil {
-				return nil, err
-			}
+	files := make(map[string]string)                                       // to be compiled instead of those that are there
+	if len(tests) > 0 {
+		if files, err = prune(how.dir, tests); err != nil {
+			return nil, err
 		}
-		overlay, err := l.writeOverlay(m, dir, without)
+	}
+	if m != nil {
+		mutated, err := m.apply(l.root)
 		if err != nil {
 			return nil, err
 		}
-		args = append(args, "-overlay", overlay)
+		for name, text := range mutated {
+			files[filepath.Join(l.root, name)] = text
+		}
 	}
+	overlay, err := writeOverlay(dir, files)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, "-overlay", overlay)
 	cmd := e.command(ctx, "go", append(args, ".")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("it does not build: %w\n%s", err, out)
@@ -131,27 +141,16 @@ func (l *laboratory) build(ctx context.Context, m *mutant, word string, tests []
 	return e, nil
 }
 
-// writeOverlay writes the files that m changes to dir, and what tells the go
-// command to use them, and to leave some files out. It returns the name of the
-// latter.
-func (l *laboratory) writeOverlay(m *mutant, dir string, without []string) (string, error) {
-	files, err := m.apply(l.root)
-	if err != nil {
-		return "", err
-	}
+// writeOverlay writes files to dir, and what tells the go command to use them
+// instead of those with these names. It returns the name of the latter.
+func writeOverlay(dir string, files map[string]string) (string, error) {
 	replace := make(map[string]string)
-	for _, file := range without {
-		replace[file] = ""
-	}
 	for name, text := range files {
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			return "", err
-		}
+		file := filepath.Join(dir, strconv.Itoa(len(replace))+".go")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return "", err
 		}
-		replace[filepath.Join(l.root, name)] = file
+		replace[name] = file
 	}
 	text, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
@@ -191,7 +190,7 @@ func (e *experiment) run(ctx context.Context, tests []string) (outcome, error) {
 		got.killer = failure.Error()
 	}
 	if e.test && !got.passed {
-		convert := e.command(ctx, "go", "tool", "test2json")
+		convert := e.command(ctx, e.test2json)
 		convert.Stdin = bytes.NewReader(out)
 		events, err := convert.Output()
 		if err != nil {

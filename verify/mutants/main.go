@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -76,7 +77,14 @@ func run(ctx context.Context, quick, methods, bugs, list, passed bool, times, jo
 		return err
 	}
 	defer func() { _ = os.RemoveAll(scratch) }()
-	lab := &laboratory{root: root, verify: verify, scratch: scratch, times: max(1, times)}
+	test2json, err := exec.CommandContext(ctx, "go", "tool", "-n", "test2json").Output()
+	if err != nil {
+		return err
+	}
+	lab := &laboratory{
+		root: root, verify: verify, scratch: scratch, times: max(1, times),
+		test2json: strings.TrimSpace(string(test2json)),
+	}
 	begin := time.Now()
 	trials := trialsOf(mutants, quick, methods)
 	if !passed {
@@ -164,7 +172,7 @@ func (l *laboratory) tryOriginal(ctx context.Context, trials []trial) error {
 	}
 	for _, method := range methods {
 		begin := time.Now()
-		e, err := l.build(ctx, nil, method, nil)
+		e, err := l.build(ctx, nil, method, tests[method])
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -122,33 +123,94 @@ func TestKillersAreOfTheSuiteUnlessTheyNameAMethod(t *testing.T) {
 	require.ErrorContains(t, check([]*mutant{m}, filepath.Join("..", ".."), false), "there is no test TestB of hammer")
 }
 
-func TestUnneededLeavesOutWhatNoTestGivenNames(t *testing.T) {
+func TestPruneLeavesWhatTheTestsNeed(t *testing.T) {
 	dir := t.TempDir()
+	const inside = "package p\n\nvar Inside = 1\n"
 	for name, text := range map[string]string{
-		"a_test.go":      "package p_test\nfunc TestA() { help() }",
-		"b_test.go":      "package p_test\nfunc TestB() { new(thing).do() }",
-		"export_test.go": "package p\nvar Inside = 1",
-		"help_test.go":   "package p_test\nfunc help() { _ = new(thing) }",
-		"main_test.go":   "package p_test\nfunc TestMain() {}",
-		"method_test.go": "package p_test\nfunc (t *thing) do() {}",
-		"thing_test.go":  "package p_test\ntype thing struct{}",
-		"z_test.go":      "package p_test\nfunc TestZ() { help() }\nvar _ = help",
+		"export_test.go": inside,
+		"a_test.go": `package p_test
+
+import (
+	"fmt"
+	r "math/rand/v2"
+	"testing"
+)
+
+func TestA(t *testing.T) { help(t, "-test.run=^TestChild$") }
+
+func TestB(t *testing.T) {
+	fmt.Print(r.Int())
+}
+
+func TestChild(t *testing.T) {}
+`,
+		"b_test.go": `package p_test
+
+import "testing"
+
+type thing[T any] struct{ other }
+
+func (t *thing[T]) do() { also() }
+
+type other int
+
+func also() {}
+
+//go:noinline
+func unused() {}
+
+func help(t *testing.T, _ string) { _ = new(thing[int]) }
+
+func TestMain(m *testing.M) { m.Run() }
+`,
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	for test, want := range map[string][]string{
-		"TestA":  {"b_test.go", "z_test.go"},
-		"TestB":  {"a_test.go", "help_test.go", "z_test.go"},
-		"TestZ":  {"a_test.go", "b_test.go"},
-		"absent": {"a_test.go", "b_test.go", "help_test.go", "method_test.go", "thing_test.go", "z_test.go"},
-	} {
-		files, err := unneeded(dir, []string{test})
-		require.NoError(t, err)
-		for i, file := range files {
-			files[i] = filepath.Base(file)
+	// lines returns the lines of a file that are not empty, with their numbers.
+	lines := func(text string) string {
+		var all []string
+		for i, line := range strings.Split(text, "\n") {
+			if line = strings.TrimSpace(line); line != "" {
+				all = append(all, fmt.Sprint(i+1, " ", line))
+			}
 		}
-		require.Equal(t, want, files, test)
+		return strings.Join(all, "\n")
 	}
+
+	files, err := prune(dir, []string{"TestA"})
+	require.NoError(t, err)
+	require.Len(t, files, 2, "export_test.go is left as it is")
+	require.Equal(t, `1 package p_test
+3 import (
+4 _ "fmt"
+5 _ "math/rand/v2"
+6 "testing"
+7 )
+9 func TestA(t *testing.T) { help(t, "-test.run=^TestChild$") }
+15 func TestChild(t *testing.T) {}`, lines(files[filepath.Join(dir, "a_test.go")]))
+	require.Equal(t, `1 package p_test
+3 import "testing"
+5 type thing[T any] struct{ other }
+7 func (t *thing[T]) do() { also() }
+9 type other int
+11 func also() {}
+16 func help(t *testing.T, _ string) { _ = new(thing[int]) }
+18 func TestMain(m *testing.M) { m.Run() }`, lines(files[filepath.Join(dir, "b_test.go")]))
+
+	files, err = prune(dir, []string{"TestB"})
+	require.NoError(t, err)
+	require.Equal(t, `1 package p_test
+3 import (
+4 "fmt"
+5 r "math/rand/v2"
+6 "testing"
+7 )
+11 func TestB(t *testing.T) {
+12 fmt.Print(r.Int())
+13 }`, lines(files[filepath.Join(dir, "a_test.go")]))
+	require.Equal(t, `1 package p_test
+3 import "testing"
+18 func TestMain(m *testing.M) { m.Run() }`, lines(files[filepath.Join(dir, "b_test.go")]))
 }
 
 // inexpressible says of each bug that no mutant puts back why none does.
