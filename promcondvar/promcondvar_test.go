@@ -225,6 +225,7 @@ func TestResourcesOfOneNameAreAddedUp(t *testing.T) {
 		require.EqualValues(t, 60, got["condvar_resource_wait_duration_seconds_total"])
 		require.EqualValues(t, 7, got["condvar_resource_capacity_permits"])
 		runtime.KeepAlive(full)
+		runtime.KeepAlive(closed)
 	})
 }
 
