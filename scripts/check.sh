@@ -18,9 +18,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:$(go env GOPATH)/bin"
 
-timeout=-timeout=10m mutants="-quick -bugs" soak=20s
+timeout=-timeout=10m short=-short mutants="-quick -bugs" soak=20s
 if [ "${CONDVAR_VERIFY:-}" = long ]; then
-	timeout=-timeout=0 mutants= soak=10m
+	timeout=-timeout=0 short= mutants= soak=10m
 fi
 # The newest Go release, beside that of the machine, which is the oldest supported.
 newest=go1.27.4
@@ -242,10 +242,10 @@ row_verify_matrix() {
 	step "verify: hammer with the clock" go test -count=1 $timeout -tags condvar_clock ./hammer
 	step "verify: hammer with the hooks" go test -count=1 $timeout -tags condvar_explore ./hammer
 	step "verify: hammer -cpu $cpus" go test -count=1 $timeout -cpu $cpus ./hammer
-	step "verify: matrix with the clock" go test -count=1 $timeout -tags condvar_clock ./matrix
-	step "verify: matrix with $newest" newest go test -count=1 $timeout ./matrix
+	step "verify: matrix with the clock" go test -count=1 $timeout $short -tags condvar_clock ./matrix
+	step "verify: matrix with $newest" newest go test -count=1 $timeout $short ./matrix
 	step "verify: matrix with $newest and the clock" newest \
-		go test -count=1 $timeout -tags condvar_clock ./matrix
+		go test -count=1 $timeout $short -tags condvar_clock ./matrix
 	step "verify: soak" go run ./soak -duration $soak
 	step "verify: soak, leak profile" with_leaks go run ./soak -duration 5s
 	step "verify: the leak profile finds a leak" fails "leaked goroutines +1: FAILED" \

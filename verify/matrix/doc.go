@@ -14,6 +14,8 @@
 //	Cond/Wait.released@outside,Wait.canceled@bubble
 //
 // With CONDVAR_VERIFY=long the tests run the full product, which takes minutes.
+// With -short one process takes a use through all pairs of places, instead of a
+// process for each pair. A fault that needs a new process is not seen then.
 // CONDVAR_MATRIX_CASE is the case for a single process to run; a case that
 // fails is printed with the command that runs it again, to which the build tags
 // have to be added.

@@ -60,8 +60,11 @@ var (
 	packageEvent condvar.Event
 )
 
-// maxSteps is how many steps a case can have.
-const maxSteps = 4
+// The long form has cases of longCase steps, and a chain is longer.
+const (
+	longCase = 4
+	maxSteps = 5*5 + 1
+)
 
 // Uses of any wait.
 
