@@ -128,7 +128,7 @@
 // Who holds by Acquire and Release is a guess: see
 // [Debugger.SetHolderProfileFraction]. A goroutine that waits for a
 // [condvar.Listener] is in a select statement of its own code, and is not
-// listed. What has waited for a [condvar.Cond] or an [condvar.Event], and for
+// listed. What has waited for a [condvar.Cond] or a [condvar.Event], and for
 // how long, is not recorded; ?view=stacks shows where. A callback for slow
 // waits runs when the wait is over: those that go on are on the page.
 package condvardebug

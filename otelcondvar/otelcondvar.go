@@ -40,8 +40,8 @@
 //
 // What one collection reports of one resource is of one moment, except for the
 // histograms. wait_time also counts calls that were about to wait and then did
-// not have to, as [condvar.Hooks] explains, so its count can be larger than
-// finished_waits. It does not count calls that did not wait.
+// not have to: [condvar.Hooks] has WaitStart called before a call joins the
+// line. So its count can be larger than finished_waits.
 //
 // No name is equal to a name of promcondvar after OpenTelemetry's Prometheus
 // exporter has translated it, so both can be in one registry.

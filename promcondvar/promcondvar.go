@@ -40,8 +40,8 @@
 //
 // What one scrape reports of one resource is of one moment, except for the
 // histograms. The histogram of waits also counts calls that were about to wait
-// and then did not have to, as [condvar.Hooks] explains, so its count can be
-// larger than waits_total.
+// and then did not have to: [condvar.Hooks] has WaitStart called before a call
+// joins the line. So its count can be larger than waits_total.
 //
 // The folders grafana and rules, beside this file, have a dashboard and alert
 // rules that use these metrics.

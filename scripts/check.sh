@@ -37,7 +37,8 @@ esac
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-trap 'trap - INT; kill -INT 0' INT # what runs in the background does not see it
+# What runs in the background does not see the signal.
+trap 'trap - INT TERM; echo "interrupted: not every check has ended"; kill -INT 0' INT TERM
 touch "$work/failed" "$work/missing"
 TIMEFORMAT='%R %U %S'
 
