@@ -7,17 +7,19 @@
 #   CONDVAR_VERIFY=long verify/models/run.sh    larger instances, too
 #
 # JOBS=n runs n at a time, instead of one for each processor. The exit status is
-# 0 if everything was as expected, 1 if not, and 3 if spin or gcc is missing and
-# cannot be installed.
+# 0 if everything was as expected, 1 if not, and 3 if spin, gcc or tcc is missing
+# and cannot be installed. tcc compiles most models, in a twentieth of the time
+# that gcc takes, which is longer than the search; gcc compiles the large ones.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-for tool in spin gcc; do
+for tool in spin gcc tcc; do
 	if ! command -v "$tool" >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-		{ apt-get update -qq && apt-get install -y -qq spin gcc libc6-dev; } >/dev/null 2>&1 || true
+		{ apt-get update -qq && apt-get install -y -qq spin gcc tcc libc6-dev; } >/dev/null 2>&1 || true
 	fi
 	if ! command -v "$tool" >/dev/null; then
-		echo "the models cannot be checked: $tool is missing (Debian: apt-get install spin gcc libc6-dev)" >&2
+		echo "the models cannot be checked: $tool is missing" \
+			"(Debian: apt-get install spin gcc tcc libc6-dev)" >&2
 		exit 3
 	fi
 done
@@ -31,21 +33,23 @@ count=0
 # a row of the table.
 check() {
 	local model=$1 name=$2 expected=$3 work=$dir/$count result states start elapsed
-	local build=(-w -DSAFETY) search=(-m1000000)
+	local cc=tcc build=(-w -DSAFETY) search=(-w20 -m100000)
 	shift 3
 	if [[ " $* " == *" -DLIVE "* ]]; then # liveness, under weak fairness; assertions are for the others
 		build=(-w -DNOREDUCE)
-		search=(-m1000000 -a -f -A)
+		search=(-w20 -m100000 -a -f -A)
 	fi
 	if [[ " $* " == *" -DLARGE "* ]]; then # for the others, optimizing takes longer than it saves
+		cc=gcc
 		build+=(-O2 -DCOLLAPSE)
+		search+=(-w24)
 	fi
 	mkdir "$work"
 	cp "$model.pml" "$work"
 	cd "$work"
 	start=${EPOCHREALTIME/[.,]/}
-	if spin -a "$@" "$model.pml" >log 2>&1 && gcc "${build[@]}" -DMEMLIM=3500 -o pan pan.c >>log 2>&1; then
-		./pan -w22 "${search[@]}" >>log 2>&1 || true
+	if spin -a "$@" "$model.pml" >log 2>&1 && $cc "${build[@]}" -DMEMLIM=3500 -o pan pan.c >>log 2>&1; then
+		./pan "${search[@]}" >>log 2>&1 || true
 	fi
 	result=$(outcome <log)
 	elapsed=$(((${EPOCHREALTIME/[.,]/} - start) / 100000))
@@ -75,14 +79,15 @@ outcome() {
 	fi
 }
 
-# explain prints the steps to what pan found, or why there is no result. build
-# and search are those of check.
+# explain prints the steps to what pan found, or why there is no result. cc,
+# build and search are those of check.
 explain() {
 	local model=$1 name=$2
 	shift 2
 	echo
 	echo "$model, $name:"
-	echo "  spin -a $* $model.pml && gcc ${build[*]} -o pan pan.c && ./pan ${search[*]}; spin -t -p -g $* $model.pml"
+	echo "  spin -a $* $model.pml && $cc ${build[*]} -o pan pan.c && ./pan ${search[*]};" \
+		"spin -t -p -g $* $model.pml"
 	if [ -f "$model.pml.trail" ]; then
 		spin -t -p -g "$@" "$model.pml"
 	else
