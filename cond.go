@@ -11,32 +11,31 @@ import (
 
 // A Cond is a condition variable with context-aware waits. Cond{L: l} is ready
 // to use. A Cond must not be copied after first use; using a copy panics. It
-// must not be overwritten during a Notify: Wait can return before the Notify
-// that wakes it.
+// must not be overwritten while a Notify runs: the Wait that it wakes may
+// return first.
 //
 // Unlike with [sync.Cond], a wait ends with its context, it can be one case of
-// a select statement, and Notify wakes the waiter that has been in line
-// longest, or reports that there was none.
+// a select statement, and Notify reports whether it woke a waiter.
 type Cond struct {
-	// L is held while the condition is examined or changed. Any Locker will
-	// do, an RLocker included, and several Conds may share one. It must not
-	// be replaced while anybody waits.
+	// L is held while the condition is examined or changed. It may be any
+	// Locker, an RLocker included, and several Conds may share one. It must not
+	// be replaced while a call waits.
 	L sync.Locker
 
-	// mu guards the fields below. It is not held while L or a context is called
-	// or anything blocks.
+	// mu guards the fields below. It is not held while a method of L or of a
+	// context runs, or while anything blocks.
 	mu primitives.Mutex
 
-	// idle lets Notify see without mu that nobody waits, and that c is no copy.
-	// It is the address of c if c has been used and nobody waits. It is 0 if
-	// somebody waits or c has not been used. In a copy it is never the address
-	// of the copy. It changes with mu held. The load in notify pairs with the
-	// store of 0 when a waiter joins. That store is before the waiter unlocks
-	// L, so a Notify after that sees it.
+	// idle lets Notify see without mu that there is no waiter, and that c is
+	// not a copy. It is the address of c if c has been used and the line is
+	// empty. It is 0 if the line is not empty or c has not been used. In a copy
+	// it is never the address of the copy. It changes with mu held. The load in
+	// notify pairs with the store of 0 when a waiter joins. That store is
+	// before the waiter unlocks L, so a Notify after that sees it.
 	idle primitives.Uint64
 
-	// self is the address of c once c has been used: a number, since a struct
-	// with a pointer to itself may never be finalized.
+	// self is the address of c once c has been used. It is a number because a
+	// struct that points to itself may never be finalized.
 	self uint64
 
 	waiters queue // in order of arrival
@@ -53,10 +52,11 @@ func NewCond(l sync.Locker) *Cond {
 
 // Wait unlocks c.L, waits for a notification, and locks c.L again. The caller
 // must hold c.L, and holds it on every return. The waiter joins the end of the
-// line before c.L is unlocked, so no Notify after that misses it.
+// line before c.L is unlocked, so no Notify after that misses it. Locking c.L
+// again cannot be canceled.
 //
-// Wait returns nil only if it was notified. Others may have held c.L since
-// then, so wait in a loop, or use [Cond.WaitFor]:
+// Wait returns nil only if it was notified. Another goroutine may have held c.L
+// since then, so wait in a loop, or use [Cond.WaitFor]:
 //
 //	for !condition() {
 //		if err := c.Wait(ctx); err != nil {
@@ -67,12 +67,12 @@ func NewCond(l sync.Locker) *Cond {
 // If ctx ends first, Wait returns an error that matches, by [errors.Is], both
 // ctx.Err() and [context.Cause](ctx). It is ctx.Err() itself if that matches
 // both. If ctx is done at the call, Wait returns that error without unlocking
-// c.L. Once notified, Wait returns nil, even if ctx ends before it has c.L
-// again.
+// c.L. If the notification comes first, Wait returns nil, even if ctx ends
+// before c.L is locked again.
 //
-// If c.L.Unlock or c.L.Lock panics, so does Wait, and a notification of Notify
-// that it had goes to the next waiter. In the steady state Wait allocates
-// nothing.
+// If c.L.Unlock or c.L.Lock panics, so does Wait. It leaves the line, and
+// passes a notification from Notify on to the next waiter. In the steady state
+// Wait does not allocate.
 func (c *Cond) Wait(ctx context.Context) error {
 	var unspent bool
 	return c.wait(ctx, &unspent)
@@ -80,13 +80,15 @@ func (c *Cond) Wait(ctx context.Context) error {
 
 // WaitFor calls Wait until pred returns true. The caller must hold c.L, and
 // holds it on every return and in every call of pred, which must not unlock it.
-// pred is called before ctx is looked at, but not once ctx has ended.
+// If pred is true at the call, WaitFor returns nil even if ctx is done. If ctx
+// ends before a notification comes, WaitFor returns the error of Wait without
+// calling pred again.
 //
 // If pred is false after a notification, the notification is consumed, and the
-// waiter joins the end of the line. So if waiters wait for different things,
-// each Notify makes another one check. If pred panics or calls
-// [runtime.Goexit], or is false when ctx has ended, a notification of Notify
-// goes to the next waiter.
+// waiter joins the end of the line. So if waiters wait for different
+// conditions, they check in turn. If ctx has ended by then, or pred panics or
+// calls [runtime.Goexit], WaitFor passes a notification from Notify on to the
+// next waiter.
 func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 	unspent := false
 	defer func() {
@@ -104,7 +106,8 @@ func (c *Cond) WaitFor(ctx context.Context, pred func() bool) error {
 }
 
 // wait implements Wait. It stores false in unspent when the waiter joins the
-// line, and true when it returns with a notification to use or to pass on.
+// line, and true when it returns with a notification that the caller must use
+// or pass on.
 //
 // After a wake-up the CPU's return predictor is cold, so every return is
 // mispredicted. So Wait and sleep are small enough to be inlined.
@@ -131,8 +134,8 @@ func (c *Cond) wait(ctx context.Context, unspent *bool) error {
 	return nil
 }
 
-// unlockL unlocks L for w, which is in line. If that panics, w leaves the line
-// and a notification that had reached it is passed on.
+// unlockL unlocks L for w, which is in line. If that panics, w leaves the line,
+// and a notification that w has received is passed on.
 func (c *Cond) unlockL(w *waiter) {
 	unlocked := false
 	defer func() {
@@ -147,8 +150,8 @@ func (c *Cond) unlockL(w *waiter) {
 	unlocked = true
 }
 
-// lockL locks L for a waiter that was woken as state says. If that panics, a
-// notification is passed on.
+// lockL locks L for a waiter that was woken with the given state. If that
+// panics, a notification is passed on.
 func (c *Cond) lockL(state state) {
 	locked := false
 	defer func() {
@@ -204,21 +207,23 @@ func (c *Cond) removeLocked(w *waiter) {
 	}
 }
 
-// Notify wakes the waiter that has been in line longest, except for those whose
-// context has ended, and reports whether there was one. The waiter has left the
-// line when Notify returns. Notify may be called with or without c.L held, and
-// does not lock it. If nobody waits, it is one atomic load.
+// Notify wakes the waiter that has been in line longest, and reports whether
+// there was one. It passes over waiters whose context has ended. The waiter has
+// left the line when Notify returns. Notify may be called with or without c.L
+// held, and does not lock it. If no call waits, Notify does nothing, and is one
+// atomic load.
 func (c *Cond) Notify() bool { return c.notify(1, notified) == 1 }
 
-// NotifyN wakes the n waiters that have been in line longest, or all if they
-// are fewer, at a single moment, and returns how many.
+// NotifyN is like Notify, but wakes up to n waiters at a single moment, and
+// returns how many. If n <= 0 it does nothing.
 func (c *Cond) NotifyN(n int) int { return c.notify(n, notified) }
 
 // NotifyAll wakes all waiters that are in line, at a single moment, and returns
 // how many. Its notifications are never passed on.
 func (c *Cond) NotifyAll() int { return c.notify(math.MaxInt, swept) }
 
-// notify implements Notify, NotifyN and NotifyAll. It sets the woken to state.
+// notify implements Notify, NotifyN and NotifyAll. It sets the state of the
+// waiters that it wakes.
 func (c *Cond) notify(limit int, state state) int {
 	if c.idle.Load() == c.address() {
 		return 0
@@ -233,9 +238,9 @@ func (c *Cond) notify(limit int, state state) int {
 }
 
 // chooseLocked stores state in up to limit waiters, and returns how many. It
-// passes over waiters whose context has ended: they become away. It checks all
-// contexts before any token is sent, since a waiter that is woken may cancel
-// another. The caller must call wakeLocked.
+// passes over waiters whose context has ended: their state becomes away. It
+// checks all contexts before any token is sent, since a waiter that is woken
+// may cancel another. The caller must call wakeLocked.
 func (c *Cond) chooseLocked(limit int, state state) (n int) {
 	for w := c.waiters.first; w != nil && n < limit; w = w.next {
 		w.state = away
@@ -246,8 +251,8 @@ func (c *Cond) chooseLocked(limit int, state state) (n int) {
 	return n
 }
 
-// maxSentLocked is how many tokens are sent with mu held. This saves a second
-// pass, but 100,000 take 70 ms.
+// maxSentLocked is how many tokens are sent with mu held. That saves a second
+// pass, but sending 100,000 takes 70 ms.
 const maxSentLocked = 1000
 
 // wakeLocked removes the waiters that chooseLocked has chosen or passed over.
@@ -273,7 +278,7 @@ func (c *Cond) Waiters() int {
 	return c.waiters.len
 }
 
-// A Listener is a place in the line of a [Cond].
+// A Listener is a place in the line of a [Cond], made by [Cond.Listen].
 type Listener struct {
 	C <-chan struct{} // delivers one value when the Listener is notified
 
@@ -282,7 +287,7 @@ type Listener struct {
 }
 
 // Listen joins the line and returns at once, so that waiting can be one case of
-// a select statement. Call it with c.L held, after a look at the condition:
+// a select statement. Call it with c.L held, after checking the condition:
 //
 //	l := c.Listen()
 //	c.L.Unlock()
@@ -293,9 +298,9 @@ type Listener struct {
 //	l.Stop()
 //	c.L.Lock()
 //
-// Call [Listener.Stop] on each: one that stays in line consumes a notification.
-// A Listener must not be notified after its synctest bubble has ended. Listen
-// makes two allocations.
+// Call Stop on each Listener: one that stays in line consumes a notification.
+// It must not be notified after its synctest bubble has ended. Listen does not
+// use c.L, and makes two allocations.
 func (c *Cond) Listen() *Listener {
 	var l struct { // one allocation for both
 		Listener
@@ -310,10 +315,10 @@ func (c *Cond) Listen() *Listener {
 	return &l.Listener
 }
 
-// Stop leaves the line, and reports whether the Listener was in line. If nobody
-// has received a notification from C, Stop empties C, and a notification of
-// Notify goes to the next waiter. Stop does not block. It panics if the
-// Listener does not come from Listen.
+// Stop removes the Listener from the line. It returns true if the Listener was
+// in line, false if it has been notified or stopped. If a notification was not
+// received from C, Stop drains C, and passes a notification from Notify on to
+// the next waiter. Stop does not block. It panics if l was not made by Listen.
 func (l *Listener) Stop() bool {
 	c, w := l.cond, l.w
 	if c == nil {
@@ -335,7 +340,7 @@ func (l *Listener) Stop() bool {
 	return inLine
 }
 
-// checkLocked prepares c at its first use. If c is a copy, it unlocks mu and
+// checkLocked initializes c at its first use. If c is a copy, it unlocks mu and
 // panics.
 func (c *Cond) checkLocked() {
 	if c.self != c.address() {

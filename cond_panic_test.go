@@ -16,10 +16,10 @@ import (
 	"example.com/condvar"
 )
 
-// A Locker panics after it has unlocked, when before and after the one who
-// calls it others wait, and some, perhaps that one, are notified. Whoever comes
-// behind it, even much later on the same Cond, is served as if it had never
-// come.
+// A Locker panics after it has unlocked. Other waiters are before and after the
+// call in line, and some of them, perhaps including the call, are notified. The
+// waiters behind it, even those that join the same Cond much later, are served
+// as if it had never been in line.
 func TestCond_UnlockThatPanicsLeavesTheLineInOrder(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		for before := range 3 {
@@ -42,8 +42,7 @@ func TestCond_UnlockThatPanicsLeavesTheLineInOrder(t *testing.T) {
 						})
 						require.PanicsWithValue(t, "unlock", func() { c.Wait(condBackground) }, scene)
 
-						// Its own notification, if it has got one, is passed
-						// on.
+						// Its own notification, if it has one, is passed on.
 						want := []int{}
 						for len(want) < min(notified, len(calls)) {
 							want = append(want, len(want))
@@ -72,7 +71,7 @@ func TestCond_UnlockThatPanicsPassesOnANotificationThatIsOlderThanABroadcast(t *
 			var late *condvar.Listener
 			l.afterUnlock = condFirst(func() {
 				early := condKinds[i](ctx, c)
-				require.True(t, c.Notify()) // for the one who is going to panic
+				require.True(t, c.Notify()) // for the call that is going to panic
 				require.Equal(t, 1, c.NotifyAll())
 				synctest.Wait()
 				early.requireDone(t, nil)
@@ -87,7 +86,7 @@ func TestCond_UnlockThatPanicsPassesOnANotificationThatIsOlderThanABroadcast(t *
 	}
 }
 
-// One panics, and two who came after it do so before it has left the line.
+// One call panics, and two later ones do so before it has left the line.
 func TestCond_SeveralUnlocksThatPanicLeaveTheLineInOrder(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		a := startWait(condBackground, c)
@@ -145,7 +144,7 @@ func TestCond_LockThatPanicsInAWaitThatNoContextCanEndPassesOnTheNotification(t 
 				require.Equal(t, 1, n.notify(c))
 				synctest.Wait()
 				require.Equal(t, "lock", value)
-				if n.name == "NotifyAll" { // which woke all who were in line
+				if n.name == "NotifyAll" { // which woke all waiters that were in line
 					next.requireParked(t)
 					require.True(t, c.Notify())
 					synctest.Wait()
@@ -272,8 +271,9 @@ func TestCond_SecondUnlockOfWaitForThatPanicsPassesOnTheNotification(t *testing.
 	}
 }
 
-// Outside bubbles, where waiters are used again: one that got a notification
-// and could not receive it must not be. A later Wait would take it for its own.
+// Outside bubbles, where waiters are reused. A waiter that was notified and
+// could not receive its token must not be: a later Wait would receive that
+// token.
 func TestCond_UnlockThatPanicsLeavesNoNotificationToALaterWait(t *testing.T) {
 	for _, w := range condWaits {
 		for panicAt := 1; panicAt == 1 || panicAt == 2 && w.name == "WaitFor"; panicAt++ {
@@ -299,8 +299,8 @@ func TestCond_UnlockThatPanicsLeavesNoNotificationToALaterWait(t *testing.T) {
 	}
 }
 
-// The same where the context has ended too, so that every other time the waiter
-// wakes up for that, and not for the notification.
+// The same with a context that has ended too, so that in half of the runs the
+// waiter wakes up because of that, and not because of the notification.
 func TestCond_NotificationThatCameFirstIsNotLeftToALaterWait(t *testing.T) {
 	for i, w := range condWaits {
 		t.Run(w.name, func(t *testing.T) {
@@ -320,11 +320,11 @@ func TestCond_NotificationThatCameFirstIsNotLeftToALaterWait(t *testing.T) {
 	}
 }
 
-// condTimeout bounds what is not in a bubble, where nothing notices a deadlock.
+// condTimeout bounds tests outside bubbles, where a deadlock is not detected.
 const condTimeout = 10 * time.Second
 
-// condRequireNotify notifies somebody. It would block if the one had got a
-// notification already.
+// condRequireNotify checks that Notify wakes a waiter and does not block, as it
+// would on a waiter that already had a token.
 func condRequireNotify(t *testing.T, c *condvar.Cond) {
 	woken := make(chan bool, 1)
 	go func() { woken <- c.Notify() }()
@@ -336,7 +336,8 @@ func condRequireNotify(t *testing.T, c *condvar.Cond) {
 	}
 }
 
-// condRequireNotNotified checks that a Wait ends with its context, not before.
+// condRequireNotNotified checks that a Wait ends with its context, and not
+// before.
 func condRequireNotNotified(t *testing.T, c *condvar.Cond, l *chanLock) {
 	ctx, cancel := context.WithCancel(condBackground)
 	unlocked := make(chan struct{})
@@ -449,7 +450,8 @@ func TestCond_PredicateThatLeavesPassesOnTheNotification(t *testing.T) {
 	}
 }
 
-// A WaitFor that fails hands on to a Listener too, and Stop further on.
+// A WaitFor that fails passes its notification on to a Listener too, and Stop
+// passes it on further.
 func TestCond_NotificationIsPassedOnAsOftenAsNeeded(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -473,14 +475,16 @@ func TestCond_NotificationIsPassedOnAsOftenAsNeeded(t *testing.T) {
 	})
 }
 
-// NotifyAll reached everybody who was in line, so there is nobody that it
-// failed to reach if one of them leaves: those who joined later are not for it.
-// Any other notification goes to the next in line, be there only later ones.
+// NotifyAll has reached all waiters that were in line. So if one of them
+// leaves, its notification is not passed on: waiters that joined later must not
+// get it. Any other notification goes to the next waiter in line, even if it
+// joined later.
 func TestCond_OnlyTheNotificationOfNotifyAllIsNotPassedOn(t *testing.T) {
 	type leaver struct {
 		name string
-		// join starts one that gets the notification and cannot spend it;
-		// leave, called with L held, makes it leave as soon as L is free.
+		// join starts a waiter that gets the notification and cannot use it.
+		// leave, called with L held, makes that waiter leave as soon as L is
+		// free.
 		join func(c *condvar.Cond, l *chanLock) (leave func())
 	}
 	leavers := []leaver{
@@ -523,7 +527,7 @@ func TestCond_OnlyTheNotificationOfNotifyAllIsNotPassedOn(t *testing.T) {
 			t.Run(n.name+"/"+who.name, func(t *testing.T) {
 				condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 					leave := who.join(c, l)
-					l.ch <- struct{}{} // L is locked, whatever its hooks
+					l.ch <- struct{}{} // L is locked, whatever its hooks do
 					require.Equal(t, 1, n.notify(c))
 					late := c.Listen()
 					synctest.Wait()
@@ -540,7 +544,7 @@ func TestCond_OnlyTheNotificationOfNotifyAllIsNotPassedOn(t *testing.T) {
 
 func condThrow() bool { panic("thrown") }
 
-// Bug C21. However many NotifyAlls there have been since.
+// Bug C21. The number of later calls of NotifyAll makes no difference.
 func TestCond_ANotificationOfNotifyAllIsNotPassedOnAfterAnotherNotifyAll(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		relock := make(chan struct{})
@@ -584,7 +588,8 @@ func TestCond_NotificationOfNotifyNIsPassedOnEvenIfNIsTheLargestThereIs(t *testi
 	}
 }
 
-// Who got a notification of NotifyAll once passes on one of Notify later.
+// A waiter that got a notification of NotifyAll passes on a later one of
+// Notify.
 func TestCond_NotificationAfterOneOfNotifyAllIsPassedOn(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -602,8 +607,8 @@ func TestCond_NotificationAfterOneOfNotifyAllIsPassedOn(t *testing.T) {
 	})
 }
 
-// Both cases of the select are ready: whichever it takes, one goroutine and no
-// other gets the notification.
+// Both cases of the select are ready. Whichever it takes, exactly one goroutine
+// gets the notification.
 func TestListener_SelectThatTakesTheOtherCasePassesTheNotificationOn(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		for range 300 {
@@ -632,9 +637,9 @@ func TestListener_SelectThatTakesTheOtherCasePassesTheNotificationOn(t *testing.
 	})
 }
 
-// F23.
-// What was put in is what was taken out and what is left, and nobody waits for
-// ever, although every other wait is given up at about the time of its wake-up.
+// F23. The items put in are those taken out and those left, and no call waits
+// forever, although every other wait is canceled at about the time of its
+// wake-up.
 func TestCond_BoundedBufferLosesNothingToCancellations(t *testing.T) {
 	const workers, items, size = 3, 200, 2
 	for seed := range uint64(5) {
@@ -643,7 +648,8 @@ func TestCond_BoundedBufferLosesNothingToCancellations(t *testing.T) {
 				notEmpty := condvar.NewCond(l)
 				var buffer []int
 				var put, taken, gaveUp int
-				// work calls do until it has succeeded so many times.
+				// work calls do until it has succeeded the given number of
+				// times.
 				work := func(id uint64, c, next *condvar.Cond, pred func() bool, do func()) {
 					rng := rand.New(rand.NewPCG(seed, id))
 					pause := func() time.Duration { return time.Duration(rng.IntN(3)) * time.Millisecond }

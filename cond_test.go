@@ -21,17 +21,17 @@ import (
 )
 
 // Two bugs of this kind of library have no test here. Bug C9, a cancellation
-// that broadcasts without the lock and so can be missed, is out by design: each
-// waiter selects on its own context. F20, that a bubble with a blocked
-// goroutine left in it panics, is what every test below relies on to notice a
-// waiter that nothing wakes any more.
+// that broadcasts without the lock and so can be missed, is impossible by
+// design: each waiter selects on its own context. F20, a panic if a bubble ends
+// with a blocked goroutine, is how every test below detects a waiter that
+// nothing will wake.
 
 var (
 	condBackground = context.Background()
 	errCondBoom    = errors.New("boom")
 )
 
-// condNotifiers are the ways to wake one waiter, if there is no other.
+// condNotifiers are the ways to wake a waiter that is the only one.
 var condNotifiers = []struct {
 	name   string
 	notify func(c *condvar.Cond) int
@@ -41,7 +41,7 @@ var condNotifiers = []struct {
 	{"NotifyAll", (*condvar.Cond).NotifyAll},
 }
 
-// condWaits are the ways to wait for ever.
+// condWaits are the ways to wait forever.
 var condWaits = []struct {
 	name string
 	wait func(c *condvar.Cond, ctx context.Context) error
@@ -81,7 +81,7 @@ func condStartWaitFor(ctx context.Context, c *condvar.Cond, pred func() bool) *a
 	})
 }
 
-// condReturned settles, and says which of the calls have returned.
+// condReturned settles, and returns which of the calls have returned.
 func condReturned(calls ...*asyncCall) []int {
 	synctest.Wait()
 	returned := []int{}
@@ -109,7 +109,7 @@ func condFirstFalse() func() bool {
 	return func() bool { calls++; return calls > 1 }
 }
 
-// condPanic returns what f panics with, or nil.
+// condPanic returns the value that f panics with, or nil.
 func condPanic(f func()) (value any) {
 	defer func() { value = recover() }()
 	f()
@@ -124,13 +124,13 @@ func condInt(b bool) int {
 	return 0
 }
 
-// condWaiting returns when so many goroutines are in line, each of which locked
+// condWaiting returns when n goroutines are in line, each of which has locked
 // L, sent on ready and then waits.
 func condWaiting(c *condvar.Cond, ready <-chan struct{}, n int) {
 	for range n {
 		<-ready
 	}
-	c.L.Lock() // not before the last of them has unlocked it by waiting
+	c.L.Lock() // not before the last of them waits and has unlocked it
 	defer c.L.Unlock()
 }
 
@@ -211,7 +211,8 @@ func TestCond_NotifyAllWakesEverybodyWhoIsInLine(t *testing.T) {
 // Row 9.
 // Bug C10.
 func TestCond_NotifyAllReachesNobodyWhoJoinsAgainDuringIt(t *testing.T) {
-	// With so many, the first are back in line before the last got their token.
+	// With this many, the first are back in line before the last get their
+	// token.
 	const n, rounds = 2000, 5
 	for _, again := range []string{"Wait", "WaitFor"} {
 		t.Run(again, func(t *testing.T) {
@@ -228,7 +229,7 @@ func TestCond_NotifyAllReachesNobodyWhoJoinsAgainDuringIt(t *testing.T) {
 							}
 							return
 						}
-						woken[i]-- // for the call before anybody notifies
+						woken[i]-- // for the call before any notification
 						c.WaitFor(condBackground, func() bool { woken[i]++; return over })
 					}()
 				}
@@ -275,7 +276,7 @@ func TestCond_OneNotifyAllEndsOneOfTwoWaits(t *testing.T) {
 func TestCond_ThoseWhoAreNotifiedLeaveTheLineAtOnce(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		calls := condStartWaits(condBackground, c, 3)
-		l.Lock() // so that nobody can return meanwhile
+		l.Lock() // so that no call can return meanwhile
 		require.Equal(t, 2, c.NotifyN(2))
 		require.Equal(t, 1, c.Waiters())
 		require.Equal(t, 1, c.NotifyAll())
@@ -463,7 +464,7 @@ func TestCond_NotifyDoesNotWaitUntilTheWaiterHasParked(t *testing.T) {
 				goOn := make(chan struct{})
 				l.afterUnlock = condFirst(func() { <-goOn })
 				a := startWait(condBackground, c)
-				require.Equal(t, 1, n.notify(c)) // or else all are blocked, and the bubble panics
+				require.Equal(t, 1, n.notify(c)) // otherwise all are blocked, and the bubble panics
 				synctest.Wait()
 				a.requireParked(t)
 				close(goOn)
@@ -519,8 +520,8 @@ func TestCond_WaitHasNoSpuriousWakeUps(t *testing.T) {
 	})
 }
 
-// The race detector knows of no other order than that of Notify before Wait,
-// for the notifier never locks L.
+// The only order that the race detector sees is that of Notify before Wait,
+// because the notifier never locks L.
 func TestCond_NotifySynchronizesBeforeTheReturnOfWait(t *testing.T) {
 	for _, n := range condNotifiers {
 		t.Run(n.name, func(t *testing.T) {
@@ -560,7 +561,7 @@ func TestCond_NewCondWithoutALockerPanics(t *testing.T) {
 	require.PanicsWithValue(t, "condvar: NewCond with a nil Locker", func() { condvar.NewCond(nil) })
 }
 
-// condCopy copies a Cond behind the back of go vet.
+// condCopy copies a Cond in a way that go vet does not see.
 func condCopy(c *condvar.Cond) *condvar.Cond {
 	copied := new(condvar.Cond)
 	reflect.ValueOf(copied).Elem().Set(reflect.ValueOf(c).Elem())
@@ -579,7 +580,7 @@ func TestCond_UseOfACopiedCondPanics(t *testing.T) {
 		"Waiters":    func(c *condvar.Cond) { c.Waiters() },
 		"Listen":     func(c *condvar.Cond) { c.Listen() },
 	} {
-		for _, waited := range []bool{false, true} { // somebody waits on the original
+		for _, waited := range []bool{false, true} { // a call waits on the original
 			t.Run(fmt.Sprintf("%s/waited=%t", name, waited), func(t *testing.T) {
 				var l sync.Mutex
 				c := condvar.NewCond(&l)
@@ -589,7 +590,7 @@ func TestCond_UseOfACopiedCondPanics(t *testing.T) {
 				}
 				copied := condCopy(c)
 				l.Lock()
-				for range 2 { // it can be told twice, without a deadlock
+				for range 2 { // it panics twice, without a deadlock
 					require.PanicsWithValue(t, "condvar: Cond is copied", func() { use(copied) })
 				}
 				require.False(t, l.TryLock(), "L is unlocked")
@@ -621,10 +622,11 @@ func TestCond_VetFlagsACopiedCond(t *testing.T) {
 
 // Not tested here:
 //
-// Row 13: no helper that runs a function with L held is offered. Row 30:
-// goroutines have no identity; to lock L twice is a deadlock of the caller's.
-// Row 35: TryLock belongs to the Locker. Row 48: waiters are not moved to the
-// queue of the lock, which is not ours. Row 49: a Cond has no Close.
+// Row 13: there is no helper that runs a function with L held. Row 30:
+// goroutines have no identity; locking L twice is a deadlock of the caller. Row
+// 35: TryLock belongs to the Locker. Row 48: waiters are not moved to the queue
+// of the lock, which the package does not implement. Row 49: a Cond has no
+// Close.
 
 func TestCond_NotifyAllIsOneMoment(t *testing.T) {
 	const n = 1000
@@ -645,8 +647,8 @@ func TestCond_NotifyAllIsOneMoment(t *testing.T) {
 	}
 }
 
-// Bug C10. Whoever was woken may cancel others at once. These were woken
-// before, as NotifyAll and Set are one moment.
+// Bug C10. A woken goroutine may cancel others at once. Those have already been
+// woken, because NotifyAll and Set take effect at a single moment.
 func TestCond_NotifyAllReachesThoseThatItsFirstWaiterCancels(t *testing.T) {
 	const n, rounds = 500, 20
 	ctx, cancel := context.WithCancel(context.Background())

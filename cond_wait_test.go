@@ -41,7 +41,7 @@ func TestCond_WaitReturnsNotBeforeItHasTheLockAgain(t *testing.T) {
 		for want := 1; want <= 3; want++ {
 			synctest.Wait()
 			require.Equal(t, want, returned)
-			l.Unlock() // that of the one who returned
+			l.Unlock() // that of the call that returned
 		}
 		require.False(t, l.locked())
 	})
@@ -59,7 +59,8 @@ func TestCond_NewCondUsesTheGivenLocker(t *testing.T) {
 	require.Equal(t, 1, l2.unlocks)
 }
 
-// Row 21. Its other half, that the lock can be taken twice, is not for Go.
+// Row 21. Its other half, that the lock can be taken twice, does not apply to
+// Go.
 func TestCond_TheLockIsTheCallersInBothDirections(t *testing.T) {
 	var l sync.Mutex
 	c := condvar.NewCond(&l)
@@ -182,7 +183,7 @@ func TestCond_ReadersCanWaitTogetherWithAnRLocker(t *testing.T) {
 				return err
 			})
 		}
-		l.Lock() // which shows that none of those who wait holds L
+		l.Lock() // which shows that none of the waiters holds L
 		changed = true
 		l.Unlock()
 		require.Equal(t, readers, c.NotifyAll())
@@ -314,8 +315,8 @@ func (x *condManualContext) Err() error {
 	}
 }
 
-// A Context that says that it has ended and not why is broken. Even so, a wait
-// ends with an error.
+// A Context whose Done is closed and whose Err is nil is broken. Even so, a
+// wait ends with an error.
 func TestCond_WaitWithAContextWithoutAnErrorEndsWithCanceled(t *testing.T) {
 	for _, w := range condWaits {
 		t.Run(w.name, func(t *testing.T) {
@@ -330,7 +331,7 @@ func TestCond_WaitWithAContextWithoutAnErrorEndsWithCanceled(t *testing.T) {
 	}
 }
 
-// condErrors are an error that errors.Is must not compare.
+// condErrors is an error type that errors.Is must not compare.
 type condErrors []error
 
 func (e condErrors) Error() string { return fmt.Sprint([]error(e)) }
@@ -604,7 +605,7 @@ func TestCond_NotifyThenCancelIsANotification(t *testing.T) {
 	})
 }
 
-// Before the waiter has parked at all, the order counts just as well.
+// The order also counts before the waiter has parked.
 func TestCond_TheFirstEventWinsBetweenUnlockAndParking(t *testing.T) {
 	for _, cancelFirst := range []bool{false, true} {
 		t.Run(fmt.Sprintf("cancelFirst=%t", cancelFirst), func(t *testing.T) {

@@ -32,7 +32,7 @@ func TestCond_WaitForLooksAtThePredicateAfterEveryWakeUpWithTheLockHeld(t *testi
 			require.Equal(t, 1+wakes, calls)
 		}
 		ready = true
-		a.requireParked(t) // nobody has told it
+		a.requireParked(t) // it was not notified
 		require.True(t, c.Notify())
 		synctest.Wait()
 		a.requireDone(t, nil)
@@ -90,7 +90,7 @@ func TestCond_ThePredicateRunsOnTheCallersGoroutine(t *testing.T) {
 	})
 }
 
-// Bug C23. Whoever has gone takes nothing that a live waiter was woken for.
+// Bug C23. A canceled call takes nothing that a live waiter was woken for.
 func TestCond_ACanceledWaitForDoesNotLookAgain(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -119,7 +119,7 @@ func TestCond_ACanceledWaitForDoesNotLookAgain(t *testing.T) {
 }
 
 // Bug C23. The condition may even have become true before the context ended, as
-// long as nobody notified.
+// long as there was no notification.
 func TestCond_ACanceledWaitForFailsWhateverThePredicateWouldSay(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -161,7 +161,7 @@ func TestCond_NotificationsGoRoundWhereWaitersWaitForDifferentThings(t *testing.
 		}
 		require.Equal(t, []int{3}, condReturned(calls...))
 		require.Equal(t, [4]int{2, 2, 2, 2}, looks)
-		require.Equal(t, 3, c.NotifyAll()) // who all look at once
+		require.Equal(t, 3, c.NotifyAll()) // all of them check at once
 		synctest.Wait()
 		require.Equal(t, [4]int{3, 3, 3, 2}, looks)
 		cancel()
@@ -337,7 +337,7 @@ func TestCond_WaitForThatSucceedsSpendsTheNotificationItHas(t *testing.T) {
 	})
 }
 
-// A futile wake-up spends the notification: a later cancel passes on nothing.
+// A futile wake-up consumes the notification: a later cancel passes on nothing.
 func TestCond_WaitForPassesOnNoSpentNotification(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -353,7 +353,7 @@ func TestCond_WaitForPassesOnNoSpentNotification(t *testing.T) {
 	})
 }
 
-// An errHookContext calls a function whenever it is asked for its error.
+// An errHookContext calls a function at each call of Err.
 type errHookContext struct {
 	context.Context
 	onErr func()
@@ -364,7 +364,7 @@ func (c *errHookContext) Err() error {
 	return c.Context.Err()
 }
 
-// What the methods of a context do, others who want the lock need not wait for.
+// Other goroutines that want the lock do not wait for the methods of a context.
 func TestCond_ACanceledWaitAsksItsContextBeforeItLocks(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 		inner, cancel := context.WithCancel(condBackground)
@@ -383,7 +383,7 @@ func TestCond_ACanceledWaitAsksItsContextBeforeItLocks(t *testing.T) {
 	})
 }
 
-// The caller unlocks what it has locked, with a defer.
+// The caller unlocks L with a defer.
 func TestCond_AContextThatPanicsLeavesTheLockHeld(t *testing.T) {
 	for name, exit := range map[string]func(){"panic": func() { panic("context") }, "Goexit": runtime.Goexit} {
 		for _, w := range condWaits {
@@ -590,7 +590,7 @@ func TestListener_ListenMakesWaitingACaseOfASelect(t *testing.T) {
 	}
 }
 
-// A nosyContext looks at a Cond whenever it is asked anything.
+// A nosyContext reads a Cond in each of its methods.
 type nosyContext struct {
 	context.Context
 	c *condvar.Cond

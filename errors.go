@@ -6,18 +6,18 @@ import (
 	"strconv"
 )
 
-// ErrClosed is the error of an Acquire if the resource is closed.
+// ErrClosed is the error of an acquisition after Close.
 var ErrClosed = errors.New("condvar: resource is closed")
 
-// ErrTooLarge is the error of an Acquire of more permits than the capacity.
+// ErrTooLarge is the error of an acquisition of more than the capacity.
 var ErrTooLarge = errors.New("condvar: request exceeds the capacity")
 
-// ErrOverloaded is the error of an Acquire that [MaxWaiting] or [MaxWait] does
-// not let wait any longer.
+// ErrOverloaded is the error of a wait that [MaxWaiting] prevents or [MaxWait]
+// ends.
 var ErrOverloaded = errors.New("condvar: resource is overloaded")
 
-// errEnded marks a call that its context ended. contextError is called once mu
-// is unlocked.
+// errEnded marks a call whose context has ended. The call replaces it by the
+// result of contextError after mu is unlocked.
 var errEnded = errors.New("condvar: context ended")
 
 // contextError returns the error of a wait that was ended by ctx.

@@ -9,15 +9,16 @@ import (
 
 // An Event is a flag that goroutines can wait for. The zero value is not set.
 // An Event must not be copied after first use; using a copy may panic. It must
-// not be overwritten during a Set: a Wait can return before it.
+// not be overwritten while a Set runs: a Wait may return first.
 //
 // Do not use it for “wait until there is room”: every Wait returns, and all
-// callers take the one free slot. For that use [Cond.WaitFor] or a
+// callers take the same free slot. For that use [Cond.WaitFor] or a
 // [CapacityResource].
 type Event struct {
-	// set changes with mu of cond held, so a Wait sees it or is in line before
-	// the next Set. Wait and IsSet load it without mu. The load pairs with the
-	// store in Set. Each Set stores, so each Set pairs.
+	// set changes with cond.mu held, so a Wait sees it or is in line before the
+	// next Set. Wait and IsSet load it without mu. That load pairs with the
+	// store in Set. Each Set stores, even if set is true already, so that each
+	// Set pairs.
 	set  primitives.Bool
 	cond Cond // L is not used
 }
@@ -26,16 +27,17 @@ type Event struct {
 // called before they run.
 func (e *Event) Set() {
 	e.lock()
-	e.cond.chooseLocked(math.MaxInt, swept) // who sees set may cancel a Wait
+	// Choose before the store: a goroutine that sees set may cancel a Wait.
+	e.cond.chooseLocked(math.MaxInt, swept)
 	e.set.Store(true)
 	unsent := e.cond.wakeLocked()
 	e.cond.mu.Unlock()
 	unsent.send()
 }
 
-// Clear makes the event not set. A Wait that a Set released stays released.
-// Where Set says that there is work, call Clear after Wait and before looking
-// for it.
+// Clear makes the event not set. A Wait that a Set released stays released. If
+// Set means that there is work, call Clear after Wait and before looking for
+// work, so that no Set is lost.
 func (e *Event) Clear() {
 	e.lock()
 	e.set.Store(false)
@@ -50,9 +52,9 @@ func (e *Event) lock() {
 // IsSet reports whether the event is set. It is one atomic load.
 func (e *Event) IsSet() bool { return e.set.Load() }
 
-// Wait waits until the event is set. If it is, Wait returns nil, even if ctx is
-// done, and is one atomic load. If ctx ends before, Wait returns the error that
-// [Cond.Wait] would. In the steady state it allocates nothing.
+// Wait waits until the event is set. If it is set already, Wait is one atomic
+// load, and returns nil even if ctx is done. If ctx ends first, the error is
+// that of [Cond.Wait]. In the steady state Wait does not allocate.
 func (e *Event) Wait(ctx context.Context) error {
 	if e.set.Load() {
 		return nil

@@ -55,13 +55,13 @@ func TestEvent_SetBeforeAnybodyWaitsIsRemembered(t *testing.T) {
 	var e condvar.Event
 	e.Set()
 	require.NoError(t, e.Wait(t.Context()))
-	require.NoError(t, e.Wait(t.Context()), "a Wait does not use the event up")
+	require.NoError(t, e.Wait(t.Context()), "a Wait does not consume the event")
 	require.True(t, e.IsSet())
 }
 
 // Rows 51, 61, 62.
 func TestEvent_SetReleasesEverybodyAndLateArrivalsPass(t *testing.T) {
-	for _, n := range []int{3, 1500} { // Set wakes the last of so many after it has unlocked
+	for _, n := range []int{3, 1500} { // Set wakes the last of this many after it has unlocked
 		synctest.Test(t, func(t *testing.T) {
 			var e condvar.Event
 			calls := startEventWaits(t.Context(), &e, n)
@@ -91,7 +91,7 @@ func TestEvent_WaitersCountsThoseWhoWait(t *testing.T) {
 		require.Equal(t, 4, e.Waiters())
 		cancel()
 		synctest.Wait()
-		require.Equal(t, 1, e.Waiters(), "those who gave up do not count")
+		require.Equal(t, 1, e.Waiters(), "canceled waits do not count")
 		e.Set()
 		require.Zero(t, e.Waiters(), "those that Set released do not count, though they have not run")
 		synctest.Wait()
@@ -105,7 +105,7 @@ func TestEvent_WaitOnASetEventReturnsAtOnce(t *testing.T) {
 		var e condvar.Event
 		e.Set()
 		begin := time.Now()
-		// If it parked, this bubble would have nobody left to wake it.
+		// If it parked, no goroutine in this bubble would wake it.
 		require.NoError(t, e.Wait(context.Background()))
 		require.Zero(t, time.Since(begin))
 		require.Zero(t, e.Waiters())
@@ -141,8 +141,8 @@ func TestEvent_WaitDoesNotAllocateInTheSteadyState(t *testing.T) {
 					}
 				})
 			}
-			// An allocation in every wait would make 3 a run, and the average
-			// is rounded down: a stray allocation elsewhere does no harm.
+			// An allocation in every wait would make 3 a run. The average is
+			// rounded down, so a stray allocation elsewhere does no harm.
 			require.Zero(t, testing.AllocsPerRun(1000, func() {
 				spin(t, waiters, 3)
 				e.Set()
@@ -226,7 +226,7 @@ func TestEvent_WaitThatBeginsAfterClearWaits(t *testing.T) {
 		e.Clear()
 		a := startEventWait(t.Context(), &e)
 		a.requireParked(t)
-		e.Clear() // releases nobody
+		e.Clear() // releases no call
 		synctest.Wait()
 		a.requireParked(t)
 		e.Set()
@@ -327,7 +327,7 @@ func TestEvent_ThatIsSetWinsOverADeadContext(t *testing.T) {
 	}
 }
 
-// What may happen to a waiter in quick succession, and what Wait has to return.
+// Sequences of events that may happen to a waiter, and what Wait must return.
 var eventRaces = []struct {
 	name string
 	race func(e *condvar.Event, cancel func())
@@ -380,8 +380,8 @@ func TestEvent_FirstOfSetAndCancelDecidesForAWaiterThatMayNotSleepYet(t *testing
 	}
 }
 
-// A hookContext calls a function whenever it is asked for its error or for its
-// channel: it stands for another goroutine that does so at that moment.
+// A hookContext calls a function at each call of Err or Done. The function
+// stands for another goroutine that runs at that moment.
 type hookContext struct {
 	context.Context
 	onErr, onDone func()
@@ -397,8 +397,8 @@ func (c hookContext) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-// Row 64. Bug E2. Wait has perhaps found the event not set, but is not in line
-// yet. No matter: the event is set, and was before the cancel.
+// Row 64. Bug E2. Wait may have found the event not set, but is not in line
+// yet. It returns nil all the same: the event was set before the cancel.
 func TestEvent_SetAndThenCancelGivesNilToAWaitThatHasJustBegun(t *testing.T) {
 	for _, name := range []string{"at the first look at the context", "at Done"} {
 		t.Run(name, func(t *testing.T) {
@@ -417,8 +417,8 @@ func TestEvent_SetAndThenCancelGivesNilToAWaitThatHasJustBegun(t *testing.T) {
 	}
 }
 
-// Bug E1. As above: those who have joined the line are released by a pulse,
-// wherever they are.
+// Bug E1. As above: Set followed by Clear releases the calls that have joined
+// the line, wherever they are.
 func TestEvent_SetAndClearReleasesThoseWhoMayNotSleepYet(t *testing.T) {
 	const n = 4
 	var e condvar.Event
@@ -436,7 +436,7 @@ func TestEvent_SetAndClearReleasesThoseWhoMayNotSleepYet(t *testing.T) {
 	}
 }
 
-// The race detector is the judge: data is guarded by the event alone.
+// The race detector checks this: data is guarded by the event alone.
 func TestEvent_SetSynchronizesBeforeTheWaitsThatItEnds(t *testing.T) {
 	for range 100 {
 		var e condvar.Event
@@ -459,10 +459,10 @@ func TestEvent_SetSynchronizesBeforeTheWaitsThatItEnds(t *testing.T) {
 	}
 }
 
-// F24. What a waiter may return is known from the order of events. If it was
-// parked when they began, that is decided by the first Set or cancel. Else it
-// may pass if the event was set at some time since its start, and may fail if
-// it was not set when the waiter was canceled, or later.
+// F24. The order of events determines what a waiter may return. If it was
+// parked when they began, the first Set or cancel decides. Otherwise it may
+// return nil if the event was set at some time since its start, and may return
+// an error if the event was not set when the waiter was canceled, or later.
 func TestEvent_StormInABubbleGivesEachWaiterWhatItsFirstEventSays(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -482,8 +482,8 @@ type stormWaiter struct {
 	mayPass, mayFail bool
 }
 
-// eventBursts runs bursts of Set, Clear, cancel and new waiters, in which the
-// goroutines run or not, as it happens, and looks at the results after each.
+// eventBursts runs bursts of Set, Clear, cancel and new waiters, during which
+// the goroutines may or may not run, and checks the results after each.
 func eventBursts(t *testing.T, rng *rand.Rand) {
 	var e condvar.Event
 	var set bool
@@ -552,11 +552,11 @@ func eventBursts(t *testing.T, rng *rand.Rand) {
 //
 //   - Row 50, String: an Event has none; IsSet and Waiters say the same.
 //   - Row 61, bool() and checkpoints: Python only.
-//   - “must not be copied” is for go vet (copylocks) to see.
+//   - go vet (copylocks) checks “must not be copied”.
 
-// What must happen at one moment, what must take no lock or allocate nothing,
-// and what must hold although a goroutine has been overtaken at the worst
-// place: promises that the other tests do not touch.
+// Promises that the other tests do not check: what happens at a single moment,
+// what takes no lock or does not allocate, and what holds if a goroutine is
+// preempted at the worst place.
 
 func TestEvent_ASetEventIsFoundSetWithoutALock(t *testing.T) {
 	var e condvar.Event

@@ -39,7 +39,7 @@ func Example() {
 	// Output: configuration v1
 }
 
-// A Queue passes items on, first in, first out, and holds a limited number.
+// A Queue is a bounded first-in, first-out queue.
 type Queue struct {
 	mu       sync.Mutex
 	notFull  *condvar.Cond // both with mu as L
@@ -67,7 +67,7 @@ func (q *Queue) Put(ctx context.Context, item string) error {
 	return nil
 }
 
-// Get takes the oldest item out, and waits while the queue is empty.
+// Get removes the oldest item, and waits while the queue is empty.
 func (q *Queue) Get(ctx context.Context) (string, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -80,9 +80,9 @@ func (q *Queue) Get(ctx context.Context) (string, error) {
 	return item, nil
 }
 
-// A bounded queue. It has a Cond for each of the two things that are waited
-// for, so that everybody in a line waits for the same. Then Notify is enough:
-// one item is of use to one consumer, and any of them will do.
+// A bounded queue. It has a Cond for each of its two conditions, so all waiters
+// of a Cond wait for the same condition. Then Notify is enough: any one
+// consumer can use one item.
 func ExampleCond_WaitFor() {
 	q := NewQueue(2)
 	g, ctx := errgroup.WithContext(context.Background())
@@ -116,8 +116,8 @@ func ExampleCond_WaitFor() {
 	// job 4
 }
 
-// A wait that ends with its deadline. The lock is held then too, so that what
-// has come so far can be used.
+// A wait that ends at its deadline. The lock is held then too, so the replies
+// received so far can be used.
 func ExampleCond_Wait_deadline() {
 	var mu sync.Mutex
 	changed := condvar.NewCond(&mu)
@@ -163,7 +163,7 @@ func ExampleCond_Listen() {
 			case <-shutdown:
 				ok = false
 			}
-			l.Stop() // hands a notification on that was not received
+			l.Stop() // passes on a notification that was not received
 			mu.Lock()
 			if !ok {
 				return "", false
@@ -192,9 +192,9 @@ func ExampleCond_Listen() {
 	// shut down
 }
 
-// Followers of a log wait on one Cond, each for an index of its own. Notify
-// would be spent on the one that has waited longest, whether or not its index
-// has been reached; NotifyAll lets each of them check.
+// Followers of a log wait on one Cond, each for its own index. Notify would
+// wake only the one that has waited longest, even if its index has not been
+// reached. NotifyAll lets each of them check.
 func ExampleCond_NotifyAll() {
 	var mu sync.Mutex
 	advanced := condvar.NewCond(&mu)
@@ -227,7 +227,7 @@ func ExampleCond_NotifyAll() {
 	// Output: everybody has caught up
 }
 
-// A start gate: requests that come early wait until the service is ready.
+// A start gate: early requests wait until the service is ready.
 func ExampleEvent() {
 	var ready condvar.Event
 	var prices map[string]int // written before Set, read after Wait: no lock
@@ -245,7 +245,7 @@ func ExampleEvent() {
 	}
 
 	prices = map[string]int{"apple": 2}
-	ready.Set() // releases those who wait, and lets all others pass
+	ready.Set() // releases all waiters and lets later calls pass
 
 	if err := g.Wait(); err != nil {
 		fmt.Println(err)
@@ -256,8 +256,8 @@ func ExampleEvent() {
 	// Output: [2 4 6]
 }
 
-// Five workers share two slots. To wait for a flag “a slot is free” and then
-// count oneself in would let in all who saw the flag; Acquire checks and
+// Five workers share two slots. Waiting for a flag “a slot is free” and then
+// counting would admit every worker that saw the flag. Acquire checks and
 // counts in one step.
 func ExampleCapacityResource_Acquire() {
 	slots := condvar.NewCapacityResource(2)
@@ -273,7 +273,7 @@ func ExampleCapacityResource_Acquire() {
 				if held.Add(1) > 2 {
 					excess.Add(1)
 				}
-				runtime.Gosched() // the work; others get the chance to intrude
+				runtime.Gosched() // the work; other workers could run here
 				turns.Add(1)
 				held.Add(-1)
 				slots.Release()
@@ -330,7 +330,7 @@ func ExampleCapacityResource_AcquireN() {
 	// decoded 110 MiB
 }
 
-// Do puts the permit back whatever becomes of the function, even a panic.
+// Do puts the permit back even if the function fails or panics.
 func ExampleCapacityResource_Do() {
 	connections := condvar.NewCapacityResource(3)
 
@@ -347,7 +347,7 @@ func ExampleCapacityResource_Do() {
 	// 0/3 in use, 0 waiting
 }
 
-// The capacity changes while the resource is in use; 0 is a pause.
+// The capacity changes while the resource is in use; 0 pauses it.
 func ExampleCapacityResource_Resize() {
 	workers := condvar.NewCapacityResource(1)
 	fmt.Println(workers.TryAcquire(), workers.TryAcquire())
@@ -355,13 +355,13 @@ func ExampleCapacityResource_Resize() {
 	workers.Resize(2) // the load grows
 	fmt.Println(workers.TryAcquire(), workers)
 
-	workers.Resize(0) // maintenance: those at work carry on, nobody is admitted
+	workers.Resize(0) // maintenance: running work continues, no call is admitted
 	workers.Release()
 	fmt.Println(workers.TryAcquire(), workers)
 
 	admitted := make(chan error, 1)
 	go func() { admitted <- workers.Acquire(context.Background()) }()
-	workers.Resize(2) // the pause ends, for those who waited too
+	workers.Resize(2) // the pause ends, also for waiting calls
 	if err := <-admitted; err != nil {
 		fmt.Println(err)
 		return
@@ -416,11 +416,12 @@ func ExampleCapacityResource_Stats() {
 	}
 	defer slots.ReleaseN(3)
 
-	s := slots.Stats() // of one moment: the figures fit together
+	s := slots.Stats() // of a single moment, so the figures are consistent
 	fmt.Printf("in use: %d of %d\n", s.InUse, s.Capacity)
 	fmt.Println("healthy:", s.Waiting < 100 && s.OldestWait < time.Second)
 
-	// The totals only grow; two snapshots tell what happened in between.
+	// The totals only grow: the difference of two snapshots is what happened in
+	// between.
 	waits := s.WaitCount - before.WaitCount
 	fmt.Printf("waits: %d, given up: %d\n", waits, s.Canceled-before.Canceled)
 	if waits > 0 {
@@ -433,8 +434,9 @@ func ExampleCapacityResource_Stats() {
 	// waits: 0, given up: 0
 }
 
-// Hooks tell of what Stats only counts: here, of each wait that was too long.
-// Each of them may be set alone; those of waits cost nothing until one waits.
+// Hooks report single events, which Stats only counts: here, each wait that was
+// too long. Each hook may be set alone. Those of waits cost nothing to calls
+// that do not wait.
 func ExampleWithHooks() {
 	slots := condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
 		WaitDone: func(_ context.Context, n int64, waited time.Duration, err error) {

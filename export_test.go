@@ -18,7 +18,7 @@ func (c *Cond) Mu() *primitives.Mutex             { return &c.mu }
 func (e *Event) Mu() *primitives.Mutex            { return &e.cond.mu }
 func (r *CapacityResource) Mu() *primitives.Mutex { return &r.line.mu }
 
-// Cond returns the line of those who wait for e.
+// Cond returns the Cond in which calls wait for e.
 func (e *Event) Cond() *Cond { return &e.cond }
 
 // WaitersMade returns how many waiters c has made, outside of bubbles.
@@ -28,8 +28,8 @@ func (c *Cond) WaitersMade() int {
 	return c.pool.made
 }
 
-// WakeHeadLater wakes the head of the line of r, as a release does, up to the
-// token, and returns what sends that.
+// WakeHeadLater wakes the head of the line of r, as a release does, except for
+// the token. It returns a function that sends the token.
 func (r *CapacityResource) WakeHeadLater() (send func()) {
 	r.lock()
 	head := r.line.waiters.first
@@ -38,9 +38,9 @@ func (r *CapacityResource) WakeHeadLater() (send func()) {
 	return head.send
 }
 
-// JoinAndLeave has calls join the line of r that read the clock at the given
-// times, in this order, and returns when they joined, and when that was over;
-// then all of them leave.
+// JoinAndLeave makes calls join the line of r that have read the clock at the
+// given times, in this order. It returns the times at which they joined, and
+// the time after that. Then all of them leave.
 func (r *CapacityResource) JoinAndLeave(times ...time.Duration) (arrivals []time.Duration, now time.Duration) {
 	r.lock()
 	defer r.unlock()

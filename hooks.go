@@ -6,40 +6,39 @@ import (
 	"time"
 )
 
-// Hooks are functions that a [CapacityResource] calls when something happens to
-// it. Any of them may be nil. A hook runs on the goroutine of the call that it
-// reports, while no lock of this package is held, and may use the resource. If
-// a hook panics, so does the call, and permits that it has taken are put back.
-// Even then each WaitStart is followed by a WaitDone, and each Acquired by a
-// Released.
+// Hooks are functions that a [CapacityResource] calls; any may be nil. A hook
+// runs on the goroutine of the call that it reports, while no lock of this
+// package is held, and may use the resource. If a hook panics, so does the
+// call, and permits that it has taken are put back. Even then each WaitStart is
+// followed by a WaitDone, and each Acquired by a Released.
 //
 // WaitStart, WaitDone and Resized cost nothing to calls that do not wait. With
 // Acquired or Released, every call locks a mutex, and Do makes an allocation.
 type Hooks struct {
-	// WaitStart is called before a call for n permits joins the line. If it
-	// returns a context that is not nil, the later hooks of the call get that.
-	// The wait ends with ctx.
+	// WaitStart is called before a call for n permits joins the line. The call
+	// may still get its permits without waiting. If WaitStart returns a non-nil
+	// context, the later hooks of the call get that. The wait still ends with
+	// ctx.
 	WaitStart func(ctx context.Context, n int64) context.Context
 
-	// WaitDone is called after each WaitStart, with what AcquireN is about to
-	// return, or with an error of this package if the call panics.
+	// WaitDone is called after each WaitStart, with the error that AcquireN is
+	// about to return, or an error of this package if the call panics.
 	WaitDone func(ctx context.Context, n int64, waited time.Duration, err error)
 
-	// Acquired is called when n permits have been taken; n may be 0. hold is
-	// not nil for Do and for Permits: the release gets the same one.
+	// Acquired is called after n permits have been taken; n may be 0. hold is
+	// not nil for Do and Permits: Released gets the same hold.
 	Acquired func(ctx context.Context, n int64, hold *Hold)
 
 	// Released is called after n permits have been put back. If hold is not
 	// nil, held is the time since the acquisition.
 	Released func(n int64, hold *Hold, held time.Duration)
 
-	// Resized is called after Resize. Of two concurrent calls, the later one
-	// may be reported first.
+	// Resized is called after Resize. Concurrent calls may be reported in any
+	// order.
 	Resized func(from, to int64)
 }
 
-// WithHooks makes a resource call hooks. If it is given several times, all are
-// called. WithHooks(nil) is a no-op.
+// WithHooks makes a resource call a copy of hooks. WithHooks(nil) is a no-op.
 func WithHooks(hooks *Hooks) Option {
 	if hooks == nil {
 		return func(*CapacityResource) {}
@@ -48,16 +47,16 @@ func WithHooks(hooks *Hooks) Option {
 	return Observe(func(*CapacityResource) *Hooks { return &h })
 }
 
-// Observe attaches an observer to a resource. [NewCapacityResource] calls f for
-// each resource that it makes, and installs the hooks that f returns, as
-// [WithHooks] does; nil is none. f may use the resource. Other goroutines may
-// only call Stats and String until NewCapacityResource returns.
+// Observe attaches an observer to a resource. [NewCapacityResource] calls f
+// when the resource is ready, and installs the hooks that f returns, if not
+// nil. f may use the resource. Other goroutines may only call Stats and String
+// until NewCapacityResource returns.
 func Observe(f func(r *CapacityResource) *Hooks) Option {
 	return func(r *CapacityResource) { r.observers = append(r.observers, f) }
 }
 
-// runObservers installs the hooks of the options. With mu held, since Stats may
-// be called already.
+// runObservers installs the hooks of the options. It does so with mu held,
+// since other goroutines may call Stats.
 func (r *CapacityResource) runObservers() {
 	observers := r.observers
 	r.observers = nil
@@ -78,10 +77,10 @@ var (
 	errPanicked = errors.New("condvar: the call panicked or called runtime.Goexit")
 )
 
-// acquireWithHooks is AcquireN after its first look at ctx.
+// acquireWithHooks is AcquireN after its first check of ctx.
 func (r *CapacityResource) acquireWithHooks(ctx context.Context, n int64, hold *Hold) error {
 	err := r.acquireSlow(ctx, n, false)
-	if err == errMustWait { //nolint:errorlint // it is ours; the causes of contexts are not to be asked
+	if err == errMustWait { //nolint:errorlint // it is ours; a context's cause must not be consulted
 		ctx, err = r.waitWithHooks(ctx, n)
 	}
 	if err == nil {
@@ -90,8 +89,8 @@ func (r *CapacityResource) acquireWithHooks(ctx context.Context, n int64, hold *
 	return err
 }
 
-// waitWithHooks is acquireSlow between WaitStart and WaitDone. It returns the
-// context for later hooks, too.
+// waitWithHooks is acquireSlow between WaitStart and WaitDone. It also returns
+// the context for later hooks.
 func (r *CapacityResource) waitWithHooks(ctx context.Context, n int64) (later context.Context, err error) {
 	later, err = ctx, errPanicked
 	started, start := 0, time.Now()
@@ -123,7 +122,8 @@ func (r *CapacityResource) waitWithHooks(ctx context.Context, n int64) (later co
 }
 
 // runAcquired calls the Acquired hooks. If one panics, the call fails: the
-// permits are put back, and those who were told are told of that.
+// permits are put back, and the Released hooks run of those Hooks whose
+// Acquired was called.
 func (r *CapacityResource) runAcquired(ctx context.Context, n int64, hold *Hold) {
 	if hold != nil {
 		hold.since = time.Now()

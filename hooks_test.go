@@ -17,7 +17,7 @@ import (
 
 type hookKey struct{}
 
-// hookLog is a list of what hooks were told.
+// hookLog is a list of the calls of hooks.
 type hookLog struct {
 	mu    sync.Mutex
 	lines []string
@@ -139,8 +139,8 @@ func TestHooks_SeveralHooksAreCalledInOrder(t *testing.T) {
 	})
 }
 
-// Hooks given several times are called in the order of the options, and what
-// the first are to see the last do not hide.
+// Hooks of several options are called in the order of the options, and the last
+// ones do not hide anything from the first ones.
 func TestHooks_AreCalledInTheOrderOfTheOptions(t *testing.T) {
 	var told []string
 	add := func(name string) condvar.Option {
@@ -220,7 +220,7 @@ func TestHooks_TheWaitObeysTheContextOfTheCall(t *testing.T) {
 		var told result
 		r := newPaused(condvar.WithHooks(&condvar.Hooks{
 			WaitStart: func(context.Context, int64) context.Context {
-				time.Sleep(time.Hour) // is no part of the wait
+				time.Sleep(time.Hour) // is not part of the wait
 				return resDead()
 			},
 			WaitDone: func(ctx context.Context, _ int64, waited time.Duration, _ error) {
@@ -237,7 +237,7 @@ func TestHooks_TheWaitObeysTheContextOfTheCall(t *testing.T) {
 	})
 }
 
-// A fooled is an error that says that it is every other.
+// A fooled is an error that claims to be every other error.
 type fooled struct{}
 
 func (fooled) Error() string { return "fooled" }
@@ -316,11 +316,11 @@ func TestHooks_AHookThatPanicsLeavesTheAccountingExact(t *testing.T) {
 	}
 }
 
-// hooksFail does everything that calls hooks with r, whose hook of the given
+// hooksFail calls every method that calls hooks on r. The hook of the given
 // name never returns.
 func hooksFail(t *testing.T, name string, r *condvar.CapacityResource) {
 	ctx := t.Context()
-	// run runs f, which the hook may end, and tells whether f has returned.
+	// run runs f, which the hook may end, and reports whether f has returned.
 	run := func(f func()) *bool {
 		returned := new(bool)
 		go func() {
@@ -378,7 +378,8 @@ func TestHooks_AllocateNothing(t *testing.T) {
 	require.Equal(t, 3*101, calls)
 }
 
-// tell returns hooks that write to log under a name, and fail where fails says.
+// tell returns hooks that write to log under a name, and fail in the hook
+// named by fails.
 func tell(log *[]string, name, fails string, fail func()) *condvar.Hooks {
 	told := func(what string) {
 		*log = append(*log, name+" "+what)
@@ -453,8 +454,8 @@ func TestHooks_WhoWasToldOfTheBeginningIsToldOfTheEnd(t *testing.T) {
 	}
 }
 
-// Whoever was told of an acquisition is told of its release, in each way to
-// acquire, and none of them is told of what it was not told of before.
+// For each way to acquire: an observer whose Acquired hook was called gets the
+// release, and no other observer does.
 func TestHooks_AnAcquisitionIsUndoneForThoseWhoWereToldOfIt(t *testing.T) {
 	for how, fail := range map[string]func(){"panic": func() { panic("hook") }, "Goexit": runtime.Goexit} {
 		for name, acquire := range map[string]func(t *testing.T, r *condvar.CapacityResource){
@@ -497,7 +498,7 @@ func TestHooks_AnAcquisitionIsUndoneForThoseWhoWereToldOfIt(t *testing.T) {
 	}
 }
 
-// The same of a call that has waited. The wait has succeeded by then.
+// The same for a call that has waited. Its wait has succeeded by then.
 func TestHooks_AWaitThatEndsInAPanicOfAcquiredIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log []string
@@ -527,8 +528,8 @@ func TestHooks_AWaitThatEndsInAPanicOfAcquiredIsTold(t *testing.T) {
 	})
 }
 
-// A contextThatPanics panics when it is asked for its Done channel the second
-// time, which is when the wait is about to begin.
+// A contextThatPanics panics at the second call of Done, which is when the wait
+// is about to begin.
 type contextThatPanics struct {
 	context.Context
 	asked int
@@ -630,7 +631,7 @@ func TestObserve_WithoutHooksTheFastPathsStayOpen(t *testing.T) {
 	r.Release()
 }
 
-// Stats may be asked for by others as soon as an observer has the resource. Run
+// Other goroutines may call Stats as soon as an observer has the resource. Run
 // with -race.
 func TestObserve_AnObserverMayLetOthersAskForStats(t *testing.T) {
 	results := make(chan condvar.Stats)

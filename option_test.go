@@ -54,8 +54,8 @@ func TestMaxWaiting_Of0LetsNobodyWait(t *testing.T) {
 	})
 }
 
-// The token of a head that was woken is on its way. So its goroutine has not
-// left the line, though its context has ended.
+// The token of a woken head is about to be sent. So its goroutine has not left
+// the line, though its context has ended.
 func TestMaxWaiting_WhoseContextHasEndedCountsUntilItHasRun(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 1, 1, append(opts, condvar.MaxWaiting(1))...)
@@ -185,7 +185,7 @@ func TestMaxWait_ABigHeadThatLeavesLetsTheSmallOnesIn(t *testing.T) {
 		require.True(t, r.TryAcquire())
 		big := resPark(t, r, 3)
 		time.Sleep(time.Second / 2)
-		r.Release() // now nobody overtakes the head
+		r.Release() // from now on no call overtakes the head
 		small := resPark(t, r, 1)
 		time.Sleep(time.Second / 2)
 		synctest.Wait()
@@ -223,7 +223,7 @@ func TestMaxWait_IfTheContextEndsAtTheSameTimeItsErrorCounts(t *testing.T) {
 	})
 }
 
-// A contextWithoutDeadline ends when its parent does, and does not tell when.
+// A contextWithoutDeadline ends when its parent does, and has no Deadline.
 type contextWithoutDeadline struct{ context.Context }
 
 func (contextWithoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
@@ -251,8 +251,8 @@ func TestMaxWait_AContextThatHasEndedCountsWhenTheTimerFires(t *testing.T) {
 	})
 }
 
-// Either may come first if the call cannot know that they are to be at the same
-// time. The statistics agree with the error.
+// Either may come first if the call cannot know that both are at the same time.
+// The statistics agree with the error.
 func TestMaxWait_OfTheTimerAndTheContextOneCounts(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 1, 1, append(opts, condvar.MaxWait(time.Second))...)
@@ -274,8 +274,8 @@ func TestMaxWait_OfTheTimerAndTheContextOneCounts(t *testing.T) {
 	})
 }
 
-// A goroutine that was woken since permits came free, but finds none, must not
-// sleep on after its time is over.
+// A goroutine that was woken because of free permits, but finds none, must not
+// sleep longer than MaxWait in all.
 func TestMaxWait_AnAwakeHeadThatFindsNothingLeavesInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := resNew(t, 1, 1, condvar.MaxWait(time.Second))
@@ -291,7 +291,7 @@ func TestMaxWait_AnAwakeHeadThatFindsNothingLeavesInTime(t *testing.T) {
 
 		w = resPark(t, r, 1)
 		time.Sleep(time.Second / 2)
-		r.WakeHeadLater()() // in time: it parks again, for the rest of its time
+		r.WakeHeadLater()() // in time: it parks again, for the rest of MaxWait
 		synctest.Wait()
 		w.requireParked(t)
 		time.Sleep(time.Second/2 - 1)
@@ -349,8 +349,8 @@ func TestMaxWait_OfAllTimeNeverEnds(t *testing.T) {
 	})
 }
 
-// In a bubble a new resource has the age 0 when the call joins its line, so no
-// sum of ages and MaxWait overflows there.
+// In a bubble the age of a new resource is 0 when the call joins its line, so
+// the sum of age and MaxWait does not overflow there.
 func TestMaxWait_OfAllTimeNeverEndsOutsideBubblesEither(t *testing.T) {
 	r := condvar.NewCapacityResource(1, condvar.MaxWait(math.MaxInt64))
 	require.True(t, r.TryAcquire())
@@ -365,7 +365,7 @@ func TestMaxWait_OfAllTimeNeverEndsOutsideBubblesEither(t *testing.T) {
 func TestMaxWait_DoesNotCutOffTheWork(t *testing.T) {
 	for name, hooks := range map[string]*condvar.Hooks{
 		"no hooks": nil,
-		"hooks": { // whose context only later hooks get
+		"hooks": { // only later hooks get its context
 			WaitStart: func(context.Context, int64) context.Context { return resDead() },
 			Acquired:  func(context.Context, int64, *condvar.Hold) {},
 		},
@@ -500,10 +500,10 @@ func TestAdmitOversized_ARequestForMoreThanTheCapacityIsAdmittedAlone(t *testing
 		require.NoError(t, r.AcquireN(t.Context(), 0))
 		require.False(t, r.TryAcquire())
 		small, next := resPark(t, r, 1), resPark(t, r, 4)
-		r.ReleaseN(7) // three are in use, as many as there may be
+		r.ReleaseN(7) // three are in use, which is the capacity
 		synctest.Wait()
 		small.requireParked(t)
-		r.Release() // the ordinary rule counts again
+		r.Release() // the ordinary rule applies again
 		synctest.Wait()
 		small.requireDone(t, nil)
 		r.ReleaseN(2)
@@ -538,7 +538,7 @@ func TestAdmitOversized_WaitsInItsPlace(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 3, 3, append(opts, condvar.AdmitOversized())...)
 		first, huge, last := resPark(t, r, 2), resPark(t, r, 10), resPark(t, r, 1)
-		time.Sleep(time.Second) // after which nobody overtakes
+		time.Sleep(time.Second) // after which no call overtakes
 		r.ReleaseN(3)
 		synctest.Wait()
 		first.requireDone(t, nil)
@@ -603,7 +603,7 @@ func TestAdmitOversized_CanceledInLineLetsTheNextIn(t *testing.T) {
 		r := resNew(t, 3, 1, append(opts, condvar.AdmitOversized())...)
 		huge := resPark(t, r, 4)
 		time.Sleep(time.Second)
-		r.Resize(4) // adds a permit, so nobody overtakes from now on
+		r.Resize(4) // adds a permit, so no call overtakes from now on
 		r.Resize(3)
 		small := resPark(t, r, 1)
 		huge.cancel()
@@ -659,7 +659,7 @@ func TestCapacityResource_WithFIFONobodyOvertakes(t *testing.T) {
 		big.cancel()
 		synctest.Wait()
 		small.requireDone(t, nil)
-		require.True(t, r.TryAcquire()) // nobody waits
+		require.True(t, r.TryAcquire()) // no call waits
 		resRequire(t, r, 3, 0)
 	})
 }

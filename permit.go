@@ -7,20 +7,20 @@ import (
 	"example.com/condvar/internal/primitives"
 )
 
-// A Permit stands for permits of a [CapacityResource] that one call has
-// acquired, and that are released once only, however often Release is called.
-// A Permit must not be copied.
+// A Permit represents permits of a [CapacityResource] that one call has
+// acquired, and that are released only once, however often Release is called. A
+// Permit must not be copied.
 type Permit struct {
 	hold Hold
 	n    int64
 
-	// r is nil once the permits were released. Exactly one swap in Release
+	// r is nil once the permits have been released. Exactly one swap in Release
 	// gets the resource.
 	r primitives.Pointer[CapacityResource]
 }
 
-// AcquirePermit is [CapacityResource.AcquireN] that returns the permits as a
-// value. If it fails, the Permit is nil. It makes one allocation.
+// AcquirePermit is like [CapacityResource.AcquireN], but returns the permits as
+// a value. If it fails, the Permit is nil. It makes one allocation.
 func (r *CapacityResource) AcquirePermit(ctx context.Context, n int64) (*Permit, error) {
 	if !r.hooksSeeEveryCall {
 		if err := r.AcquireN(ctx, n); err != nil {
@@ -36,8 +36,8 @@ func (r *CapacityResource) AcquirePermit(ctx context.Context, n int64) (*Permit,
 	return p, nil
 }
 
-// TryAcquirePermit is [CapacityResource.TryAcquireN] that returns the permits
-// as a value. If it fails, the Permit is nil.
+// TryAcquirePermit is like [CapacityResource.TryAcquireN], but returns the
+// permits as a value. If it fails, the Permit is nil.
 func (r *CapacityResource) TryAcquirePermit(n int64) (*Permit, bool) {
 	if !r.hooksSeeEveryCall {
 		if !r.TryAcquireN(n) {
@@ -58,12 +58,12 @@ func (r *CapacityResource) newPermit(n int64) *Permit {
 	return p
 }
 
-// N returns how many permits p stands for. Release does not change it.
+// N returns the number of permits. Release does not change it.
 func (p *Permit) N() int64 { return p.n }
 
-// Release puts the permits back, as [CapacityResource.ReleaseN] does. Exactly
-// one call does that. Others do nothing, and may return before it has. Release
-// of a nil *Permit does nothing.
+// Release puts the permits back, as [CapacityResource.ReleaseN] does. Only one
+// call does that; other calls do nothing, and may return earlier. Release of a
+// nil *Permit does nothing.
 func (p *Permit) Release() {
 	if p == nil {
 		return
@@ -86,10 +86,9 @@ func (r *CapacityResource) Do(ctx context.Context, fn func(ctx context.Context) 
 // DoN acquires n permits, calls fn with ctx, and returns what fn returns. It
 // releases the permits when fn returns, panics or calls [runtime.Goexit]. If it
 // cannot acquire them, it returns the error of [CapacityResource.AcquireN]
-// without calling fn. fn should not acquire from the resource: it may wait for
-// itself.
+// without calling fn. fn should not acquire from the resource: it may deadlock.
 func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context.Context) error) error {
-	if r.hooksSeeEveryCall { // they are told of a Permit
+	if r.hooksSeeEveryCall { // hooks get the Hold of a Permit
 		p, err := r.AcquirePermit(ctx, n)
 		if err != nil {
 			return err
@@ -104,9 +103,9 @@ func (r *CapacityResource) DoN(ctx context.Context, n int64, fn func(ctx context
 	return fn(ctx)
 }
 
-// A Hold is the identity of permits from their acquisition by Do or as a
-// [Permit] to their release, for [Hooks]. It is part of the Permit: a pointer
-// to it keeps the Permit from being collected, a [weak.Pointer] does not. Other
+// A Hold identifies, for [Hooks], permits from their acquisition by Do or as a
+// [Permit] to their release. It is part of the Permit: a pointer to it keeps
+// the Permit from being garbage collected, a [weak.Pointer] does not. Other
 // types of permits can have a Hold as a field.
 type Hold struct {
 	since time.Time // when the Acquired hooks were called

@@ -28,7 +28,7 @@ func TestPermit_IsReleasedOnce(t *testing.T) {
 		require.EqualValues(t, 5, r.Stats().InUse)
 		for range 3 {
 			p.Release()
-			require.EqualValues(t, 3, r.Stats().InUse, "what others hold")
+			require.EqualValues(t, 3, r.Stats().InUse, "permits of other holders")
 		}
 		require.EqualValues(t, 2, p.N())
 		other.Release()
@@ -36,7 +36,8 @@ func TestPermit_IsReleasedOnce(t *testing.T) {
 	})
 }
 
-// Bug R22. -race sees whether the release synchronizes before the acquisition.
+// Bug R22. With -race it checks that the release synchronizes before the
+// acquisition.
 func TestPermit_OfManyReleasesAtOnceOneCounts(t *testing.T) {
 	resInBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		for _, more := range [][]condvar.Option{nil, {condvar.WithHooks(&condvar.Hooks{Acquired: func(context.Context, int64, *condvar.Hold) {}})}} {
@@ -157,7 +158,7 @@ func TestPermit_MakesOneAllocation(t *testing.T) {
 	}))
 }
 
-// A Permit that is released by other goroutines than the one that acquired it.
+// A Permit that other goroutines release than the one that acquired it.
 func TestPermit_HasNoOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := resNew(t, 1, 0)
@@ -333,11 +334,11 @@ func TestCapacityResource_NoPermitsAreHadForTheAsking(t *testing.T) {
 		w := resPark(t, r, 3)
 		zero()
 		time.Sleep(resThreshold)
-		r.Release() // from here on nobody overtakes w, in either mode
+		r.Release() // from here on no call overtakes w, in either mode
 		require.False(t, r.TryAcquire())
 		zero()
 		r.Resize(0)
-		zero() // paused, and more held than there is
+		zero() // paused, and more held than the capacity
 		require.NoError(t, resNew(t, 0, 0, opts...).AcquireN(ctx, 0))
 		resRequire(t, r, 1, 1)
 		w.cancel()
@@ -406,10 +407,10 @@ func TestCapacityResource_AWaiterCancelledAfterTheReleaseHoldsThePermitOrPassesI
 	})
 }
 
-// A head that has starved, and with FIFO everybody, gets permits from the hands
-// of who releases them: they are in use at once, by as many as fit, and a
-// context that ends after that is too late (which a scene of verify/explore
-// shows better: here they may have run before it ends). Rows 108, 109.
+// A starved head, and with FIFO every waiter, gets its permits from the release
+// itself. They are in use at once, by as many waiters as fit, and a context
+// that ends after that is too late. (A scene of verify/explore shows that
+// better: here the waiters may have run before it ends.) Rows 108, 109.
 func TestCapacityResource_PermitsAreHandedOverWhereNobodyMayOvertake(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 5, 5, opts...)
@@ -435,7 +436,7 @@ func TestCapacityResource_PermitsAreHandedOverWhereNobodyMayOvertake(t *testing.
 		tooMany.requireDone(t, nil)
 		last.cancel()
 		r.ReleaseN(5)
-		require.Zero(t, r.Stats().InUse, "nothing is handed to who is about to leave")
+		require.Zero(t, r.Stats().InUse, "a waiter that is about to leave gets no permits")
 		synctest.Wait()
 		last.requireDone(t, context.Canceled)
 		resRequireExact(t, r, 5)
@@ -574,11 +575,11 @@ func TestHooks_DoAndPermitsHaveAnIdentity(t *testing.T) {
 		require.Error(t, err)
 		_, ok = r.TryAcquirePermit(10)
 		require.False(t, ok)
-		require.Len(t, told, 2, "the failed calls are not told")
+		require.Len(t, told, 2, "failed calls are not reported")
 	})
 }
 
-// A foreignPermit is a permit of another package, which calls hooks itself.
+// A foreignPermit is a permit of another package that calls the hooks itself.
 type foreignPermit struct {
 	name string
 	hold condvar.Hold
@@ -600,7 +601,7 @@ func TestHooks_AnIdentityCanBeMadeElsewhere(t *testing.T) {
 	require.NotSame(t, &b.hold, acquired)
 }
 
-// Row 119. A Permit that is dropped is not given back, and can be found.
+// Row 119. A dropped Permit is not released, and can be detected.
 func TestHooks_APermitThatWasCollectedIsFoundAndNotKeptAlive(t *testing.T) {
 	collected := make(chan int64, 2)
 	holds := map[weak.Pointer[condvar.Hold]]int64{}

@@ -15,11 +15,10 @@ import (
 // one; any use of the zero value panics. It must not be copied; using a copy
 // may panic.
 //
-// Waiting calls are served first in, first out, whatever number of permits they
-// want. A new call, TryAcquire included, may barge ahead of the line only until
-// the first release (or Resize that adds permits) after the head of the line
-// has waited 1 ms, as in the starvation mode of [sync.Mutex]. With [FIFO]
-// nobody ever overtakes.
+// Waiting calls are served first in, first out, whatever their size. A new
+// call, TryAcquire included, may barge ahead of the line only until the first
+// release (or Resize that adds permits) after the head of the line has waited 1
+// ms, as in the starvation mode of [sync.Mutex]; with [FIFO] never.
 type CapacityResource struct {
 	// state is what the fast paths use: the flag slow, 31 bits of free permits
 	// and 31 bits of held permits. It is
@@ -36,36 +35,39 @@ type CapacityResource struct {
 
 	// line is where calls of AcquireN wait. Its mu is the lock of the resource
 	// and guards the fields down to drained. lock takes held from state, and
-	// unlock serves the line and stores state. With mu held nobody else changes
-	// state.
+	// unlock serves the line and stores state. With mu held, no other goroutine
+	// changes state.
 	//
-	// While mu is unlocked, a head that fits is awake or soon gets its token.
+	// While mu is unlocked, a head that fits is awake, or its token is about to
+	// be sent.
 	line Cond
 
 	capacity int64
 	held     int64 // valid while state is slow alone
 	closed   bool
-	starving bool // the head has waited too long: nobody may overtake it
+	// starving is true if the head has waited too long: no call may overtake
+	// it.
+	starving bool
 
-	waitingN    [2]uint64     // permits that those in line want, high and low word
-	lastArrival time.Duration // arrivedAt of the last one who joined
+	waitingN    [2]uint64     // permits that the waiters want, high and low word
+	lastArrival time.Duration // arrivedAt of the last waiter that joined
 
 	waitCount, canceled, rejected int64 // see Stats
 	waitDuration                  time.Duration
 
-	wake queue         // decided; unlock sends the tokens; else empty
+	wake queue         // decided waiters; unlock sends their tokens
 	now  time.Duration // 0 if mu's holder has not read the clock
 
 	drained Event // set once r is closed and nothing is held; has its own lock
 
 	// These are constant once NewCapacityResource has returned.
-	base              time.Time // what times are counted from; zero in the zero value
+	base              time.Time // the origin of times; zero in the zero value
 	fifo              bool
 	admitOversized    bool
 	maxWaiting        int
 	maxWait           time.Duration                    // or 0
 	hooksSeeEveryCall bool                             // there is an Acquired or a Released hook
-	observers         []func(*CapacityResource) *Hooks // nil once they were called
+	observers         []func(*CapacityResource) *Hooks // nil once they have run
 	hooks             []Hooks
 }
 
@@ -83,13 +85,12 @@ func fits(state uint64, n int64) bool { return uint64(n-1) < state>>fieldBits&fi
 // take returns state with n permits moved from free to held.
 func take(state uint64, n int64) uint64 { return state - uint64(n)<<fieldBits + uint64(n) }
 
-// starvationThreshold is how long the head of the line may be overtaken.
+// starvationThreshold is how long new calls may overtake the head of the line.
 const starvationThreshold = time.Millisecond
 
-// NewCapacityResource returns a resource with the given capacity, of which
-// nothing is in use. It panics if capacity < 1: a limit that was not configured
-// must not make every caller wait for ever. To start paused, call
-// [CapacityResource.Resize] with 0.
+// NewCapacityResource returns a resource with the given capacity. It panics if
+// capacity < 1: an unset limit must not block every caller. To start paused,
+// call Resize(0).
 func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 	if capacity < 1 {
 		panic("condvar: NewCapacityResource with a capacity below 1 (to start paused, call Resize(0))")
@@ -106,24 +107,24 @@ func NewCapacityResource(capacity int64, opts ...Option) *CapacityResource {
 // Acquire is [CapacityResource.AcquireN] with n = 1.
 func (r *CapacityResource) Acquire(ctx context.Context) error { return r.AcquireN(ctx, 1) }
 
-// AcquireN takes n permits, all at once, and waits until that is possible. It
-// returns nil if it took them. Otherwise it changed nothing, and returns the
-// first of these that applies, when it comes true:
+// AcquireN takes n permits at once, and waits until that is possible. It
+// returns nil if it took them. Otherwise it has changed nothing, and returns
+// the first of these errors that applies:
 //
 //   - the error of ctx, as [Cond.Wait] does, even if permits are free;
 //   - [ErrClosed], if the resource is closed;
-//   - [ErrTooLarge], if n is more than the capacity, that is not 0, and
-//     [AdmitOversized] is not used;
+//   - [ErrTooLarge], if n exceeds the capacity, unless that is 0 or
+//     [AdmitOversized] is used;
 //   - [ErrOverloaded], if it would have to wait and [MaxWaiting] forbids that,
 //     or has waited as long as [MaxWait] allows.
 //
-// AcquireN of 0 permits never waits, but it fails if ctx is done or the
-// resource is closed. AcquireN panics if n < 0. In the steady state it
-// allocates nothing.
+// AcquireN of 0 permits never waits, but fails if ctx is done or the resource
+// is closed. AcquireN panics if n < 0. In the steady state it does not
+// allocate.
 func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	for {
-		// state is loaded before ctx is checked: permits that come free after
-		// ctx has ended are not taken, unless state changed back.
+		// state is loaded before ctx is checked, so that permits released after
+		// ctx has ended are not taken (unless state has changed back).
 		s := r.state.Load()
 		if ctx.Err() != nil {
 			r.check(n)
@@ -143,14 +144,14 @@ func (r *CapacityResource) AcquireN(ctx context.Context, n int64) error {
 	return r.acquireSlow(ctx, n, true)
 }
 
-// acquireSlow is AcquireN with mu. It returns errMustWait if it must wait but
-// mayWait is false.
+// acquireSlow is AcquireN with mu locked. It returns errMustWait if it must
+// wait but mayWait is false.
 func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait bool) (err error) {
 	done := ctx.Done()
 	timed := r.maxWait > 0 && r.maxWaitEndsFirst(ctx)
 	if r.fifo && mayWait {
 		r.lockTimed()
-	} else { // for starvation, arrivedAt must not be before w joins
+	} else { // to measure starvation, arrivedAt must not be before w joins
 		r.lock()
 	}
 	var w *waiter
@@ -192,7 +193,7 @@ func (r *CapacityResource) acquireSlow(ctx context.Context, n int64, mayWait boo
 
 // cancel ends the wait of w, whose context or MaxWait has ended. It reports
 // whether w left the line because of its context. If not, it receives the
-// token, which after MaxWait is its own.
+// token. After MaxWait, cancel itself has that token sent.
 func (r *CapacityResource) cancel(w *waiter) bool {
 	r.lockTimed()
 	if w.state == parked { // otherwise it was passed over or woken
@@ -212,8 +213,8 @@ func (r *CapacityResource) lookAgain(w *waiter) bool {
 	r.lockTimed()
 	over := true
 	switch {
-	case w != r.line.waiters.first: // Close or Resize has turned it away
-	case ended(w.done): // it wins, even if the permits are free
+	case w != r.line.waiters.first: // Close or Resize has removed it
+	case ended(w.done): // takes precedence, even if the permits are free
 		r.removeLocked(w, errEnded)
 	case r.fitsLocked(w.n):
 		r.held += w.n
@@ -228,9 +229,10 @@ func (r *CapacityResource) lookAgain(w *waiter) bool {
 // TryAcquire is [CapacityResource.TryAcquireN] with n = 1.
 func (r *CapacityResource) TryAcquire() bool { return r.TryAcquireN(1) }
 
-// TryAcquireN takes n permits if it need not wait, and reports whether it did.
-// It fails if too few are free, if the resource is closed, or if new calls may
-// not overtake the line. It panics if n < 0.
+// TryAcquireN takes n permits if that is possible without waiting, and reports
+// whether it did. It fails if too few are free, the resource is closed, or new
+// calls may not overtake the line. TryAcquireN of 0 fails only if the resource
+// is closed. It panics if n < 0.
 func (r *CapacityResource) TryAcquireN(n int64) bool {
 	for {
 		s := r.state.Load()
@@ -261,11 +263,13 @@ func (r *CapacityResource) tryAcquireSlow(n int64, hold *Hold) bool {
 // Release is [CapacityResource.ReleaseN] with n = 1.
 func (r *CapacityResource) Release() { r.ReleaseN(1) }
 
-// ReleaseN puts n permits back, and wakes waiters whose permits are now free.
+// ReleaseN puts n permits back, and wakes waiters that now fit. It blocks only
+// on the mutex of the resource, and does not yield the processor.
 //
 // ReleaseN panics, and changes nothing, if n < 0 or fewer than n permits are
-// held. But a second release of the same permits, or one after an AcquireN that
-// failed, frees what others hold. Where that could happen, use a [Permit].
+// held. But a second release of the same permits, or one after a failed
+// AcquireN, frees permits of other holders. Where that could happen, use a
+// [Permit].
 func (r *CapacityResource) ReleaseN(n int64) {
 	for {
 		s := r.state.Load()
@@ -296,16 +300,16 @@ func (r *CapacityResource) releaseSlow(n int64) {
 	r.unlock()
 }
 
-// Resize sets the capacity, and returns the one before. Shrinking revokes
+// Resize sets the capacity, and returns the previous one. Shrinking revokes
 // nothing; it stops admissions until usage fits again. Waiting calls that ask
 // for more than the new capacity return [ErrTooLarge], unless [AdmitOversized]
-// is used. A resource with a capacity of 0 is paused: calls wait for the next
-// Resize. If only one goroutine resizes, this pauses until return:
+// is used. A resource with capacity 0 is paused: calls wait for the next
+// Resize. This pauses until return; two overlapping pauses would end at 0:
 //
 //	defer r.Resize(r.Resize(0))
 //
-// Resize takes time in proportion to the number of waiters. It panics if
-// capacity < 0.
+// Resize takes time proportional to the number of waiters. If the resource is
+// closed, Resize only changes the number. It panics if capacity < 0.
 func (r *CapacityResource) Resize(capacity int64) (old int64) {
 	r.check(0)
 	if capacity < 0 {
@@ -328,9 +332,10 @@ func (r *CapacityResource) Resize(capacity int64) (old int64) {
 	return old
 }
 
-// Close closes the resource: waiting and later calls of AcquireN fail with
-// [ErrClosed]. Holders still have to release; to wait for that, use
-// [CapacityResource.Drain]. Close always returns nil.
+// Close closes the resource without blocking: waiting and later acquisitions
+// fail with [ErrClosed], and none succeeds once Close has returned. Holders
+// still have to release; to wait for that, use Drain. Further calls do nothing.
+// Close always returns nil.
 func (r *CapacityResource) Close() error {
 	r.check(0)
 	r.lock()
@@ -345,11 +350,12 @@ func (r *CapacityResource) Close() error {
 // Drain closes the resource, waits until nothing is held, and returns nil. If
 // ctx ends first, the resource stays closed, and the error, which matches as
 // that of [Cond.Wait] does, says how many permits are held. If nothing is held,
-// Drain returns nil even if ctx is done. Do not call it while holding a permit.
+// Drain returns nil even if ctx is done. Do not call Drain while holding a
+// permit: it would wait for itself.
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
 	if err := r.drained.Wait(ctx); err != nil {
-		if held := r.Stats().InUse; held > 0 { // otherwise the Set is yet to come
+		if held := r.Stats().InUse; held > 0 { // otherwise the last release is about to call Set
 			return &drainError{held, err}
 		}
 	}
@@ -365,8 +371,8 @@ func (r *CapacityResource) lock() {
 	}
 }
 
-// lockTimed reads the clock and locks mu. With mu held, the reading would take
-// as long as all the rest.
+// lockTimed reads the clock and locks mu. It reads first because a reading
+// takes as long as everything else that is done with mu held.
 func (r *CapacityResource) lockTimed() {
 	now := r.clock()
 	r.lock()
@@ -374,8 +380,8 @@ func (r *CapacityResource) lockTimed() {
 }
 
 // unlock serves the line, stores the permits in state if the fast paths may use
-// them, and unlocks mu. It sends tokens after that, since a head that was
-// notified locks mu.
+// them, and unlocks mu. It sends the tokens after that, since a notified head
+// locks mu.
 func (r *CapacityResource) unlock() {
 	head := r.serveLocked()
 	free := r.capacity - r.held
@@ -394,19 +400,19 @@ func (r *CapacityResource) unlock() {
 	if head != nil {
 		head.send()
 	}
-	if drained { // held stays 0: a closed resource admits nobody
+	if drained { // held stays 0: a closed resource admits no call
 		r.drained.Set()
 	}
 }
 
-// serveLocked makes sure that a head that fits does not stay asleep. If nobody
-// may overtake, it admits the head and goes on with the next. Otherwise it
-// notifies the head and returns it: its token is still to be sent.
+// serveLocked makes sure that a head that fits does not stay asleep. If no call
+// may overtake, it admits the head and continues with the next. Otherwise it
+// notifies the head and returns it, and the caller must send its token.
 func (r *CapacityResource) serveLocked() *waiter {
 	for r.line.waiters.len > 0 {
 		head := r.line.waiters.first
 		switch {
-		case !r.fitsLocked(head.n), head.state != parked: // or awake: it looks
+		case !r.fitsLocked(head.n), head.state != parked: // or awake: it checks itself
 			return nil
 		case ended(head.done):
 			r.removeLocked(head, errEnded)
@@ -458,7 +464,7 @@ func (r *CapacityResource) joinLocked(n int64, done <-chan struct{}) *waiter {
 	return w
 }
 
-// turnAwayLocked takes w out of the line because of err, unless its context
+// turnAwayLocked removes w from the line because of err, unless its context
 // ended first.
 func (r *CapacityResource) turnAwayLocked(w *waiter, err error) {
 	if ended(w.done) {
@@ -467,7 +473,7 @@ func (r *CapacityResource) turnAwayLocked(w *waiter, err error) {
 	r.removeLocked(w, err)
 }
 
-// removeLocked takes w out of the line because of err, or with its permits if
+// removeLocked removes w from the line because of err, or with its permits if
 // err is nil. If w is awake, it sees that in lookAgain.
 func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	r.line.removeLocked(w)
@@ -490,13 +496,13 @@ func (r *CapacityResource) removeLocked(w *waiter, err error) {
 	r.waitCount++
 	r.waitDuration += min(max(0, now-w.arrivedAt), math.MaxInt64-r.waitDuration)
 	r.addWaitingNLocked(-w.n)
-	// There may be a new head. now may be from before mu was locked, so a head
-	// that seems young is checked again.
+	// There may be a new head. now may have been read before mu was locked, so
+	// the clock is read again before starving becomes false.
 	r.starving = r.starving && (r.headStarvedLocked(now) || r.headStarvedLocked(r.clock()))
 }
 
 // markStarvingLocked is called when permits are added. If the head has waited
-// too long, nobody overtakes it from then on.
+// too long, no call overtakes it from then on.
 func (r *CapacityResource) markStarvingLocked() {
 	r.starving = r.starving || !r.fifo && r.headStarvedLocked(r.nowLocked())
 }

@@ -18,7 +18,7 @@ import (
 func TestCapacityResource_AFullResourceMakesOthersWaitUntilARelease(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 1, 1, opts...)
-		inside := 0 // changed by holders only
+		inside := 0 // changed only by holders
 		var calls [5]*asyncCall
 		for i := range calls {
 			calls[i] = start(func() error {
@@ -58,11 +58,11 @@ func TestCapacityResource_WaitersGetInInTheOrderOfTheirArrival(t *testing.T) {
 	})
 }
 
-// resTurns starts workers who take the only permit again and again for hold,
-// and returns the order in which they had it.
+// resTurns starts workers that take the only permit repeatedly for hold, and
+// returns the order in which they had it.
 func resTurns(t *testing.T, workers, rounds int, hold time.Duration, opts ...condvar.Option) []int {
 	r := resNew(t, 1, 0, opts...)
-	var order []int // changed by holders only
+	var order []int // changed only by holders
 	for id := range workers {
 		start(func() error {
 			for range rounds {
@@ -95,7 +95,7 @@ func TestCapacityResource_WorkersTakeTurns(t *testing.T) {
 func TestCapacityResource_WhoReleasesAndAcquiresAgainGoesToTheBack(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 1, 1, opts...)
-		var order []int // changed by holders only
+		var order []int // changed only by holders
 		for id := range 3 {
 			start(func() error {
 				return r.Do(context.Background(), func(context.Context) error {
@@ -185,7 +185,7 @@ func TestCapacityResource_ThreeReleasesLetInAWaiterAndTwoArrivals(t *testing.T) 
 				require.NoError(t, r.Acquire(context.Background()))
 				s := r.Stats()
 				require.Equal(t, 2+arrival, s.InUse+s.Waiting)
-				if len(opts) > 0 { // FIFO: nobody is in before the waiter
+				if len(opts) > 0 { // FIFO: no call gets in before the waiter
 					require.Zero(t, s.Waiting)
 				}
 			}
@@ -312,7 +312,7 @@ func TestCapacityResource_AcquireOfNothingIsNotStuckBehindACancelledHead(t *test
 	})
 }
 
-// F9. The contract's order whatever the weights.
+// F9. The order of the contract, whatever the weights.
 func TestCapacityResource_SmallRequestsInLineDoNotOvertakeABigOne(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 4, 4, opts...)
@@ -355,7 +355,7 @@ func TestCapacityResource_OneReleaseLetsInAllThatFitInOrder(t *testing.T) {
 	})
 }
 
-// The default order up to the first release after 1 ms. F17.
+// The default order, up to the first release after 1 ms. F17.
 func TestCapacityResource_NewcomersOvertakeUntilTheHeadHasWaitedAMillisecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := resNew(t, 3, 2)
@@ -443,7 +443,7 @@ func TestCapacityResource_APermitFreedEarlyGoesToTheHeadOrToANewcomerButIsNotLos
 func TestCapacityResource_OvertakingResumesWhenAStarvingHeadIsGoneUnlessTheNextIsAsOld(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		next  int64 // permits that the next in line wants: more than are free
+		next  int64 // permits that the next in line wants, which is more than are free
 		leave func(*condvar.CapacityResource, resWaiter)
 	}{
 		{"canceled", 3, func(_ *condvar.CapacityResource, head resWaiter) { head.cancel() }},
@@ -481,7 +481,7 @@ func TestCapacityResource_OvertakingResumesWhenAStarvingHeadIsGoneUnlessTheNextI
 						w.cancel()
 						synctest.Wait()
 					}
-					// Nobody waits, so the mode is over in any case.
+					// No call waits, so the mode has ended in any case.
 					r.Resize(10)
 					require.True(t, r.TryAcquire())
 				})
@@ -508,7 +508,7 @@ func TestCapacityResource_AcquireWorksAfterAllWhoStarvedAreCancelled(t *testing.
 	})
 }
 
-// Bug R15. F25. To leave a line costs the same however long it is.
+// Bug R15. F25. The cost of leaving a line does not depend on its length.
 func TestCapacityResource_LeavingTheLineOfAResourceCostsTheSameInALongOne(t *testing.T) {
 	cost := func(length int) time.Duration {
 		const leavers = 200
@@ -541,14 +541,14 @@ func TestCapacityResource_LeavingTheLineOfAResourceCostsTheSameInALongOne(t *tes
 		return elapsed / leavers
 	}
 	short, long := time.Hour, time.Hour
-	for range 3 { // the best of each, to be rid of what others do here
+	for range 3 { // the minimum of each, to exclude other load of the machine
 		short, long = min(short, cost(200)), min(long, cost(20_000))
 	}
 	require.Less(t, long, 10*max(short, time.Microsecond), "%v in a short line", short)
 }
 
-// A head that was woken to look, and has not run, may be overtaken until the
-// first release after it has waited 1 ms.
+// A head that was notified and has not run may be overtaken until the first
+// release after it has waited 1 ms.
 func TestCapacityResource_NobodyOvertakesAWokenHeadThatHasStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := resNew(t, 2, 2)
@@ -558,7 +558,7 @@ func TestCapacityResource_NobodyOvertakesAWokenHeadThatHasStarved(t *testing.T) 
 		require.True(t, r.TryAcquire(), "new calls may still overtake")
 		time.Sleep(resThreshold)
 		require.False(t, r.TryAcquire())
-		r.Release() // from here on nobody may
+		r.Release() // from here on no call may
 		require.False(t, r.TryAcquire())
 		send()
 		synctest.Wait()
@@ -571,11 +571,11 @@ func TestCapacityResource_NobodyOvertakesAWokenHeadThatHasStarved(t *testing.T) 
 	})
 }
 
-// A release reads the clock before it has the lock. It must not judge by that
+// A release reads the clock before it locks mu. That reading must not decide
 // whether a head has starved in the meantime, at another release.
 func TestCapacityResource_AReleaseThatWasHeldUpEndsNoOvertakingBan(t *testing.T) {
 	spin := func(since time.Time, d time.Duration) {
-		for time.Since(since) < d { // the clock itself is what matters
+		for time.Since(since) < d { // the clock itself counts
 		}
 	}
 	for range 20 {
@@ -598,12 +598,12 @@ func TestCapacityResource_AReleaseThatWasHeldUpEndsNoOvertakingBan(t *testing.T)
 		late := make(chan struct{})
 		wg.Go(func() {
 			close(late)
-			r.ReleaseN(2) // looks at the clock when the first has starved and the second has not
+			r.ReleaseN(2) // reads the clock when the first has starved and the second has not
 		})
 		<-late
 		spin(joined, 1500*time.Microsecond)
 		r.Mu().Unlock()
-		r.Release() // now the second has lost it, too
+		r.Release() // now the second has starved, too
 		for s := r.Stats(); s.InUse != 2 || s.Waiting != 1; s = r.Stats() {
 			runtime.Gosched()
 		}
@@ -614,9 +614,10 @@ func TestCapacityResource_AReleaseThatWasHeldUpEndsNoOvertakingBan(t *testing.T)
 	}
 }
 
-// The head has been woken, but has not run, when it starves: a millisecond
-// after it has joined the line, whenever it was woken, and whoever has joined
-// since. With one processor it does not run until the test lets it.
+// The head has been woken, but has not run, when it starves. That is a
+// millisecond after it has joined the line, whenever it was woken, and
+// whichever calls have joined since. With one processor it does not run until
+// the test lets it.
 func TestCapacityResource_AWokenHeadThatHasNotRunStarvesOnTime(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	overtaken := 0
@@ -628,13 +629,13 @@ func TestCapacityResource_AWokenHeadThatHasNotRunStarvesOnTime(t *testing.T) {
 		go func() { in <- r.Acquire(context.Background()) }()
 		spin(t, waiting, 1)
 		joined := time.Now()
-		for time.Since(joined) < resThreshold/2 { // the head grows old
+		for time.Since(joined) < resThreshold/2 { // the head starves
 		}
 		go func() { in <- r.Acquire(context.Background()) }()
 		spin(t, waiting, 2)
 		r.Release()
 		if r.TryAcquire() {
-			for time.Since(joined) < resThreshold { // and older
+			for time.Since(joined) < resThreshold { // the head waits longer
 			}
 			r.Release()
 			require.False(t, r.TryAcquire())
@@ -647,8 +648,8 @@ func TestCapacityResource_AWokenHeadThatHasNotRunStarvesOnTime(t *testing.T) {
 	require.Positive(t, overtaken)
 }
 
-// A context that ends while the call waits for the lock is asked for its error
-// after the lock is free.
+// If a context ends while the call waits for mu, its Err is called after mu is
+// unlocked.
 func TestCapacityResource_AContextThatEndsBeforeTheLockMayUseTheResource(t *testing.T) {
 	r := condvar.NewCapacityResource(1 << 40) // which has no fast path
 	ctx, cancel := context.WithCancel(context.Background())
@@ -656,8 +657,8 @@ func TestCapacityResource_AContextThatEndsBeforeTheLockMayUseTheResource(t *test
 	requireReturns(t, "Acquire", func() { require.ErrorIs(t, r.Acquire(seam), context.Canceled) })
 }
 
-// Who has been woken waits for the token that is on its way, even if its
-// context ends before: else the token would meet a later wait.
+// A woken waiter waits for its token even if its context ends first. Otherwise
+// a later wait would receive the token.
 func TestCapacityResource_ACanceledCallThatWasWokenWaitsForItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := resNew(t, 1, 1)

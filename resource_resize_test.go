@@ -31,7 +31,7 @@ func TestCapacityResource_TheCancelledLeaveNothingBehindAStuckHead(t *testing.T)
 		crowd()
 		before := resHeap()
 		crowd()
-		// A tombstone of one word each would be 80 kB.
+		// One word kept for each wait would be 80 kB.
 		require.Less(t, resHeap()-before, int64(many*8))
 		resRequire(t, r, 1, 1)
 		r.Release()
@@ -123,7 +123,7 @@ func TestCapacityResource_ResizeToZeroPausesUntilTheNextResize(t *testing.T) {
 		}
 		time.Sleep(resThreshold)
 		r.Resize(5)
-		require.False(t, r.TryAcquire()) // all of it is for the line
+		require.False(t, r.TryAcquire()) // the line gets all of it
 		synctest.Wait()
 		for _, w := range five {
 			w.requireDone(t, nil)
@@ -169,7 +169,7 @@ func TestCapacityResource_AWaiterThatNoLongerFitsFailsAndBlocksNobody(t *testing
 		t.Run(name, func(t *testing.T) {
 			resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 				r := resNew(t, 5, 1, opts...)
-				r.Resize(0) // so that nobody gets in before all are in line
+				r.Resize(0) // so that no call gets in before all are in line
 				var ws []resWaiter
 				for _, n := range line {
 					ws = append(ws, resPark(t, r, n))
@@ -228,7 +228,7 @@ func TestCapacityResource_BackToBackResizesStillFailWhoDidNotFitInBetween(t *tes
 	})
 }
 
-// After a pause what counts is the capacity of the next Resize.
+// After a pause the capacity of the next Resize counts.
 func TestCapacityResource_APauseFailsNobodyButTheResizeAfterItMay(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 5, 5, opts...)
@@ -271,7 +271,7 @@ func TestCapacityResource_CloseFailsWaitersAndLaterCallsButNotHolders(t *testing
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 3, 2, opts...)
 		a, b := resPark(t, r, 3), resPark(t, r, 2)
-		for range 2 { // the second time changes nothing
+		for range 2 { // the second call changes nothing
 			require.NoError(t, r.Close())
 			synctest.Wait()
 			a.requireDone(t, condvar.ErrClosed)
@@ -315,7 +315,7 @@ func TestCapacityResource_ResizeAfterCloseOnlyChangesTheNumber(t *testing.T) {
 	})
 }
 
-// What ends a wait is what came first, though the waiter has not run by then.
+// The first event ends a wait, even if the waiter has not run by then.
 func TestCapacityResource_TheErrorIsThatOfWhatCameFirst(t *testing.T) {
 	shrink := func(r *condvar.CapacityResource, _ resWaiter) { r.Resize(1) }
 	closing := func(r *condvar.CapacityResource, _ resWaiter) { _ = r.Close() }
@@ -476,8 +476,8 @@ func TestCapacityResource_DrainEndsWithItsContextAndLeavesTheResourceClosed(t *t
 	})
 }
 
-// A lateContext calls a function after the first look at its error, which is
-// then out of date.
+// A lateContext calls a function after its first Err, whose result is then out
+// of date.
 type lateContext struct {
 	context.Context
 	afterErr func()
@@ -490,8 +490,8 @@ func (c *lateContext) Err() error {
 	return err
 }
 
-// Bug R1. The permits come free after the context has ended, wherever the call
-// is in between: on the fast path, or on the slow one (capacity 1<<40).
+// Bug R1. The permits are released after the context has ended, wherever the
+// call is then: on the fast path, or on the slow one (capacity 1<<40).
 func TestCapacityResource_PermitsThatCameFreeAfterTheContextEndedAreNotTaken(t *testing.T) {
 	for _, capacity := range []int64{1, 1 << 40} {
 		r := condvar.NewCapacityResource(capacity)
@@ -516,7 +516,7 @@ func TestCapacityResource_AWaitInDrainAllocatesOnlyItsError(t *testing.T) {
 	asked := make(chan *condManualContext, 1)
 	go func() {
 		for ctx := range asked {
-			for range 100 { // let Drain wait, if the scheduler pleases
+			for range 100 { // give Drain a chance to wait
 				runtime.Gosched()
 			}
 			close(ctx.done)
@@ -539,8 +539,8 @@ func TestCapacityResource_AWaitInDrainAllocatesOnlyItsError(t *testing.T) {
 	require.Zero(t, drained)
 }
 
-// Who is admitted or turned away while asleep takes no lock any more. With one
-// processor it does not run, as a rule, before the test holds the lock.
+// A call that is admitted or rejected while asleep does not lock mu again. With
+// one processor it usually does not run before the test holds the lock.
 func TestCapacityResource_WhoIsAdmittedOrTurnedAwayWhileAsleepTakesNoLock(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for name, end := range map[string]func(*condvar.CapacityResource){
@@ -562,9 +562,9 @@ func TestCapacityResource_WhoIsAdmittedOrTurnedAwayWhileAsleepTakesNoLock(t *tes
 	}
 }
 
-// Bugs C6, R17. Close or Resize turns away a head that was woken to look and
-// has not run. It returns their error once it has its token, even if its
-// permits are free, or the error of its context if that ended before.
+// Bugs C6, R17. Close or Resize removes a head that was notified and has not
+// run. The head returns their error once it has its token, even if its permits
+// are free, or the error of its context if that ended first.
 func TestCapacityResource_AWokenHeadThatIsTurnedAwayFailsAndReceivesItsToken(t *testing.T) {
 	for _, turnAway := range []struct {
 		err  error
@@ -621,7 +621,7 @@ func TestCapacityResource_APauseEndsWithTheFunctionThatBeganIt(t *testing.T) {
 	})
 }
 
-// As the documentation of Resize says.
+// The pause of the documentation of Resize.
 func TestCapacityResource_OfTwoPausesThatOverlapTheSecondRestoresThe0OfTheFirst(t *testing.T) {
 	r := condvar.NewCapacityResource(2)
 	first := r.Resize(0)
@@ -641,7 +641,7 @@ func TestCapacityResource_ANegativeCapacityPanicsAndChangesNothing(t *testing.T)
 	require.EqualValues(t, 3, r.Resize(4))
 }
 
-// The counts are those of the moment when the context ended, or later.
+// The counts are those when the context ended, or later.
 func TestCapacityResource_TheErrorOfADrainThatWaitedSaysWhatIsHeld(t *testing.T) {
 	resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := resNew(t, 5, 5, opts...)

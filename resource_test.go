@@ -16,13 +16,13 @@ import (
 	"example.com/condvar"
 )
 
-// Two facts of life in these tests. In the default mode a newcomer may overtake
-// the line, so that where a test says who gets a permit it first lets the head
-// grow older than resThreshold; in FIFO mode that changes nothing. And what a
-// goroutine of the bubble does after a wake-up runs in parallel with the test,
-// so only what holds in each order, or at rest, is asserted.
+// Two conventions in these tests. In the default mode a new call may overtake
+// the line. So a test that checks which call gets a permit first lets the head
+// wait longer than resThreshold; in FIFO mode that changes nothing. A woken
+// goroutine of the bubble runs in parallel with the test, so a test asserts
+// only what holds in each order, or at rest.
 
-// resThreshold is how long the head of the line may be overtaken.
+// resThreshold is how long new calls may overtake the head of the line.
 const resThreshold = time.Millisecond
 
 const resOverRelease = "condvar: released more than held"
@@ -40,9 +40,9 @@ func resBothModes(t *testing.T, f func(t *testing.T, opts ...condvar.Option)) {
 	})
 }
 
-// resNew returns a resource of which some permits are held. If the test fails
-// it frees those who wait, for the end of a bubble to show the failure and not
-// a deadlock.
+// resNew returns a resource of which some permits are held. If the test fails,
+// it releases the waiters, so that the end of the bubble shows the failure and
+// not a deadlock.
 func resNew(t *testing.T, capacity, held int64, opts ...condvar.Option) *condvar.CapacityResource {
 	t.Helper()
 	r := condvar.NewCapacityResource(max(1, capacity), opts...)
@@ -59,7 +59,7 @@ func resNew(t *testing.T, capacity, held int64, opts ...condvar.Option) *condvar
 	return r
 }
 
-// A resWaiter is an AcquireN on a goroutine, with a context of its own.
+// A resWaiter is an AcquireN on a goroutine, with its own context.
 type resWaiter struct {
 	*asyncCall
 	cancel context.CancelFunc
@@ -297,7 +297,7 @@ func TestCapacityResource_TheOnlyWaiterCancelledBeforeTheReleaseNeverAcquires(t 
 					synctest.Wait()
 				}
 				r.Release()
-				require.NoError(t, r.Acquire(context.Background())) // nothing dead is in its way
+				require.NoError(t, r.Acquire(context.Background())) // no canceled call is before it
 				r.Release()
 				synctest.Wait()
 				w.requireDone(t, context.Canceled)
@@ -329,7 +329,7 @@ func TestCapacityResource_CancellingEverybodyLeavesAUsableResource(t *testing.T)
 // resHeap returns how many bytes the heap holds after a collection.
 func resHeap() int64 {
 	runtime.GC()
-	runtime.GC() // what finalizers and pools kept over the first
+	runtime.GC() // memory that finalizers and pools kept over the first
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
@@ -352,7 +352,7 @@ func resDropped() weak.Pointer[condvar.CapacityResource] {
 	return weak.Make(r)
 }
 
-// Whatever call lets the first in line fit, it gets in. F8.
+// The first in line gets in whichever call makes it fit. F8.
 func TestCapacityResource_TheLineMovesWheneverItsHeadFits(t *testing.T) {
 	type resource = *condvar.CapacityResource
 	for _, c := range []struct {
@@ -375,7 +375,7 @@ func TestCapacityResource_TheLineMovesWheneverItsHeadFits(t *testing.T) {
 			func(r resource, _ []resWaiter) { r.Resize(6) }, 2, 0, 6},
 		{"a pause and its end", 3, 2, []int64{2, 1},
 			func(r resource, _ []resWaiter) { r.Resize(0); r.Release(); r.Resize(3) }, 1, 0, 3},
-		{"a shrink that the head does not survive", 4, 1, []int64{4, 1, 1, 1},
+		{"a shrink that rejects the head", 4, 1, []int64{4, 1, 1, 1},
 			func(r resource, _ []resWaiter) { r.Resize(3) }, 2, 1, 3},
 		{"the head is canceled", 3, 1, []int64{3, 1, 1, 1},
 			func(_ resource, line []resWaiter) { line[0].cancel() }, 2, 1, 3},
@@ -398,7 +398,7 @@ func TestCapacityResource_TheLineMovesWheneverItsHeadFits(t *testing.T) {
 			resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 				for range 20 {
 					r := resNew(t, c.capacity, c.held, opts...)
-					r.Resize(0) // so that nobody overtakes while the line forms
+					r.Resize(0) // so that no call overtakes while the line forms
 					var line []resWaiter
 					for _, n := range c.wants {
 						line = append(line, resPark(t, r, n))
@@ -428,7 +428,7 @@ func TestCapacityResource_TheLineMovesWheneverItsHeadFits(t *testing.T) {
 }
 
 // A resSeamContext calls onDone at the first call of Done, which is when an
-// Acquire has found no room and prepares to wait.
+// Acquire has found too few permits and prepares to wait.
 type resSeamContext struct {
 	context.Context
 	onDone func()
@@ -457,7 +457,7 @@ func TestCapacityResource_AReleaseBetweenNoRoomAndJoiningTheLineIsNotLost(t *tes
 	})
 }
 
-// A resNosyContext looks at a resource whenever it is asked anything.
+// A resNosyContext reads a resource in each of its methods.
 type resNosyContext struct {
 	context.Context
 	r *condvar.CapacityResource
@@ -518,7 +518,7 @@ func TestCapacityResource_WhatDoesNotWaitAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Outside bubbles, where a resource keeps what a wait needs for the next one.
+// Outside bubbles, where a resource keeps waiters for later waits.
 func TestCapacityResource_AWaitAllocatesNothingInTheSteadyState(t *testing.T) {
 	const runs = 500
 	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
@@ -563,16 +563,16 @@ func TestCapacityResource_AWaitAllocatesNothingInTheSteadyState(t *testing.T) {
 	}
 }
 
-// What is not here, and why:
+// Not tested here:
 //
 //   - Rows 69, 145: syntax and defaults of Python.
 //   - Rows 107, 114, 122, 123, 124, and the second halves of 76 and 142:
-//     permits have no holder, so there is nobody to be told apart.
+//     permits have no holder.
 //   - Row 126: there is no unlimited capacity; math.MaxInt64 is tested.
-//   - Bug R19 is a matter of speed, and of a benchmark.
-//   - That a copied resource is an error: go vet says so.
+//   - Bug R19 is about speed: a benchmark measures it.
+//   - go vet reports a copied resource.
 
-// Row 106. Who takes no lock has nothing to be put to sleep by.
+// Row 106. A call that takes no lock cannot block.
 func TestCapacityResource_WhoNeedNotWaitTakesNoLock(t *testing.T) {
 	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
 		r := condvar.NewCapacityResource(2, opts...)
@@ -586,8 +586,7 @@ func TestCapacityResource_WhoNeedNotWaitTakesNoLock(t *testing.T) {
 	}
 }
 
-// The line of the resource does not keep a newcomer who may overtake it from
-// the fast path.
+// A new call that may overtake the line takes the fast path.
 func TestCapacityResource_WhoMayOvertakeTakesNoLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := resNew(t, 3, 1)

@@ -10,8 +10,8 @@ import (
 // Stats is a snapshot of a [CapacityResource] at a single moment.
 type Stats struct {
 	Capacity   int64         // total permits
-	InUse      int64         // permits held; after a shrink it can exceed Capacity
-	Waiting    int64         // calls that wait
+	InUse      int64         // permits held; may exceed Capacity
+	Waiting    int64         // waiting calls
 	WaitingN   int64         // permits they ask for, at most math.MaxInt64
 	OldestWait time.Duration // how long the head of the line has waited
 	Closed     bool
@@ -22,7 +22,7 @@ type Stats struct {
 	Rejected     int64         // calls that failed with ErrOverloaded
 }
 
-// Stats returns a snapshot. It locks the resource's mutex.
+// Stats returns a snapshot. It locks the mutex of the resource.
 func (r *CapacityResource) Stats() Stats {
 	r.check(0)
 	r.lock()
@@ -41,8 +41,8 @@ func (r *CapacityResource) Stats() Stats {
 	return s
 }
 
-// String returns a text such as "3/5 in use, 2 waiting", with ", closed" or ",
-// paused" at its end if that is so.
+// String returns a text such as "3/5 in use, 2 waiting", then ", paused" or ",
+// closed" if so.
 func (r *CapacityResource) String() string {
 	s := r.Stats()
 	text := strconv.FormatInt(s.InUse, 10) + "/" + strconv.FormatInt(s.Capacity, 10) +

@@ -171,8 +171,8 @@ func TestStats_AreExactOnTheFakeClock(t *testing.T) {
 	})
 }
 
-// In the default mode. With FIFO, where nobody can starve, the time for
-// the lock counts.
+// In the default mode. With FIFO, where no call can starve, the time spent
+// waiting for the lock counts.
 func TestStats_AWaitIsCountedFromJoiningTheLine(t *testing.T) {
 	r := newPaused()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -180,7 +180,7 @@ func TestStats_AWaitIsCountedFromJoiningTheLine(t *testing.T) {
 	r.Mu().Lock()
 	go func() { result <- r.Acquire(ctx) }()
 	stacks := make([]byte, 1<<20)
-	spin(t, func() int { // until it goes for the lock
+	spin(t, func() int { // until it is about to lock mu
 		return min(1, strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*CapacityResource).acquireSlow("))
 	}, 1)
 	for began := time.Now(); time.Since(began) < 10*time.Millisecond; {
@@ -196,15 +196,15 @@ func TestStats_AWaitIsCountedFromJoiningTheLine(t *testing.T) {
 	require.LessOrEqual(t, r.Stats().WaitDuration, time.Since(unlocked))
 }
 
-// With FIFO a call reads the clock before it locks mu, so two may join in
-// the order opposite to that in which they came.
+// With FIFO a call reads the clock before it locks mu, so two calls may join in
+// the opposite order of their readings.
 func TestStats_TheHeadHasWaitedLongestWhateverTheOrderOfTheLocks(t *testing.T) {
 	r := newPaused(condvar.FIFO())
 	since, now := r.JoinAndLeave(5, 3, time.Hour, 2*time.Hour, 7)
 	require.Equal(t, []time.Duration{5, since[1], time.Hour, 2 * time.Hour, since[4]}, since)
-	require.Less(t, time.Duration(5), since[1]) // the time when it joined
+	require.Less(t, time.Duration(5), since[1]) // the time at which it joined
 	require.Less(t, since[1], now)
-	require.Less(t, since[1], since[4]) // as if the ones before it had another clock
+	require.Less(t, since[1], since[4]) // as if the waiters before it had another clock
 	require.LessOrEqual(t, since[4], now)
 	resRequire(t, r, 0, 0)
 }
@@ -353,7 +353,7 @@ func TestCapacityResource_ResizeAcrossTheLimitsOfTheFastPathKeepsTheAccounting(t
 		r.Resize(math.MaxInt64)
 		require.True(t, r.TryAcquireN(math.MaxInt64-3))
 		w := resPark(t, r, 2)
-		r.Resize(2) // far more is in use than there is
+		r.Resize(2) // far more is in use than the capacity
 		require.False(t, r.TryAcquire())
 		r.ReleaseN(math.MaxInt64 - 1)
 		synctest.Wait()
@@ -384,10 +384,10 @@ func TestStats_AreASnapshotWhileTheResourceIsResized(t *testing.T) {
 	}
 	over.Store(true)
 	wg.Wait()
-	require.Zero(t, most, "more in use than there are")
+	require.Zero(t, most, "more in use than the capacity")
 }
 
-// The clock of a bubble is years behind that of a waiter outside.
+// The clock in a bubble is years behind that of a waiter outside.
 func TestStats_NoWaitIsNegativeEvenAcrossClocks(t *testing.T) {
 	r := condvar.NewCapacityResource(1)
 	require.True(t, r.TryAcquire())
@@ -448,8 +448,8 @@ func TestStats_WakesNobody(t *testing.T) {
 	}
 }
 
-// Bug C18. Stats, from outside of a bubble, does not look at the context of a
-// head that is awake in it, even if its permits are free.
+// Bug C18. Stats, called outside a bubble, does not check the context of a head
+// that is awake in the bubble, even if its permits are free.
 func TestStats_LooksAtNoContextOfABubble(t *testing.T) {
 	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
 		r := condvar.NewCapacityResource(1, opts...)
@@ -475,8 +475,8 @@ func TestStats_LooksAtNoContextOfABubble(t *testing.T) {
 	}
 }
 
-// Who waits outside has another clock, and is neither ahead of time nor late
-// for those in a bubble who come after it.
+// A waiter outside has another clock. To calls in a bubble that join after it,
+// it has neither starved nor just arrived.
 func TestCapacityResource_TimesInABubbleAreItsOwnWhoeverWaitsOutside(t *testing.T) {
 	for name, opts := range map[string][]condvar.Option{"default": nil, "FIFO": {condvar.FIFO()}} {
 		t.Run(name, func(t *testing.T) {

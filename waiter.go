@@ -16,16 +16,17 @@ import (
 //	swept     taken out by NotifyAll or Set; this is never passed on
 //	decided   taken out with its permits, or by Close or Resize
 //
-// Whoever stores notified, swept or decided also sends one token to ch, with mu
-// held or later. A waiter whose context has ended locks mu. If its state is
-// parked or away, the context came first. Otherwise it waits for its token. So
-// exactly one event wins, and ch is empty when the waiter is used again.
+// A goroutine that stores notified, swept or decided also sends one token to
+// ch, with mu held or later. A waiter whose context has ended locks mu. If its
+// state is parked or away, the context came first. Otherwise it waits for its
+// token. So exactly one event wins, and ch is empty when the waiter is used
+// again.
 //
 // The head of a CapacityResource's line stays in line when it is notified. It
 // is then awake. It takes its permits and leaves, or it parks again.
 //
-// The state changes with mu held only. The call may read it without mu once it
-// has the token: nobody else changes it then.
+// The state changes only with mu held. The call may read it without mu once it
+// has the token: no other goroutine changes it then.
 type waiter struct {
 	next, prev *waiter         // in a queue; next also in the pool
 	done       <-chan struct{} // of the context, or nil
@@ -93,8 +94,9 @@ func ended(done <-chan struct{}) bool {
 	}
 }
 
-// A queue is a list of waiters: a line, or those whose tokens are not sent yet.
-// It does not point to itself, so a struct that has one can be finalized.
+// A queue is a list of waiters: a line, or waiters whose tokens are not sent
+// yet. It does not point to itself, so a struct that contains a queue can be
+// finalized.
 type queue struct {
 	first, last *waiter
 	len         int
@@ -111,7 +113,7 @@ func (q *queue) push(w *waiter) {
 	q.len++
 }
 
-// remove clears the links of w, as push needs it.
+// remove removes w, and clears its links for the next push.
 func (q *queue) remove(w *waiter) {
 	if w.prev == nil {
 		q.first = w.next
@@ -136,21 +138,21 @@ func (q *queue) send() {
 	}
 }
 
-// maxPooled is how many waiters, of some 200 bytes each, a pool keeps.
+// maxPooled is how many waiters, of about 200 bytes each, a pool keeps.
 const maxPooled = 1024
 
 // A pool keeps waiters for later waits, so that a wait in the steady state
 // allocates nothing.
 //
 // In a testing/synctest bubble each wait makes a waiter. A channel of a bubble
-// must not be used outside it, and a receive from any other is not durably
-// blocking.
+// must not be used outside it, and a receive from a channel of no bubble is not
+// durably blocking.
 type pool struct {
-	// free is a stack linked by next. push takes no lock. Pops hold mu, so no
-	// waiter that a pop sees is popped and pushed again meanwhile. The two
-	// compare-and-swaps pair with each other.
+	// free is a stack linked by next. push takes no lock. Pops hold mu, so a
+	// waiter that a pop sees cannot be popped and pushed again before the pop's
+	// compare-and-swap. The two compare-and-swaps pair with each other.
 	free  primitives.Pointer[waiter]
-	made  int // how many waiters were made outside of bubbles
+	made  int // waiters made outside of bubbles
 	probe bubble.Probe
 }
 

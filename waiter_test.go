@@ -17,8 +17,8 @@ import (
 	"example.com/condvar"
 )
 
-// Bug C20. Many have been woken by NotifyAll and have not looked yet, as the
-// test holds L. Those are out of line, so a Notify does not meet them.
+// Bug C20. NotifyAll has woken many waiters, which have not checked yet because
+// the test holds L. They are not in line, so a Notify does not visit them.
 func TestWaiter_NotifyCostsTheSameHoweverManyAreAwayToLook(t *testing.T) {
 	const few, many, notifies = 100, 4000, 2000
 	cost := func(away int) time.Duration {
@@ -57,7 +57,7 @@ func TestWaiter_NotifyCostsTheSameHoweverManyAreAwayToLook(t *testing.T) {
 	require.LessOrEqual(t, ratios[2], 5.0)
 }
 
-// Bug C22. A struct that something in it points back to may never be finalized.
+// Bug C22. A struct with a part that points back to it may never be finalized.
 func TestWaiter_AStructThatHasOneOfOursIsFinalized(t *testing.T) {
 	type owner struct {
 		cond  condvar.Cond
@@ -100,16 +100,16 @@ func TestWaiter_AStructThatHasOneOfOursIsFinalized(t *testing.T) {
 	require.EqualValues(t, 2, finalized.Load())
 }
 
-// A wait makes a waiter only if all that were made before are in use, by calls
-// that wait or have not run since they were woken. So in any order of arrivals
-// there are as many as were in use at a time, with contexts that can end or
-// not.
+// A wait makes a waiter only if all existing ones are in use, by calls that
+// wait or have not run since they were woken. So in any order of arrivals there
+// are as many waiters as were in use at a time, whether or not their contexts
+// can end.
 func TestWaiter_AWaitAllocatesOnlyIfAllWaitersAreInUse(t *testing.T) {
 	const most = 20
 	rng := rand.New(rand.NewPCG(1, 2))
 	c := condvar.NewCond(new(sync.Mutex))
 	returned := make(chan struct{}, most)
-	var line []context.CancelFunc // of those in line; nil if no context can end it
+	var line []context.CancelFunc // of the waiters; nil if no context can end it
 	peak := 0
 	for range 3000 {
 		gone := 0
@@ -152,8 +152,8 @@ func TestWaiter_AWaitAllocatesOnlyIfAllWaitersAreInUse(t *testing.T) {
 	}
 }
 
-// A WaitFor that has been woken and wants L has given its waiter back. Another
-// call that uses that does not change what the WaitFor was woken by.
+// A woken WaitFor that locks L has put its waiter back into the pool. Another
+// call that reuses the waiter does not change how the WaitFor was woken.
 func TestWaiter_AWaiterThatIsUsedAgainIsNoneOfTheCallThatHadIt(t *testing.T) {
 	l := newChanLock()
 	c := condvar.NewCond(l)
@@ -206,8 +206,7 @@ func TestWaiter_WaitersOfACrowdThatIsTooLargeAreNotKept(t *testing.T) {
 	}
 }
 
-// condKinds are ways to be in line for a notification. Those of the first kind
-// share a place to sleep.
+// condKinds are ways to wait in line for a notification.
 var condKinds = []func(ctx context.Context, c *condvar.Cond) *asyncCall{
 	func(_ context.Context, c *condvar.Cond) *asyncCall { return startWait(condBackground, c) },
 	func(ctx context.Context, c *condvar.Cond) *asyncCall { return startWait(ctx, c) },
@@ -249,7 +248,7 @@ func TestCond_WaitersOfAllKindsFormOneLine(t *testing.T) {
 	})
 }
 
-// In the middle of those that no context can end is one that is canceled.
+// One waiter is canceled, in the middle of waiters that no context can end.
 func TestCond_CancelBetweenWaitsThatNoContextCanEndLeavesTheirOrder(t *testing.T) {
 	condBubble(t, func(t *testing.T, c *condvar.Cond, _ *chanLock) {
 		ctx, cancel := context.WithCancel(condBackground)
@@ -268,7 +267,7 @@ func TestCond_CancelBetweenWaitsThatNoContextCanEndLeavesTheirOrder(t *testing.T
 }
 
 // The promise is one atomic load. That the Cond's own mutex is not needed shows
-// while somebody else has it.
+// while another goroutine holds it.
 func TestCond_NotifyTakesNoLockWhenNobodyWaits(t *testing.T) {
 	for _, n := range condNotifiers {
 		t.Run(n.name, func(t *testing.T) {
@@ -324,14 +323,13 @@ func TestListener_ListenAllocatesTwice(t *testing.T) {
 	}))
 }
 
-// F25.
-// A partner ends each wait. It is asked to while the waiter holds L, and locks
-// L first: so it finds the waiter in line, each time.
+// F25. A partner ends each wait. The waiter asks it to while holding L, and the
+// partner locks L first. So it finds the waiter in line each time.
 func TestCond_WaitsDoNotAllocateInTheSteadyState(t *testing.T) {
 	const runs = 100
 	cancellable, cancel := context.WithCancel(condBackground)
 	defer cancel()
-	ended := make([]*condManualContext, 1+runs) // AllocsPerRun has one run more
+	ended := make([]*condManualContext, 1+runs) // AllocsPerRun makes one run more
 	for i := range ended {
 		ended[i] = &condManualContext{condBackground, make(chan struct{}), context.Canceled}
 	}
@@ -385,10 +383,9 @@ func TestCond_WaitsDoNotAllocateInTheSteadyState(t *testing.T) {
 	}
 }
 
-// F25.
-// Bug C14.
-// Whoever leaves stands in the middle of a line that is 100 times as long the
-// second time. That may cost a bit more for the caches' sake, but not 10 times.
+// F25. Bug C14. The waiter that leaves is in the middle of a line that is 100
+// times as long the second time. Because of the caches that may cost a bit
+// more, but not 10 times as much.
 func TestCond_LeavingTheLineCostsTheSameInALongOne(t *testing.T) {
 	const leavers, rounds = 200, 3
 	for _, test := range []struct {
@@ -435,7 +432,7 @@ func TestCond_LeavingTheLineCostsTheSameInALongOne(t *testing.T) {
 				return elapsed / leavers
 			}
 			short, long := time.Hour, time.Hour
-			for range rounds { // the best of each, to be rid of what others do here
+			for range rounds { // the minimum of each, to exclude other load of the machine
 				short, long = min(short, cost(1e3)), min(long, cost(1e5))
 			}
 			require.Less(t, long, 10*max(short, time.Microsecond), "%v in a short line", short)
@@ -454,7 +451,7 @@ func resWakeUps() (n int64) {
 		for more := true; more; {
 			var frame runtime.Frame
 			frame, more = frames.Next()
-			if strings.Contains(frame.Function, "Mutex") { // contention is no wait
+			if strings.Contains(frame.Function, "Mutex") { // contention is not a wait
 				inAcquire = false
 				break
 			}
@@ -480,7 +477,7 @@ func TestCapacityResource_AReleaseWakesTheHeadAloneAndOnlyIfItFits(t *testing.T)
 		time.Sleep(resThreshold)
 		for _, w := range ws {
 			before := resWakeUps()
-			r.Release() // the head wants 2: no use
+			r.Release() // the head wants 2: not enough
 			synctest.Wait()
 			w.requireParked(t)
 			require.Equal(t, before, resWakeUps())
@@ -505,7 +502,8 @@ func requireReturns(t *testing.T, name string, f func()) {
 	}
 }
 
-// The steady state has room for a crowd, and no wait needs a goroutine.
+// The steady state includes many waits at a time, and no wait needs a
+// goroutine.
 func TestWaiter_ACrowdWaitsAgainWithoutAllocationOrGoroutine(t *testing.T) {
 	const crowd, runs = 500, 20
 	c := condvar.NewCond(new(sync.Mutex))
@@ -555,8 +553,8 @@ func TestWaiter_ACrowdWaitsAgainWithoutAllocationOrGoroutine(t *testing.T) {
 				test.again()
 			}
 			round()
-			// A wait that allocates would make 500 a run. A stray one, of the
-			// runtime's own, does no harm.
+			// A wait that allocates would make 500 allocations a run. A stray
+			// one of the runtime does no harm.
 			require.Less(t, testing.AllocsPerRun(runs, round), float64(crowd/10))
 			close(gate)
 			wg.Wait()
@@ -566,8 +564,8 @@ func TestWaiter_ACrowdWaitsAgainWithoutAllocationOrGoroutine(t *testing.T) {
 }
 
 // A chanLock is a Locker made of a channel: in a bubble, a goroutine that
-// blocks on it is durably blocked, as one that blocks on a sync.Mutex is not.
-// It must be made in the bubble that uses it. Its hooks are the seams of a
+// blocks on it is durably blocked, unlike one that blocks on a sync.Mutex. It
+// must be made in the bubble that uses it. Its hooks run at fixed points of a
 // wait; a nil hook does nothing.
 type chanLock struct {
 	ch             chan struct{}
@@ -596,7 +594,7 @@ func (l *chanLock) Unlock() {
 	call(l.afterUnlock)
 }
 
-// locked reports whether somebody holds l.
+// locked reports whether l is held.
 func (l *chanLock) locked() bool { return len(l.ch) == 1 }
 
 func call(f func()) {
@@ -605,8 +603,8 @@ func call(f func()) {
 	}
 }
 
-// An asyncCall is something that runs on a goroutine of its own, and what it
-// returned. err may be read once done is true.
+// An asyncCall is a call on its own goroutine, and what it returned. err may be
+// read once done is true.
 type asyncCall struct {
 	done atomic.Bool
 	err  error
@@ -643,12 +641,12 @@ func (a *asyncCall) requireParked(t *testing.T) {
 	}
 }
 
-// spinTimeout is how long spin waits for what takes moments, unless a wake-up
-// is lost.
+// spinTimeout is how long spin waits. Unless a wake-up is lost, it waits only
+// moments.
 const spinTimeout = 30 * time.Second
 
-// spin waits until f returns n: outside bubbles nothing else tells that others
-// wait in line.
+// spin waits until f returns n. Outside bubbles there is no other way to know
+// that other goroutines wait in line.
 func spin(t testing.TB, f func() int, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(spinTimeout); f() != n; runtime.Gosched() {
