@@ -263,7 +263,7 @@ func (c *Cond) wakeLocked() (unsent queue) {
 		c.removeLocked(w)
 		if w.isListener || w.state != away && n < maxSentLocked {
 			w.send()
-		} else if w.state != away { // else its context wakes it
+		} else if w.state != away { // an away waiter is woken by its context
 			unsent.push(w)
 		}
 	}

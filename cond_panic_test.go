@@ -71,7 +71,8 @@ func TestCond_UnlockThatPanicsPassesOnANotificationThatIsOlderThanABroadcast(t *
 			var late *condvar.Listener
 			l.afterUnlock = condFirst(func() {
 				early := condKinds[i](ctx, c)
-				require.True(t, c.Notify()) // for the call that is going to panic
+				// For the call that is going to panic.
+				require.True(t, c.Notify())
 				require.Equal(t, 1, c.NotifyAll())
 				synctest.Wait()
 				early.requireDone(t, nil)
@@ -182,7 +183,8 @@ func TestCond_WaitWithoutTheLockPanicsAndLeavesNobodyInLine(t *testing.T) {
 
 func TestCond_UnlockThatPanicsPassesOnTheNotification(t *testing.T) {
 	for _, w := range condWaits {
-		for _, unlocked := range []bool{false, true} { // whether L is free when it panics
+		// Whether L is free when it panics.
+		for _, unlocked := range []bool{false, true} {
 			for _, notified := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/unlocked=%t/notified=%t", w.name, unlocked, notified), func(t *testing.T) {
 					condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {

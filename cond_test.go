@@ -142,7 +142,8 @@ func condGoroutine() string {
 
 // Rows 31, 43.
 func TestCond_NotifyWakesTheLongestWaiter(t *testing.T) {
-	for _, cancellable := range []bool{false, true} { // without, a wait is no select
+	// A wait that cannot be canceled does not select.
+	for _, cancellable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("cancellable=%t", cancellable), func(t *testing.T) {
 			condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 				ctx := condBackground
@@ -464,7 +465,8 @@ func TestCond_NotifyDoesNotWaitUntilTheWaiterHasParked(t *testing.T) {
 				goOn := make(chan struct{})
 				l.afterUnlock = condFirst(func() { <-goOn })
 				a := startWait(condBackground, c)
-				require.Equal(t, 1, n.notify(c)) // otherwise all are blocked, and the bubble panics
+				// Otherwise all are blocked, and the bubble panics.
+				require.Equal(t, 1, n.notify(c))
 				synctest.Wait()
 				a.requireParked(t)
 				close(goOn)
@@ -580,7 +582,8 @@ func TestCond_UseOfACopiedCondPanics(t *testing.T) {
 		"Waiters":    func(c *condvar.Cond) { c.Waiters() },
 		"Listen":     func(c *condvar.Cond) { c.Listen() },
 	} {
-		for _, waited := range []bool{false, true} { // a call waits on the original
+		// Whether a call waits on the original.
+		for _, waited := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/waited=%t", name, waited), func(t *testing.T) {
 				var l sync.Mutex
 				c := condvar.NewCond(&l)

@@ -535,7 +535,8 @@ func TestCond_OnceNotifiedAWaitSucceedsEvenIfItsContextEndsBeforeItHasTheLock(t 
 			defer l.Unlock()
 			err := c.Wait(ctx)
 			unlocks := l.unlocks
-			later = c.WaitFor(ctx, condNever) // the next one finds the context ended
+			// The next Wait finds the context ended.
+			later = c.WaitFor(ctx, condNever)
 			unlocked = l.unlocks - unlocks
 			return err
 		})

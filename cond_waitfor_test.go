@@ -179,7 +179,7 @@ func TestCond_WaitForJoinsTheEndOfTheLineAfterAFutileWakeUp(t *testing.T) {
 		require.True(t, c.Notify()) // a
 		synctest.Wait()
 		require.Equal(t, 1, c.Waiters(), "a is away")
-		second := c.Listen() // joins meanwhile
+		second := c.Listen() // joins while a checks
 		l.Unlock()
 		synctest.Wait()
 		require.Equal(t, 3, c.Waiters(), "a is back")
@@ -293,7 +293,8 @@ func TestCond_CancelWhileLockingAgainIsDecidedByThePredicate(t *testing.T) {
 
 // Bug C17.
 func TestCond_WaitForThatFailsPassesOnTheNotificationItHas(t *testing.T) {
-	for _, locking := range []bool{false, true} { // L again, when its context ends
+	// Whether it is locking L again when its context ends.
+	for _, locking := range []bool{false, true} {
 		t.Run(fmt.Sprintf("locking=%t", locking), func(t *testing.T) {
 			condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
 				for range 100 {

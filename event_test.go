@@ -61,7 +61,8 @@ func TestEvent_SetBeforeAnybodyWaitsIsRemembered(t *testing.T) {
 
 // Rows 51, 61, 62.
 func TestEvent_SetReleasesEverybodyAndLateArrivalsPass(t *testing.T) {
-	for _, n := range []int{3, 1500} { // Set wakes the last of this many after it has unlocked
+	// Of the larger number, Set wakes the last after it has unlocked.
+	for _, n := range []int{3, 1500} {
 		synctest.Test(t, func(t *testing.T) {
 			var e condvar.Event
 			calls := startEventWaits(t.Context(), &e, n)
@@ -531,7 +532,8 @@ func eventBursts(t *testing.T, rng *rand.Rand) {
 				require.False(t, set, "asleep on a set event")
 				require.False(t, w.canceled, "asleep with a dead context")
 				require.False(t, w.parked && w.mayPass, "asleep after a Set")
-				w.parked, w.mayPass = true, false // even if the event was set before it joined
+				// Even if the event was set before it joined.
+				w.parked, w.mayPass = true, false
 				parked = append(parked, w)
 			case w.call.err == nil:
 				require.True(t, w.mayPass, "nil, but the event was never set")

@@ -312,7 +312,8 @@ func ExampleCapacityResource_AcquireN() {
 	for _, size := range []int64{40 * MiB, 10 * MiB, 100 * MiB, 60 * MiB} {
 		g.Go(func() error {
 			err := decode(ctx, size)
-			if errors.Is(err, condvar.ErrTooLarge) { // it could never fit: skip it
+			// It could never fit: skip it.
+			if errors.Is(err, condvar.ErrTooLarge) {
 				fmt.Printf("skipped %d MiB: %v\n", size/MiB, err)
 				return nil
 			}
@@ -355,7 +356,8 @@ func ExampleCapacityResource_Resize() {
 	workers.Resize(2) // the load grows
 	fmt.Println(workers.TryAcquire(), workers)
 
-	workers.Resize(0) // maintenance: running work continues, no call is admitted
+	// Maintenance: running work continues, no call is admitted.
+	workers.Resize(0)
 	workers.Release()
 	fmt.Println(workers.TryAcquire(), workers)
 

@@ -122,7 +122,8 @@ func TestHooks_SeveralHooksAreCalledInOrder(t *testing.T) {
 		var log hookLog
 		first, second := log.hooks(), log.hooks()
 		first.Acquired = nil
-		first.WaitStart = func(context.Context, int64) context.Context { return nil } // leaves the context as it is
+		// The context stays as it is.
+		first.WaitStart = func(context.Context, int64) context.Context { return nil }
 		opts := []condvar.Option{
 			condvar.WithHooks(first), condvar.WithHooks(nil), condvar.WithHooks(second), condvar.WithHooks(&condvar.Hooks{}),
 		}
@@ -169,7 +170,8 @@ func TestHooks_MayUseTheResourceAndRunOnTheGoroutineOfTheCall(t *testing.T) {
 			}
 		}
 		deep := 0
-		once := func() { // so that the hooks do not report what they do themselves
+		// So that the hooks do not report their own calls.
+		once := func() {
 			if deep++; deep == 1 {
 				use()
 			}

@@ -23,7 +23,7 @@ func TestMaxWaiting_MoreCallsThanThatFailAtOnce(t *testing.T) {
 		before := r.Stats()
 		require.Equal(t, condvar.ErrOverloaded, r.Acquire(t.Context()))
 		require.False(t, r.TryAcquire())
-		before.Rejected++ // and nothing else has changed
+		before.Rejected++ // the only change
 		require.Equal(t, before, r.Stats())
 
 		first.cancel()

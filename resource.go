@@ -23,8 +23,8 @@ type CapacityResource struct {
 	// state is what the fast paths use: the flag slow, 31 bits of free permits
 	// and 31 bits of held permits. It is
 	//
-	//	free and held        if nobody waits
-	//	slow, free and held  if somebody waits and new calls may barge: then
+	//	free and held        if no call waits
+	//	slow, free and held  if a call waits and new calls may barge: then
 	//	                     Acquire may take free permits, Release locks mu
 	//	slow alone           if mu is locked, or every call must lock it
 	//
@@ -355,7 +355,8 @@ func (r *CapacityResource) Close() error {
 func (r *CapacityResource) Drain(ctx context.Context) error {
 	_ = r.Close()
 	if err := r.drained.Wait(ctx); err != nil {
-		if held := r.Stats().InUse; held > 0 { // otherwise the last release is about to call Set
+		// If nothing is held, the last release is about to call Set.
+		if held := r.Stats().InUse; held > 0 {
 			return &drainError{held, err}
 		}
 	}
@@ -412,7 +413,8 @@ func (r *CapacityResource) serveLocked() *waiter {
 	for r.line.waiters.len > 0 {
 		head := r.line.waiters.first
 		switch {
-		case !r.fitsLocked(head.n), head.state != parked: // or awake: it checks itself
+		// An awake head checks itself.
+		case !r.fitsLocked(head.n), head.state != parked:
 			return nil
 		case ended(head.done):
 			r.removeLocked(head, errEnded)

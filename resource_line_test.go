@@ -442,8 +442,9 @@ func TestCapacityResource_APermitFreedEarlyGoesToTheHeadOrToANewcomerButIsNotLos
 // Bug R8.
 func TestCapacityResource_OvertakingResumesWhenAStarvingHeadIsGoneUnlessTheNextIsAsOld(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		next  int64 // permits that the next in line wants, which is more than are free
+		name string
+		// Permits that the next in line wants, which is more than are free.
+		next  int64
 		leave func(*condvar.CapacityResource, resWaiter)
 	}{
 		{"canceled", 3, func(_ *condvar.CapacityResource, head resWaiter) { head.cancel() }},
@@ -598,7 +599,9 @@ func TestCapacityResource_AReleaseThatWasHeldUpEndsNoOvertakingBan(t *testing.T)
 		late := make(chan struct{})
 		wg.Go(func() {
 			close(late)
-			r.ReleaseN(2) // reads the clock when the first has starved and the second has not
+			// It reads the clock when the first has starved and the second has
+			// not.
+			r.ReleaseN(2)
 		})
 		<-late
 		spin(joined, 1500*time.Microsecond)

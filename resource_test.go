@@ -297,7 +297,8 @@ func TestCapacityResource_TheOnlyWaiterCancelledBeforeTheReleaseNeverAcquires(t 
 					synctest.Wait()
 				}
 				r.Release()
-				require.NoError(t, r.Acquire(context.Background())) // no canceled call is before it
+				// No canceled call is before it.
+				require.NoError(t, r.Acquire(context.Background()))
 				r.Release()
 				synctest.Wait()
 				w.requireDone(t, context.Canceled)
@@ -398,7 +399,8 @@ func TestCapacityResource_TheLineMovesWheneverItsHeadFits(t *testing.T) {
 			resBothModes(t, func(t *testing.T, opts ...condvar.Option) {
 				for range 20 {
 					r := resNew(t, c.capacity, c.held, opts...)
-					r.Resize(0) // so that no call overtakes while the line forms
+					// So that no call overtakes while the line forms.
+					r.Resize(0)
 					var line []resWaiter
 					for _, n := range c.wants {
 						line = append(line, resPark(t, r, n))
@@ -527,7 +529,8 @@ func TestCapacityResource_AWaitAllocatesNothingInTheSteadyState(t *testing.T) {
 		ends := make(chan func()) // of the next wait
 		go func() {
 			for end := range ends {
-				for r.Stats().Waiting == 0 { // the only way to see it outside a bubble
+				// Outside a bubble there is no other way to know it.
+				for r.Stats().Waiting == 0 {
 					runtime.Gosched()
 				}
 				end()

@@ -125,8 +125,9 @@ func TestStats_AreExactOnTheFakeClock(t *testing.T) {
 		want.Waiting, want.WaitingN = 1, 1
 		check()
 		time.Sleep(10 * ms)
-		b := resPark(t, r, 2)                                            // at 10 ms
-		late, cancel := context.WithTimeout(context.Background(), 20*ms) // ends at 30 ms
+		b := resPark(t, r, 2) // at 10 ms
+		// It ends at 30 ms.
+		late, cancel := context.WithTimeout(context.Background(), 20*ms)
 		defer cancel()
 		c := startAcquire(late, r, 4)
 		want.Waiting, want.WaitingN, want.OldestWait = 3, 7, 10*ms
@@ -204,7 +205,8 @@ func TestStats_TheHeadHasWaitedLongestWhateverTheOrderOfTheLocks(t *testing.T) {
 	require.Equal(t, []time.Duration{5, since[1], time.Hour, 2 * time.Hour, since[4]}, since)
 	require.Less(t, time.Duration(5), since[1]) // the time at which it joined
 	require.Less(t, since[1], now)
-	require.Less(t, since[1], since[4]) // as if the waiters before it had another clock
+	// As if the waiters before it had another clock.
+	require.Less(t, since[1], since[4])
 	require.LessOrEqual(t, since[4], now)
 	resRequire(t, r, 0, 0)
 }
@@ -430,7 +432,8 @@ func TestStats_WakesNobody(t *testing.T) {
 				w1.cancel()
 				lookFromOutside() // the head may be about to leave
 				r.Release()
-				lookFromOutside() // another may have been woken, or have got a permit
+				// Another call may have been woken, or have got a permit.
+				lookFromOutside()
 				w3.cancel()
 				r.Release()
 				lookFromOutside()
@@ -499,7 +502,8 @@ func TestCapacityResource_TimesInABubbleAreItsOwnWhoeverWaitsOutside(t *testing.
 				time.Sleep(time.Hour)
 				require.Equal(t, time.Hour, r.Stats().OldestWait)
 				r.Release()
-				require.False(t, r.TryAcquire()) // the head has waited far too long
+				// The head has waited far too long.
+				require.False(t, r.TryAcquire())
 				synctest.Wait()
 				inside.requireDone(t, nil)
 				require.Equal(t, before+time.Hour, r.Stats().WaitDuration)

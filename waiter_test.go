@@ -109,7 +109,8 @@ func TestWaiter_AWaitAllocatesOnlyIfAllWaitersAreInUse(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	c := condvar.NewCond(new(sync.Mutex))
 	returned := make(chan struct{}, most)
-	var line []context.CancelFunc // of the waiters; nil if no context can end it
+	// Of the waiters in line; nil if no context can end one.
+	var line []context.CancelFunc
 	peak := 0
 	for range 3000 {
 		gone := 0
@@ -329,7 +330,8 @@ func TestCond_WaitsDoNotAllocateInTheSteadyState(t *testing.T) {
 	const runs = 100
 	cancellable, cancel := context.WithCancel(condBackground)
 	defer cancel()
-	ended := make([]*condManualContext, 1+runs) // AllocsPerRun makes one run more
+	// AllocsPerRun makes one run more.
+	ended := make([]*condManualContext, 1+runs)
 	for i := range ended {
 		ended[i] = &condManualContext{condBackground, make(chan struct{}), context.Canceled}
 	}
@@ -432,7 +434,8 @@ func TestCond_LeavingTheLineCostsTheSameInALongOne(t *testing.T) {
 				return elapsed / leavers
 			}
 			short, long := time.Hour, time.Hour
-			for range rounds { // the minimum of each, to exclude other load of the machine
+			// The minimum of each, to exclude other load of the machine.
+			for range rounds {
 				short, long = min(short, cost(1e3)), min(long, cost(1e5))
 			}
 			require.Less(t, long, 10*max(short, time.Microsecond), "%v in a short line", short)

@@ -16,11 +16,11 @@ import (
 	"example.com/condvar/internal/watch"
 )
 
-// A Debugger shows what waits and who holds. It is a [net/http.Handler], which
-// serves a page about the resources that it watches.
+// A Debugger shows waiting calls and holders of the resources that it watches.
+// It is a [net/http.Handler] that serves a page about them.
 //
-// The zero value is ready. A Debugger must not be copied. Its methods may be
-// called by several goroutines at the same time.
+// The zero value is ready to use. A Debugger must not be copied. Its methods
+// may be called by multiple goroutines simultaneously.
 type Debugger struct {
 	fraction atomic.Int64
 	slowWait callback[SlowWait]
@@ -29,18 +29,19 @@ type Debugger struct {
 
 	resources watch.Set[string] // by name; has a mutex of its own
 
-	// mu guards what follows. It is a leaf: no other lock is taken while it is
-	// held, and no call of a resource takes it.
-	mu        sync.Mutex
-	records   map[*records]struct{} // of the hooks whose resource is not collected
-	histories map[string]*history   // by name
+	// mu guards the fields below. No other lock is taken while it is held, and
+	// no call of a resource takes it.
+	mu sync.Mutex
+	// Of the hooks whose resource has not been garbage collected.
+	records   map[*records]struct{}
+	histories map[string]*history // by name
 }
 
-// maxName is how much of a name is kept.
+// maxName is how many characters of a name are kept.
 const maxName = 100
 
-// cut returns what is kept of a name: valid UTF-8 of at most maxName characters
-// and an ellipsis.
+// cut shortens a name to valid UTF-8 of at most maxName characters and an
+// ellipsis.
 func cut(name string) string {
 	runes := 0
 	for i := range name {
@@ -63,12 +64,12 @@ func (d *Debugger) Watch(name string) condvar.Option {
 	})
 }
 
-// Track makes the page show r under name. If there are several resources of
-// that name, they are added up. To give r again changes nothing.
+// Track makes the page show r under name. Resources with the same name are
+// added up. A second Track of r under the same name has no effect. Track panics
+// if r is nil.
 //
-// The Debugger has a weak pointer to r only. When r is collected, what the
-// Debugger has of it goes. Of a name longer than 100 characters the rest is cut
-// off, here and in all methods. Track panics if r is nil.
+// The Debugger has only a weak pointer to r. When r is garbage collected, the
+// Debugger drops its records of r. All methods cut names to 100 characters.
 func (d *Debugger) Track(name string, r *condvar.CapacityResource) {
 	if r == nil {
 		panic("condvardebug: nil resource")
@@ -76,14 +77,14 @@ func (d *Debugger) Track(name string, r *condvar.CapacityResource) {
 	d.resources.Add(cut(name), r, nil)
 }
 
-// Untrack ends what Track began for all resources of that name. It does nothing
-// if there are none. Their hooks go on to call what was given to
+// Untrack undoes Track for all resources with that name. It does nothing if
+// there are none. Their hooks continue to call the callbacks of
 // [Debugger.OnSlowWait] and [Debugger.OnSlowHold].
 func (d *Debugger) Untrack(name string) { d.resources.Remove(cut(name)) }
 
-// Run takes a sample of every resource each second, for the page to show the
-// last five minutes, and returns when ctx ends. It should run once: if it runs
-// twice, there are two samples a second, which shows the same.
+// Run samples every resource once a second until ctx ends, so that the page can
+// show the last five minutes. One call is enough; a second one only takes more
+// samples.
 func (d *Debugger) Run(ctx context.Context) {
 	ticker := time.NewTicker(samplePeriod)
 	defer ticker.Stop()
@@ -117,18 +118,18 @@ func (d *Debugger) sample(now time.Time) {
 	}
 }
 
-// Hooks returns hooks for [condvar.WithHooks] of one resource, which tell the
-// Debugger of what happens to it. Give the name that is given to Track as well.
-// Most programs use [Debugger.Watch] instead.
+// Hooks returns hooks for [condvar.WithHooks] of one resource, which report to
+// the Debugger. The name must be the one given to Track. Most programs use
+// [Debugger.Watch] instead.
 //
-// The hooks record each wait while it lasts, make a region of the type
-// "condvar wait NAME" around it while runtime/trace runs, and call what was
-// given to [Debugger.OnSlowWait] when it is over. Calls that do not wait cost
-// what they cost without hooks.
+// The hooks record each wait while it lasts, make a region of the type "condvar
+// wait NAME" around it while runtime/trace runs, and call the callback of
+// [Debugger.OnSlowWait] when it is over. They cost nothing to calls that do not
+// wait.
 //
-// If the fraction of [Debugger.SetHolderProfileFraction] is above 0 at the time
-// of this call, the hooks record holders, too. Then every call of the resource
-// locks two mutexes, whatever becomes of the fraction.
+// If the rate of [Debugger.SetHolderProfileFraction] is above 0 at the time of
+// this call, the hooks record holders, too. Then every call of the resource
+// locks two mutexes, even if the rate changes later.
 func (d *Debugger) Hooks(name string) *condvar.Hooks {
 	h := &hooks{debugger: d, records: &records{name: cut(name)}}
 	told := &condvar.Hooks{WaitStart: h.waitStart, WaitDone: h.waitDone}
@@ -143,7 +144,8 @@ func (d *Debugger) Hooks(name string) *condvar.Hooks {
 		d.records = map[*records]struct{}{}
 	}
 	d.records[h.records] = struct{}{}
-	debugger := weak.Make(d) // it may know the resource by way of what is given to OnSlowWait
+	// d may refer to the resource, through a callback of OnSlowWait.
+	debugger := weak.Make(d)
 	runtime.AddCleanup(h, func(s *records) {
 		s.forgetHolds()
 		if d := debugger.Value(); d != nil {
@@ -155,16 +157,16 @@ func (d *Debugger) Hooks(name string) *condvar.Hooks {
 	return told
 }
 
-// hooks is what the hooks of one resource work on. The resource has it, the
-// Debugger does not: when it is collected, its records are forgotten.
+// hooks is the state of the hooks of one resource. The resource refers to it,
+// the Debugger does not: when it is garbage collected, its records are removed.
 type hooks struct {
 	debugger *Debugger
 	records  *records
 }
 
-// A waitContext is the context that waitStart hands to waitDone. The Debugger
-// has its wait, but never the context: that might keep a goroutine from being
-// found by the goroutine leak profile.
+// A waitContext is the context that waitStart passes to waitDone. The Debugger
+// refers to its wait, but never to the context: that could hide a goroutine
+// from the goroutine leak profile.
 type waitContext struct {
 	context.Context // of the call, or the waitContext of another Debugger
 	hooks           *hooks
@@ -189,7 +191,7 @@ func (h *hooks) waitStart(ctx context.Context, n int64) context.Context {
 	}
 	c := &waitContext{Context: ctx, hooks: h, wait: w}
 	// If a resource has hooks of two Debuggers, there is one region: two would
-	// overlap, which makes a trace unreadable.
+	// overlap, and then the trace cannot be parsed.
 	if trace.IsEnabled() && ctx.Value(waitKey{}) == nil {
 		c.region = trace.StartRegion(ctx, "condvar wait "+h.records.name)
 	}
@@ -248,40 +250,43 @@ func (h *hooks) released(n int64, hold *condvar.Hold, held time.Duration) {
 }
 
 // OnSlowWait makes the hooks of the Debugger call f after each wait of at least
-// threshold, whether it succeeded or not; nil turns that off. It replaces what
-// was given before. f is called at most five times a second. Of what is left
-// out SlowWait.Suppressed is the number.
+// threshold, whether it succeeded or not. It replaces the previous callback; a
+// nil f removes it. f is called at most five times a second, and
+// SlowWait.Suppressed counts the calls left out.
 //
-// f is called on the goroutine of the waiter, which goes on when f returns,
-// while no lock is held. If f panics, the panic goes on to the caller of
-// Acquire, and the permits are put back. The Debugger keeps f, and so what f
-// refers to.
+// f is called on the goroutine of the waiter, which continues when f returns,
+// while no lock is held. If f panics, so does Acquire, and the permits are put
+// back. The Debugger keeps f, and so what f refers to.
 func (d *Debugger) OnSlowWait(threshold time.Duration, f func(SlowWait)) {
 	d.slowWait.set(threshold, f)
 }
 
-// OnSlowHold makes the hooks of the Debugger call f when permits were released
-// that Do or a Permit had held for at least threshold; nil turns that off. It
-// replaces what was given before. It has an effect on resources whose holders
-// are recorded: see [Debugger.SetHolderProfileFraction]. Permits that are not
-// released yet are on the page.
+// OnSlowHold makes the hooks of the Debugger call f after the release of
+// permits that Do or a Permit has held for at least threshold. It replaces the
+// previous callback; a nil f removes it. It only affects resources whose
+// holders are recorded: see [Debugger.SetHolderProfileFraction]. The page shows
+// permits that are not released yet.
 //
 // f is called at most five times a second, on the goroutine that releases,
-// which goes on when f returns, while no lock is held. If f panics, the panic
-// goes on to the caller of Do or Release. The permits were put back before.
+// which continues when f returns, while no lock is held. If f panics, so does
+// Do or Release. The permits have been put back by then.
 func (d *Debugger) OnSlowHold(threshold time.Duration, f func(SlowHold)) {
 	d.slowHold.set(threshold, f)
 }
 
-// A SlowWait is a wait that is over and took long.
+// A SlowWait is a finished wait that took long.
 type SlowWait struct {
-	Resource   string          // the name that was given to Watch or Hooks
-	N          int64           // the permits asked for
-	Waited     time.Duration   // how long it took
-	Err        error           // what Acquire is about to return; nil if it has the permits
-	Ctx        context.Context // that of the call, for the functions of slog
-	Stack      string          // who called Acquire: "func\n\tfile:line\n" lines, innermost first, without condvar itself
-	Suppressed int             // how many slow waits were not reported since the last that was
+	Resource string          // the name given to Watch or Hooks
+	N        int64           // the permits asked for
+	Waited   time.Duration   // how long it took
+	Err      error           // returned by Acquire; nil if it has the permits
+	Ctx      context.Context // of the call, for the functions of slog
+
+	// Stack is where Acquire was called: "func\n\tfile:line\n" lines, innermost
+	// first, without frames of condvar.
+	Stack string
+
+	Suppressed int // slow waits that were not reported since the last report
 }
 
 // LogValue returns the fields as a group, except for Ctx, and for Err and
@@ -299,13 +304,16 @@ func (s SlowWait) LogValue() slog.Value {
 	return group(attrs, s.Suppressed)
 }
 
-// A SlowHold is permits that were released and had been held for long.
+// A SlowHold reports released permits that were held for long.
 type SlowHold struct {
-	Resource   string        // the name that was given to Watch or Hooks
-	N          int64         // the permits
-	Held       time.Duration // how long they were held
-	Stack      string        // who had acquired them, as in SlowWait; empty if that was not recorded
-	Suppressed int           // how many slow holds were not reported since the last that was
+	Resource string        // the name given to Watch or Hooks
+	N        int64         // the permits
+	Held     time.Duration // how long they were held
+
+	// Stack is where they were acquired, as in SlowWait; empty if not recorded.
+	Stack string
+
+	Suppressed int // slow holds that were not reported since the last report
 }
 
 // LogValue returns the fields as a group, except for Suppressed if it is 0.
@@ -325,10 +333,10 @@ func group(attrs []slog.Attr, suppressed int) slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// maxCalls is how often a callback is called per second.
+// maxCalls is how often a callback is called per second, at most.
 const maxCalls = 5
 
-// A callback is what OnSlowWait and OnSlowHold were given.
+// A callback is the function given to OnSlowWait or OnSlowHold.
 type callback[T any] struct {
 	current atomic.Pointer[setCallback[T]]
 }
@@ -351,7 +359,7 @@ func (c *callback[T]) set(threshold time.Duration, f func(T)) {
 	c.current.Store(&setCallback[T]{threshold: threshold, f: f})
 }
 
-// call calls the callback with what report returns, if took is long enough and
+// call calls the callback with the result of report, if took is long enough and
 // there were not too many calls.
 func (c *callback[T]) call(took time.Duration, report func(suppressed int) T) {
 	s := c.current.Load()

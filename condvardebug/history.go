@@ -15,17 +15,18 @@ const (
 	columns      = 60 // five minutes
 )
 
-// A history is what Run has seen of the resources of one name in the last five
+// A history has the samples of the resources of one name in the last five
 // minutes. It has a fixed size.
 type history struct {
-	newest   int64 // number of the newest column: of the seconds since 1970, by columnPeriod
+	// Number of the newest column: Unix time divided by columnPeriod.
+	newest   int64
 	columns  [columns]column
 	rejected int64 // as of the last sample
 	began    bool
 }
 
-// A column is what was seen in columnPeriod: the largest of each value, so that
-// no peak is lost, and how many calls were rejected.
+// A column summarizes the samples of columnPeriod: the largest of each value,
+// so that no peak is lost, and how many calls were rejected.
 type column struct {
 	sampled                            bool
 	Capacity, InUse, Waiting, Rejected float64
@@ -55,7 +56,7 @@ func (h *history) advance(number int64) {
 	}
 }
 
-// at returns what is to be shown at the given time, or nil if there is nothing.
+// at returns the chart at the given time, or nil if there are no samples.
 func (h *history) at(now time.Time) *chart {
 	if h == nil {
 		return nil
@@ -69,7 +70,7 @@ func (h *history) at(now time.Time) *chart {
 	return &c
 }
 
-// A chart is the columns of the last five minutes, the oldest first.
+// A chart has the columns of the last five minutes, the oldest first.
 type chart [columns]column
 
 func (c *chart) any(f func(column) bool) bool {
@@ -103,7 +104,8 @@ const (
 // Permits is the scale of the picture of permits: the largest capacity or use.
 func (c *chart) Permits() float64 { return max(c.largest(ofCapacity), c.largest(ofInUse)) }
 
-// Calls is the scale of the picture of calls: the most that waited.
+// Calls is the scale of the picture of calls: the largest number of waiting
+// calls.
 func (c *chart) Calls() float64 { return c.largest(ofWaiting) }
 
 // Rejected is how many calls were rejected.
@@ -114,10 +116,10 @@ func (c *chart) Rejected() (sum float64) {
 	return sum
 }
 
-// InUse is a path for the area of what was in use.
+// InUse is a path for the area of permits in use.
 func (c *chart) InUse() string { return c.area(c.Permits(), ofInUse) }
 
-// Waiting is a path for the area of how many calls waited.
+// Waiting is a path for the area of waiting calls.
 func (c *chart) Waiting() string { return c.area(c.Calls(), ofWaiting) }
 
 // Capacity is a path for the line of the capacity.
@@ -143,7 +145,7 @@ func (c *chart) area(scale float64, f func(column) float64) string {
 	var b strings.Builder
 	for i, column := range c {
 		if v := f(column); v > 0 {
-			// What is not 0 is seen.
+			// A value above 0 is visible.
 			fmt.Fprintf(&b, "M%d %dV%.1fh%dV%dz", columnWidth*i, height, min(height-1, height*(1-v/scale)), columnWidth, height)
 		}
 	}
@@ -161,7 +163,7 @@ func (c *chart) Rejections() string {
 	return b.String()
 }
 
-// Bars is the line of what was in use, in letters, of the time since the first
+// Bars is a line of characters that shows the permits in use since the first
 // sample.
 func (c *chart) Bars() string {
 	const letters = "▁▂▃▄▅▆▇█"
@@ -191,7 +193,7 @@ func (c *chart) CallsText() string {
 	return fmt.Sprintf("Calls in the last five minutes: at most %v waiting, %v rejected", number(c.Calls()), number(c.Rejected()))
 }
 
-// MarshalJSON has null for columns in which there was no sample.
+// MarshalJSON returns null for columns without a sample.
 func (c *chart) MarshalJSON() ([]byte, error) {
 	line := func(f func(column) float64) []*float64 {
 		values := make([]*float64, columns)

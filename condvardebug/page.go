@@ -17,27 +17,28 @@ import (
 //go:embed page.html
 var pageHTML string
 
-// refreshSeconds is how often the page refreshes itself, if it is not told.
+// refreshSeconds is the default period of the refresh of the page.
 const refreshSeconds = 5
 
 // ServeHTTP serves the page: the watched resources, those that need attention
-// first, with the call sites that wait and that hold. It refreshes itself every
-// five seconds, with JavaScript or without; ?refresh=N is every N seconds, and
-// ?refresh=0 never.
+// first, with the call sites that wait and that hold. The page refreshes itself
+// every five seconds, with or without JavaScript. With ?refresh=N it does so
+// every N seconds, with ?refresh=0 never.
 //
 // With ?view=stacks it serves the call sites of all goroutines that are blocked
-// in condvar instead, also for what is not watched: a [condvar.Cond], an
-// [condvar.Event], other resources. Stacks are taken at most once a second,
-// whoever asks, and not if there are more than 250,000 goroutines.
+// in condvar instead. These include waits for a [condvar.Cond], an
+// [condvar.Event] and resources that are not watched. Stacks are taken at most
+// once a second for all viewers, and not if there are more than 250,000
+// goroutines.
 //
-// ?format=json, ?format=text and ?format=html say in which form; else the first
-// of application/json, text/plain and text/html that the Accept header names,
-// whatever their q-values; else it is HTML, also for curl, which names none. In
-// text, names are quoted as in Go.
+// ?format=json, ?format=text or ?format=html selects the format. Without it,
+// the format is the first of application/json, text/plain and text/html in the
+// Accept header, regardless of q-values, or else HTML, also for curl, which
+// accepts anything. In text, names are quoted as in Go.
 //
-// It answers GET and HEAD, anything else with status 405, and other formats and
-// views with status 400. The comment of the package documents the JSON, says
-// what the page costs, and why not everybody should reach it.
+// Methods other than GET and HEAD get status 405, and other formats and views
+// status 400. The package comment documents the JSON, the cost of the page, and
+// why it must not be public.
 func (d *Debugger) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -85,7 +86,7 @@ func (d *Debugger) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	header.Set("Content-Length", strconv.Itoa(body.Len()))
 	if req.Method == http.MethodGet {
-		_, _ = body.WriteTo(w) // who does not read it does not miss it
+		_, _ = body.WriteTo(w) // the client may have gone
 	}
 }
 
@@ -97,7 +98,7 @@ func refreshOf(req *http.Request) int {
 	return refreshSeconds
 }
 
-// formatOf returns "html", "json", "text", or what else was asked for.
+// formatOf returns "html", "json", "text", or another requested format.
 func formatOf(req *http.Request) string {
 	if format := req.URL.Query().Get("format"); format != "" {
 		return format
@@ -116,7 +117,7 @@ func formatOf(req *http.Request) string {
 	return "html"
 }
 
-// A page is what page.html is filled with: a snapshot or stacks.
+// A page is the data of page.html: a snapshot or stacks.
 type page struct {
 	Snapshot *snapshot
 	Stacks   *stacks
@@ -133,11 +134,14 @@ func (p page) MarshalJSON() ([]byte, error) {
 }
 
 const (
-	maxCards     = 50 // resources that are shown with their pictures and call sites
-	maxCalmCards = 10 // up to this number, those are included that need no attention
+	// How many resources are shown with their pictures and call sites.
+	maxCards = 50
+	// How many resources are shown so even if they need no attention.
+	maxCalmCards = 10
 )
 
-// Cards are the resources that are shown in full. The others are a line each.
+// Cards returns the resources that are shown in full. The others are a line
+// each.
 func (p page) Cards() []*resource {
 	all := p.Snapshot.Resources
 	n := min(maxCalmCards, len(all))
@@ -147,7 +151,7 @@ func (p page) Cards() []*resource {
 	return all[:n]
 }
 
-// Lines are the other ones.
+// Lines returns the other resources.
 func (p page) Lines() []*resource { return p.Snapshot.Resources[len(p.Cards()):] }
 
 func (p page) writeHTML(w io.Writer) error {
@@ -158,8 +162,8 @@ func (p page) writeHTML(w io.Writer) error {
 	return t.Execute(w, p)
 }
 
-// writeText writes p for a terminal. Names are quoted, so they cannot move the
-// cursor.
+// writeText writes p for a terminal. Names are quoted, so that they cannot move
+// the cursor.
 func (p page) writeText(w io.Writer) error {
 	if p.Stacks != nil {
 		return p.Stacks.writeText(w)

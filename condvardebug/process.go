@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// A process says whose page it is.
+// A process identifies the process of the page.
 type process struct {
 	Host    string  `json:"host"`
 	PID     int     `json:"pid"`
 	Program string  `json:"program"`
 	Version string  `json:"version"` // of the main module, empty if unknown
 	Go      string  `json:"go"`
-	Uptime  seconds `json:"uptime_seconds"` // 0 where it is not known
+	Uptime  seconds `json:"uptime_seconds"` // 0 if unknown
 }
 
 // String is in the form "api 1.2.3, process 12 on db1, go1.26.8, up 3h0m0s".
@@ -46,8 +46,8 @@ func thisProcess(now time.Time) process {
 	return p
 }
 
-// processStart returns when the process started, where the system has /proc of
-// Linux. The runtime does not tell.
+// processStart returns when the process started, if the system has /proc of
+// Linux. The runtime does not report it.
 func processStart() (started time.Time, ok bool) {
 	stat, err1 := os.ReadFile("/proc/self/stat")
 	system, err2 := os.ReadFile("/proc/stat")
@@ -57,12 +57,13 @@ func processStart() (started time.Time, ok bool) {
 	return parseStart(stat, system)
 }
 
-// parseStart parses /proc/self/stat, of which field 22 is the start in
-// hundredths of a second after the system was booted, and /proc/stat, which has
-// the time of that.
+// parseStart parses /proc/self/stat, whose field 22 is the start in hundredths
+// of a second after the boot of the system, and /proc/stat, which has the boot
+// time.
 func parseStart(stat, system []byte) (started time.Time, ok bool) {
 	_, boot, ok := bytes.Cut(system, []byte("\nbtime "))
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // the name of the program may have any characters
+	// The name of the program may have any characters.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	const start = 22 - 3
 	if !ok || len(fields) <= start {
 		return started, false

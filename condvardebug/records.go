@@ -18,30 +18,30 @@ import (
 // profileName is the name of the profile of holders.
 const profileName = "condvar_holders"
 
-// SetHolderProfileFraction sets what fraction of the acquisitions is recorded
-// until they are released: on average 1/rate of them, all if rate is 1, none if
-// it is 0, which is the default. It returns the previous rate; to only read it,
-// give a rate < 0. Only the resources whose hooks were made while the rate was
-// above 0 are concerned; of these it may be changed at any time.
+// SetHolderProfileFraction controls the fraction of acquisitions that are
+// recorded until their release: on average 1/rate of them, all if rate is 1,
+// none if it is 0, the default. It returns the previous rate. To just read the
+// current rate, pass rate < 0. It affects only resources whose hooks were made
+// while the rate was above 0; for these it may be changed at any time.
 //
-// Of Do and of Permits the records are exact: each ends with the release of
-// what it records. A Permit that was collected and never released is recorded
-// as leaked from the next garbage collection on.
+// Records of Do and of Permits are exact: each ends with the release of its
+// permits. A Permit that is garbage collected without Release is recorded as
+// leaked from then on.
 //
-// Of Acquire and Release they are a guess, as permits have no owner then. A
-// release is taken to end the latest acquisitions of the goroutine that
-// releases. If another goroutine had acquired, it ends the oldest that are
-// recorded, but only as far as these have more permits than are in use. There
-// are never more permits in records than are in use. If a release goes beyond
-// what guesses there are, it ends the oldest leak.
+// Records of Acquire are a guess, because those permits have no owner. A
+// Release ends the latest records of the goroutine that releases. If another
+// goroutine had acquired, it ends the oldest records, but only while the
+// records have more permits than are in use. There are never more permits in
+// records than in use. If no guesses are left to end, a Release ends the oldest
+// leak.
 //
-// A resource has at most 4,096 records. What is acquired beyond that is not
+// A resource has at most 4,096 records. Acquisitions beyond that are not
 // recorded; the old records stay.
 //
-// Where the acquisitions came from is in the profile condvar_holders of
-// runtime/pprof, which net/http/pprof serves as /debug/pprof/condvar_holders.
-// It is made by the first call with a rate above 0, and is one for all
-// Debuggers. The page shows the same, with the names.
+// The profile condvar_holders of runtime/pprof has the stacks of the recorded
+// acquisitions. net/http/pprof serves it as /debug/pprof/condvar_holders. The
+// first call with a rate above 0 creates it, and all Debuggers share it. The
+// page shows the same stacks, with the names of the resources.
 func (d *Debugger) SetHolderProfileFraction(rate int) (old int) {
 	if rate < 0 {
 		return int(d.fraction.Load())
@@ -52,10 +52,10 @@ func (d *Debugger) SetHolderProfileFraction(rate int) (old int) {
 	return int(d.fraction.Swap(int64(rate)))
 }
 
-// holderProfile returns the profile, and makes it if there is none.
+// holderProfile returns the profile, and creates it if there is none.
 func holderProfile() (p *pprof.Profile) {
 	defer func() {
-		if recover() != nil { // between the two, somebody else has made it
+		if recover() != nil { // another goroutine has created it since Lookup
 			p = pprof.Lookup(profileName)
 		}
 	}()
@@ -71,14 +71,14 @@ const maxHolds = 4096
 // records is what the hooks of one resource record. Neither it nor the profile
 // refers to the resource.
 //
-// mu is taken by the hooks, so by calls of the resource. While it is held,
-// nothing is formatted, no lock but that of the profile is taken, and the page
-// copies pointers and numbers only.
+// The hooks, and so calls of the resource, lock mu. While it is held, nothing
+// is formatted, only the lock of the profile is taken, and the page copies only
+// pointers and numbers.
 //
-// Invariant: unless permits are held that Do or a Permit has acquired and
-// somebody else has released, the permits of all records are at most inUse. A
-// record of a pair or a leak that would break it is over, or a guess that
-// cannot be right. trimLocked removes the oldest.
+// Invariant: the permits of all records are at most inUse, unless a ReleaseN
+// has released permits that Do or a Permit still holds. A record of a pair or a
+// leak that would break this has ended, or is a wrong guess. trimLocked removes
+// the oldest.
 type records struct {
 	name    string
 	profile *pprof.Profile // nil if holders are not recorded
@@ -86,13 +86,19 @@ type records struct {
 	mu    sync.Mutex
 	waits map[*wait]struct{}
 
-	inUse       int64                                // permits whose acquisition was reported and whose release was not
-	recorded    int64                                // permits of all records
-	count       int                                  // of all records
-	exact       map[weak.Pointer[condvar.Hold]]*hold // acquired by Do or as a Permit
-	leaks       list.List                            // of *hold, the oldest first
-	pairs       list.List                            // of *hold, the oldest first
-	byGoroutine map[uint64][]*hold                   // the pairs of each goroutine, the latest last
+	// Permits whose acquisition was reported and whose release was not.
+	inUse    int64
+	recorded int64 // permits of all records
+	count    int   // of all records
+
+	// Acquired by Do or as a Permit.
+	exact map[weak.Pointer[condvar.Hold]]*hold
+
+	leaks list.List // of *hold, the oldest first
+	pairs list.List // of *hold, the oldest first
+
+	// The pairs of each goroutine, the latest last.
+	byGoroutine map[uint64][]*hold
 }
 
 // A wait is the record of a call that waits. It does not change.
@@ -111,10 +117,13 @@ type hold struct {
 	stack     []uintptr
 
 	// These are guarded by records.mu.
-	n       int64           // permits that are not released yet
-	passed  int64           // of a pair: permits that its goroutine acquired after it, without a record
+	n int64 // permits that are not released yet
+
+	// Of a pair: permits that its goroutine acquired later, without a record.
+	passed int64
+
 	element *list.Element   // in leaks or pairs
-	cleanup runtime.Cleanup // of what Do or a Permit has acquired
+	cleanup runtime.Cleanup // for Do and Permits
 }
 
 func (s *records) addWait(w *wait) {
@@ -146,7 +155,7 @@ func (s *records) nearestWait(n int64, began time.Time) (nearest *wait) {
 	return nearest
 }
 
-// look returns whether there are pairs, and whether there is room for a record.
+// look reports whether there are pairs, and whether there is room for a record.
 func (s *records) look() (pairs, room bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,8 +173,8 @@ func (s *records) acquired(n int64, id *condvar.Hold, rate int) {
 		h = &hold{since: time.Now(), goroutine: goroutineID(), stack: callers(0), n: n}
 		s.profile.Add(h, skipToCaller())
 	}
-	// The release of what is not recorded must not end an older record of this
-	// goroutine. Only this goroutine could have added one meanwhile.
+	// The release of unrecorded permits must not end an older record of this
+	// goroutine. Only this goroutine could have added one since look.
 	var passing uint64
 	if h == nil && id == nil && pairs {
 		passing = goroutineID()
@@ -174,13 +183,13 @@ func (s *records) acquired(n int64, id *condvar.Hold, rate int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inUse += n
-	if h != nil && s.count == maxHolds { // others have taken the room meanwhile
+	if h != nil && s.count == maxHolds { // other calls have taken the room since look
 		s.profile.Remove(h)
 		h = nil
 	}
 	if h != nil {
 		s.addLocked(h, id)
-		s.trimLocked() // its release may have been reported before it
+		s.trimLocked() // its release may have been reported first
 	} else if all := s.byGoroutine[passing]; len(all) > 0 {
 		all[len(all)-1].passed += n
 	}
@@ -205,7 +214,7 @@ func (s *records) addLocked(h *hold, id *condvar.Hold) {
 	h.cleanup = runtime.AddCleanup(id, s.leaked, key)
 }
 
-// leaked is called when a Permit that is recorded was collected.
+// leaked is called after a recorded Permit was garbage collected.
 func (s *records) leaked(key weak.Pointer[condvar.Hold]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,15 +225,16 @@ func (s *records) leaked(key weak.Pointer[condvar.Hold]) {
 	}
 }
 
-// released notes a release, and returns what was recorded of the acquisition,
-// if that is known.
+// released records a release, and returns the record of the acquisition, if
+// there is one.
 func (s *records) released(n int64, id *condvar.Hold) (over *hold) {
 	if n == 0 {
 		return nil
 	}
 	var goroutine uint64
 	if id == nil {
-		if pairs, _ := s.look(); pairs { // only this goroutine could add one of its own
+		// Only this goroutine could add a pair of its own.
+		if pairs, _ := s.look(); pairs {
 			goroutine = goroutineID()
 		}
 	}
@@ -242,8 +252,8 @@ func (s *records) released(n int64, id *condvar.Hold) (over *hold) {
 	return over
 }
 
-// releasePairsLocked takes n permits from what is recorded of a goroutine, the
-// latest first.
+// releasePairsLocked takes n permits from the pairs of a goroutine, the latest
+// first.
 func (s *records) releasePairsLocked(goroutine uint64, n int64) {
 	for _, h := range slices.Backward(s.byGoroutine[goroutine]) {
 		passed := min(n, h.passed)
@@ -272,7 +282,7 @@ func (s *records) takeLocked(h *hold, n int64) {
 	s.endLocked(h)
 }
 
-// trimLocked removes what the invariant forbids.
+// trimLocked removes records that break the invariant.
 func (s *records) trimLocked() {
 	for s.recorded > s.inUse && s.pairs.Len() > 0 {
 		h := s.pairs.Front().Value.(*hold)
@@ -284,7 +294,7 @@ func (s *records) trimLocked() {
 	}
 }
 
-// endLocked ends a record that is in none of the collections any more.
+// endLocked ends a record that is no longer in any of the collections.
 func (s *records) endLocked(h *hold) {
 	s.recorded -= h.n
 	s.count--
@@ -308,19 +318,20 @@ func (s *records) forgetHolds() {
 	s.exact, s.byGoroutine = nil, nil
 }
 
-// A heldBy says how certain a record of a holder is.
+// A heldBy is how certain a record of a holder is.
 type heldBy string
 
-// The values of heldBy, as the JSON has them.
+// The values of heldBy, as in the JSON.
 const (
 	exact  heldBy = "exact"  // by Do or a Permit
 	leaked heldBy = "leaked" // by a Permit that was collected
-	guess  heldBy = "guess"  // by Acquire, and Release has not been called yet as far as can be known
+	// By Acquire, probably without a Release yet.
+	guess heldBy = "guess"
 )
 
 // A heldNow is a copy of a hold.
 type heldNow struct {
-	*hold // of which only what does not change is read
+	*hold // only its constant fields are read
 	by    heldBy
 	n     int64
 }
@@ -346,12 +357,13 @@ func (s *records) now() (waits []*wait, holds []heldNow) {
 	return waits, holds
 }
 
-// goroutineID returns the number that the runtime gives to this goroutine in
-// its dumps. It is never used again for another one. It takes microseconds.
+// goroutineID returns the ID of this goroutine in dumps of the runtime. IDs are
+// not reused. It takes microseconds.
 func goroutineID() uint64 {
 	var buf [64]byte
 	header := buf[:runtime.Stack(buf[:], false)]
 	digits, _, _ := bytes.Cut(bytes.TrimPrefix(header, []byte("goroutine ")), []byte(" "))
-	id, _ := strconv.ParseUint(string(digits), 10, 64) // that it is a number is tested
+	// A test checks that it is a number.
+	id, _ := strconv.ParseUint(string(digits), 10, 64)
 	return id
 }

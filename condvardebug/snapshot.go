@@ -15,11 +15,11 @@ import (
 	"example.com/condvar/internal/watch"
 )
 
-// jsonVersion is the version of the JSON. It changes when a field changes its
-// meaning or goes, not when one is added.
+// jsonVersion is the version of the JSON. It changes when a field is removed or
+// changes its meaning, not when one is added.
 const jsonVersion = 1
 
-// maxSites is how many call sites of a resource are shown, and maxGoroutines
+// maxSites is how many call sites of a resource are shown, and maxSiteNumbers
 // how many goroutines of a site.
 const (
 	maxSites       = 30
@@ -27,27 +27,27 @@ const (
 	maxHeadline    = 5 // names in the headline
 )
 
-// A snapshot is what the page shows; in JSON, it is the page. The comment of
-// the package documents the fields.
+// A snapshot is the data of the page; in JSON, it is the page. The package
+// comment documents the fields.
 type snapshot struct {
 	Version  int       `json:"version"`
 	Time     time.Time `json:"time"`
 	Process  process   `json:"process"`
 	Headline string    `json:"headline"`
 	Parts    []string  `json:"-"` // of the headline
-	More     int       `json:"-"` // what needs attention and is not in the headline
+	More     int       `json:"-"` // how many need attention and are not in the headline
 	Title    string    `json:"-"`
 	Fraction int       `json:"holder_profile_fraction"`
 
 	Resources []*resource `json:"resources"` // what needs attention first
 }
 
-// A resource is what there is to say of the resources of one name.
+// A resource is the state of the resources of one name.
 type resource struct {
 	Name      string   `json:"name"`
 	Instances int      `json:"instances"`
 	Attention bool     `json:"attention"`
-	Words     []string `json:"words"` // what is the matter, a sentence each
+	Words     []string `json:"words"` // what is wrong, a sentence each
 
 	Capacity       number  `json:"capacity"`
 	InUse          number  `json:"in_use"`
@@ -66,11 +66,12 @@ type resource struct {
 
 	WaitingAt   []*waitSite `json:"waiting_at"` // the longest first
 	MoreWaiting int         `json:"waiting_at_more"`
-	HeldAt      []*holdSite `json:"held_at"` // leaks, exact ones and guesses, the longest first
+	HeldAt      []*holdSite `json:"held_at"` // leaks, exact ones, guesses; the longest first
 	MoreHeld    int         `json:"held_at_more"`
 	Chart       *chart      `json:"history"`
 
-	suspect bool // it is a deadlock if nobody releases what another goroutine has acquired
+	// It is a deadlock unless another goroutine releases the permits.
+	suspect bool
 	sum     *watch.Sum
 	hooked  int // how many of the resources have hooks
 	waits   []*wait
@@ -106,15 +107,15 @@ type holdSite struct {
 	moreGoroutines int // that are not listed
 }
 
-// IDs tell sites apart, and are the same in each snapshot.
+// IDs identify sites, and are the same in each snapshot.
 func (s *waitSite) ID() string { return s.id }
 func (s *holdSite) ID() string { return s.id }
 
-// Where is where condvar was called.
+// Where returns where condvar was called.
 func (s *waitSite) Where() string { return where(s.Stack) }
 func (s *holdSite) Where() string { return where(s.Stack) }
 
-// where is the innermost function of a stack, and its line.
+// where returns the innermost function of a stack, and its line.
 func where(stack string) string {
 	function, rest, ok := strings.Cut(stack, "\n\t")
 	if !ok {
@@ -124,7 +125,7 @@ func where(stack string) string {
 	return path.Base(function) + " " + path.Base(file)
 }
 
-// numbersOf returns goroutines as text, of which more are not listed.
+// numbersOf returns goroutines as text; more is how many are not listed.
 func numbersOf(goroutines []uint64, more int) string {
 	var b strings.Builder
 	for i, g := range goroutines {
@@ -142,19 +143,19 @@ func numbersOf(goroutines []uint64, more int) string {
 func (s *waitSite) Numbers() string { return numbersOf(s.Goroutines, s.moreGoroutines) }
 func (s *holdSite) Numbers() string { return numbersOf(s.Goroutines, s.moreGoroutines) }
 
-// Unknown reports whether calls wait, none of them is known, and some of the
+// Unknown reports whether calls wait, no wait is recorded, and some of the
 // resources have no hooks. If all have hooks, the waits are over by now.
 func (r *resource) Unknown() bool {
 	return r.Waiting > 0 && len(r.WaitingAt) == 0 && r.hooked < r.Instances
 }
 
-// Certain are the call sites whose records are exact, or are leaks.
+// Certain returns the call sites whose records are exact or leaks.
 func (r *resource) Certain() []*holdSite { return r.HeldAt[:r.guesses()] }
 
-// Guesses are the others.
+// Guesses returns the other call sites.
 func (r *resource) Guesses() []*holdSite { return r.HeldAt[r.guesses():] }
 
-// guesses returns where the guesses begin, which are last.
+// guesses returns the index of the first guess. Guesses are last.
 func (r *resource) guesses() int {
 	if i := slices.IndexFunc(r.HeldAt, func(s *holdSite) bool { return s.By == guess }); i >= 0 {
 		return i
@@ -162,7 +163,7 @@ func (r *resource) guesses() int {
 	return len(r.HeldAt)
 }
 
-// Text says what the calls of a site wait for.
+// Text describes the waits of a site.
 func (s *waitSite) Text() string {
 	text := fmt.Sprintf("%s for %s, the longest for %v", waits(number(s.Calls)), permits(s.Permits), s.Longest)
 	if s.Calls == 1 {
@@ -177,7 +178,7 @@ func (s *waitSite) Text() string {
 	return text + fmt.Sprintf(", the next deadline in %v", *s.Deadline)
 }
 
-// Text says what a site holds.
+// Text describes the permits that a site holds.
 func (s *holdSite) Text() string {
 	text := permits(s.Permits)
 	switch s.By {
@@ -199,17 +200,17 @@ func (s *holdSite) Text() string {
 	return text
 }
 
-// WaitsForText names what the goroutines wait for.
+// WaitsForText names the resources that the goroutines wait for.
 func (s *holdSite) WaitsForText() string { return quoted(s.WaitsFor) }
 
-// Quoted is the name as in Go, which has no control characters and no marks
+// Quoted returns the name quoted as in Go, without control characters and marks
 // that change the direction of text.
 func (r *resource) Quoted() string { return strconv.Quote(r.Name) }
 
-// ID tells resources apart in the page.
+// ID identifies the resource in the page.
 func (r *resource) ID() string { return id("resource", r.Name) }
 
-// seconds is a duration that is seconds in JSON.
+// seconds is a duration that is encoded as seconds in JSON.
 type seconds time.Duration
 
 func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
@@ -254,11 +255,11 @@ func quoted(names []string) string {
 	return strings.Join(q, ", ")
 }
 
-// A copied is what a snapshot is made of. It has nothing that changes, and no
+// A copied is the input of a snapshot. Nothing in it changes, so it needs no
 // lock.
 type copied struct {
-	began    time.Time // before the first of it was copied
-	now      time.Time // after the last
+	began    time.Time // before the first copy
+	now      time.Time // after the last copy
 	fraction int
 	names    map[string]*copiedName
 }
@@ -273,7 +274,7 @@ type copiedName struct {
 
 func (d *Debugger) snapshot() *snapshot { return newSnapshot(d.copy()) }
 
-// copy copies what is needed, under one lock after the other.
+// copy copies the state, under one lock at a time.
 func (d *Debugger) copy() *copied {
 	c := &copied{began: time.Now(), fraction: int(d.fraction.Load()), names: map[string]*copiedName{}}
 	for name, sum := range d.resources.Sums() {
@@ -300,16 +301,17 @@ func (d *Debugger) copy() *copied {
 	return c
 }
 
-// newSnapshot formats what was copied. It takes no lock, so nothing waits for
-// it.
+// newSnapshot formats a copy. It takes no lock, so no call waits for it.
 func newSnapshot(c *copied) *snapshot {
 	s := &snapshot{
 		Version: jsonVersion, Time: c.now, Process: thisProcess(c.now), Fraction: c.fraction,
 		Resources: make([]*resource, 0, len(c.names)),
 	}
-	// By goroutine: what it waits for, and what it has waited for all the time.
+	// By goroutine: what it waits for, and what it has waited for since before
+	// the copy.
 	waitsFor, stuckOn := map[uint64][]string{}, map[uint64][]string{}
-	for _, name := range slices.Sorted(maps.Keys(c.names)) { // so that waitsFor has an order
+	// Sorted, so that waitsFor has an order.
+	for _, name := range slices.Sorted(maps.Keys(c.names)) {
 		copied := c.names[name]
 		s.Resources = append(s.Resources, &resource{
 			Name: name, Chart: copied.history.at(c.now), sum: copied.sum, hooked: copied.hooked,
@@ -365,11 +367,11 @@ func (t texts) get(stack []uintptr) stackText {
 
 func (t texts) of(stack []uintptr) string { return t.get(stack).text }
 
-// isDo reports whether Do has acquired. Then the goroutine that called it holds
-// until its function returns. Anything else may be released by another one.
+// isDo reports whether Do has acquired h. Then its goroutine holds until the
+// function of Do returns. Another goroutine may release anything else.
 func (t texts) isDo(h heldNow) bool { return t.get(h.stack).isDo }
 
-// fill sets what does not depend on other resources.
+// fill sets the fields that do not depend on other resources.
 func (r *resource) fill(now time.Time, texts texts, waitsFor map[uint64][]string) {
 	sum := r.sum
 	r.Instances, r.Closed, r.Paused = sum.Resources, sum.Closed, sum.Paused
@@ -438,8 +440,8 @@ func (r *resource) fill(now time.Time, texts texts, waitsFor map[uint64][]string
 	}
 }
 
-// atMost returns the first n of all, which is not nil, and how many are left
-// out.
+// atMost returns the first n of all, in a slice that is not nil, and how many
+// are left out.
 func atMost[T any](n int, all []T) (first []T, more int) {
 	first = append([]T{}, all[:min(n, len(all))]...)
 	return first, len(all) - len(first)
@@ -451,9 +453,8 @@ func shorten(goroutines []uint64) (some []uint64, more int) {
 	return atMost(maxSiteNumbers, slices.Compact(goroutines))
 }
 
-// clipGuesses leaves out guesses, the oldest first, that together with the
-// other records are more than what is in use. The records are of another moment
-// than the sum.
+// clipGuesses removes guesses, the oldest first, until the records have no more
+// permits than are in use. The records are of another moment than the sum.
 func (r *resource) clipGuesses() {
 	room := r.InUse
 	for _, h := range r.holds {
@@ -471,9 +472,9 @@ func (r *resource) clipGuesses() {
 	})
 }
 
-// stuck returns the resources of which all permits in use are held by
-// goroutines that wait for such resources, by holds for which certain is true:
-// the largest set of which that is so.
+// stuck returns the largest set of resources whose permits in use are all held
+// by goroutines that wait for resources of the set, by holds for which certain
+// is true.
 func stuck(all []*resource, waitsFor map[uint64][]string, certain func(heldNow) bool) map[string]*resource {
 	stuck := map[string]*resource{}
 	for _, r := range all {
@@ -500,7 +501,7 @@ func stuck(all []*resource, waitsFor map[uint64][]string, certain func(heldNow) 
 	return stuck
 }
 
-// explain says in words what is the matter.
+// explain sets the sentences that say what is wrong.
 func (r *resource) explain() {
 	say := func(attention bool, format string, args ...any) {
 		r.Words = append(r.Words, fmt.Sprintf(format, args...))
@@ -547,7 +548,7 @@ func permitsAre(n number) string {
 	return permits(n) + " are"
 }
 
-// deadlockedOn names what the holders wait for.
+// deadlockedOn names the resources that the holders wait for.
 func (r *resource) deadlockedOn() string {
 	var names []string
 	for _, site := range r.HeldAt {
@@ -564,7 +565,7 @@ func (r *resource) deadlockedOn() string {
 	return quoted(names)
 }
 
-// explainWait says why the call that has waited longest waits.
+// explainWait says why the longest-waiting call waits.
 func (r *resource) explainWait(say func(attention bool, format string, args ...any)) {
 	calls := waits(r.Waiting)
 	oldest := r.sum.Oldest
@@ -574,7 +575,8 @@ func (r *resource) explainWait(say func(attention bool, format string, args ...a
 		first = fmt.Sprintf(" The first wants %d.", w.n)
 	}
 	switch free := oldest.Capacity - oldest.InUse; {
-	case oldest.Capacity == 0 && r.Instances > 1: // of which others may not be paused
+	// The others may not be paused.
+	case oldest.Capacity == 0 && r.Instances > 1:
 		say(true, "%s, the longest for %v: it waits for Resize, as the capacity is 0.", calls, r.OldestWait)
 	case oldest.Capacity == 0:
 		say(true, "Paused: the capacity is 0. %s for Resize, the longest for %v.", calls, r.OldestWait)
@@ -587,10 +589,10 @@ func (r *resource) explainWait(say func(attention bool, format string, args ...a
 	}
 }
 
-// compare puts what needs attention first: who waits longest, then what is
-// closed with permits out, then leaks, then the name.
+// compare sorts resources that need attention first: by the longest wait, then
+// closed ones with held permits, then leaks, then the name.
 func compare(a, b *resource) int {
-	if a.Attention != b.Attention { // a wait may have begun just now
+	if a.Attention != b.Attention { // the age of a new wait may be 0
 		return map[bool]int{true: -1, false: 1}[a.Attention]
 	}
 	return cmp.Or(

@@ -15,7 +15,7 @@ import (
 	"example.com/condvar"
 )
 
-// maxFrames is how much of a stack is looked at.
+// maxFrames is how many frames of a stack are used.
 const maxFrames = 64
 
 // callers returns the stack of its caller, without the first frames.
@@ -24,10 +24,10 @@ func callers(skip int) []uintptr {
 	return slices.Clone(stack[:runtime.Callers(skip+2, stack[:])])
 }
 
-// frames tells functions of this module from others, whatever the module is
-// called.
+// frames distinguishes functions of this module from others, even if the module
+// is renamed.
 type frames struct {
-	condvar, keyed, debugger string // what the names of functions begin with
+	condvar, keyed, debugger string // prefixes of the names of functions
 }
 
 func newFrames() *frames {
@@ -35,8 +35,8 @@ func newFrames() *frames {
 	return &frames{library, strings.TrimSuffix(library, ".") + "/keyed.", packageOf(packageOf)}
 }
 
-// packageOf returns the package of function f, with a dot, in the way in which
-// the names of its functions begin in a stack.
+// packageOf returns the prefix that the names of functions of f's package have
+// in a stack, with the dot.
 func packageOf(f any) string {
 	name := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
 	slash := strings.LastIndexByte(name, '/')
@@ -94,8 +94,8 @@ func (f *frames) write(b *strings.Builder, frame runtime.Frame) {
 	}
 }
 
-// skipToCaller returns what its caller has to give to [pprof.Profile.Add] as
-// skip, for the stack to begin where condvar was called.
+// skipToCaller returns the skip that its caller must pass to
+// [pprof.Profile.Add], so that the stack begins where condvar was called.
 func skipToCaller() (skip int) {
 	f := newFrames()
 	skip = 1
@@ -125,26 +125,26 @@ type blocked struct {
 	Stack  string `json:"stack"` // in the form of SlowWait.Stack
 }
 
-// Where is where condvar was called.
+// Where returns where condvar was called.
 func (b *blocked) Where() string { return where(b.Stack) }
 
-// stacks is what the view of all goroutines shows; in JSON, it is the view.
+// stacks is the data of the view of all goroutines; in JSON, it is the view.
 type stacks struct {
 	Version    int       `json:"version"`
 	Time       time.Time `json:"time"`
 	Goroutines int       `json:"goroutines"`
-	TooMany    bool      `json:"too_many"` // and so nothing was looked at
+	TooMany    bool      `json:"too_many"` // so Blocked is empty
 	Blocked    []blocked `json:"blocked"`
 }
 
 const (
-	maxGoroutines = 250_000     // of which the stacks are taken; 400 bytes each
-	stackPeriod   = time.Second // between two that take all stacks
+	maxGoroutines = 250_000     // limit for taking stacks; 400 bytes each
+	stackPeriod   = time.Second // minimum time between two passes
 )
 
-// A stackCache has the stacks that were taken last.
+// A stackCache has the latest stacks.
 type stackCache struct {
-	mu    sync.Mutex // also held while they are taken: there is one who takes them
+	mu    sync.Mutex // also held during a pass, so that there is one at a time
 	last  *stacks
 	taken int // how often stacks were taken, for tests
 }
@@ -161,12 +161,12 @@ func (c *stackCache) get() *stacks {
 }
 
 // takeStacks takes the stacks of all goroutines in one pass, unless there are
-// more than limit. The world is stopped twice for a moment, not for the length
-// of the pass.
+// more than limit. It stops the world twice for a moment, not during the pass.
 func takeStacks(limit int) *stacks {
 	s := &stacks{Version: jsonVersion, Goroutines: runtime.NumGoroutine(), Blocked: []blocked{}}
 	counts := map[[32]uintptr]int{}
-	room := min(s.Goroutines+s.Goroutines/8+64, limit) // some may be started meanwhile
+	// Some may be started during the pass.
+	room := min(s.Goroutines+s.Goroutines/8+64, limit)
 	all := make([]runtime.StackRecord, room)
 	n, ok := runtime.GoroutineProfile(all)
 	s.Goroutines, s.TooMany = n, !ok
@@ -187,8 +187,7 @@ func takeStacks(limit int) *stacks {
 	return s
 }
 
-// mergeBlocked makes one of those that look the same, and puts the most
-// frequent first.
+// mergeBlocked merges equal entries, and sorts the most frequent first.
 func mergeBlocked(all []blocked) []blocked {
 	slices.SortFunc(all, func(a, b blocked) int {
 		return strings.Compare(a.Method+"\n"+a.Stack, b.Method+"\n"+b.Stack)
@@ -205,15 +204,15 @@ func mergeBlocked(all []blocked) []blocked {
 	return merged
 }
 
-// isWaiting reports whether a method of condvar waits.
+// isWaiting reports whether method is one that can wait.
 func isWaiting(method string) bool {
 	_, name, _ := strings.Cut(method, ".")
 	return slices.Contains([]string{"Wait", "WaitFor", "Acquire", "AcquireN", "AcquirePermit", "Do", "DoN", "Drain"}, name)
 }
 
 // blockedIn returns the method of condvar in which a goroutine with the given
-// stack is blocked, and who called it. It returns "" if the goroutine runs, or
-// is in foreign code that condvar has called, such as a predicate.
+// stack is blocked, and the stack of its caller. It returns "" if the goroutine
+// runs, or is in other code that condvar has called, such as a predicate.
 func (f *frames) blockedIn(stack []uintptr) (method, callers string) {
 	var b strings.Builder
 	parked := false

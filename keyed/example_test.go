@@ -9,7 +9,7 @@ import (
 	"example.com/condvar/keyed"
 )
 
-// A limit for each host: at most two requests to the same one at a time.
+// A limit for each host: at most two requests to the same host at a time.
 func Example() {
 	hosts := keyed.New[string](2)
 	fetch := func(ctx context.Context, host, path string) error {
@@ -31,7 +31,7 @@ func Example() {
 	// hosts in use: 0
 }
 
-// A tenant who asks for too much does not get in the way of the others.
+// A tenant that asks for too much does not affect the others.
 func Example_overload() {
 	tenants := keyed.New[string](1, condvar.MaxWaiting(0))
 	ctx := context.Background()

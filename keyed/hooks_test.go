@@ -97,7 +97,8 @@ func TestAHookThatPanicsLeavesNoKey(t *testing.T) {
 							Released:  func(int64, *condvar.Hold, time.Duration) { may("Released") },
 						}
 					}))
-				// run runs f, which does not return, and waits for its end.
+				// run runs f, which does not return, and waits for the end of
+				// its goroutine.
 				run := func(f func()) {
 					t.Helper()
 					returned := false

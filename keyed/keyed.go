@@ -1,10 +1,10 @@
 // Package keyed limits how much of something is in use for each key: requests
 // per host, queries per tenant, jobs per user.
 //
-// A [Resource] is a [condvar.CapacityResource], a weighted semaphore, for each
-// key. It is made when the key is first used, and dropped when nothing of it is
-// held and nobody waits for it. So a Resource takes memory for the keys that
-// are in use, not for those that were.
+// A [Resource] has a [condvar.CapacityResource], a weighted semaphore, for each
+// key. It makes one when a key is first used, and drops it when no permits of
+// the key are held and no call waits for it. So a Resource uses memory only for
+// keys that are in use.
 package keyed
 
 import (
@@ -14,13 +14,14 @@ import (
 	"example.com/condvar/internal/primitives"
 )
 
-// A Resource has the same capacity for each key. A method with a key is the
-// method of [condvar.CapacityResource] of the same name, for that key alone.
+// A Resource has the same capacity for each key. A method with a key does what
+// the method of [condvar.CapacityResource] of the same name does, for that key
+// only. The errors are those of package condvar.
 //
-// [New] makes a Resource; the zero value is not usable. It must not be copied.
-// All methods may be called by several goroutines at the same time. A call for
-// one key never waits for a call for another. A key must be equal to itself, as
-// NaN is not.
+// [New] makes a Resource; the zero value is not usable. A Resource must not be
+// copied. All methods may be called by multiple goroutines simultaneously. A
+// call for one key never waits for a call for another. A key must be equal to
+// itself; NaN is not.
 //
 // In the terminology of the Go memory model, a call to Release “synchronizes
 // before” the return of any call for the same key that acquires the permits
@@ -29,20 +30,20 @@ type Resource[K comparable] struct {
 	opts  []condvar.Option
 	first int64 // the capacity that was given to New
 
-	// resizing is held by Resize, so that of two capacities all keys get the
-	// same last. It is locked before mu.
+	// resizing is held by Resize, so that all keys get the capacities of
+	// concurrent calls in the same order. It is locked before mu.
 	resizing primitives.Mutex
 
 	// mu guards the fields below and those of the entries. It is not held while
 	// a method of a CapacityResource, an option or a hook runs, except for
-	// Stats of an entry that nobody uses.
+	// Stats of an entry that is not in use.
 	mu       primitives.Mutex
 	capacity int64
-	entries  map[K]*entry // those with calls or held; see enter and leave
-	idle     []*entry     // for keys to come; they have the capacity
+	entries  map[K]*entry // those with calls or held permits; see enter and leave
+	idle     []*entry     // for later keys; they have the capacity
 }
 
-// An entry is what a key has while it is in use.
+// An entry is the state of a key that is in use.
 type entry struct {
 	resource *condvar.CapacityResource
 	calls    int           // calls that use resource at the moment
@@ -50,13 +51,13 @@ type entry struct {
 	before   condvar.Stats // of resource, before this key used it
 }
 
-// maxIdle is how many entries are kept for keys to come.
+// maxIdle is how many entries are kept for later keys.
 const maxIdle = 16
 
 // New returns a Resource with the given capacity for each key. The options
-// apply to each key: with [condvar.MaxWaiting], so many calls may wait for each
+// apply to each key: with [condvar.MaxWaiting](n), n calls may wait for each
 // key. Hooks and observers see a CapacityResource for each key, which may be
-// used again for another key later. New panics if capacity < 1.
+// reused for another key later. New panics if capacity < 1.
 func New[K comparable](capacity int64, opts ...condvar.Option) *Resource[K] {
 	if capacity < 1 {
 		condvar.NewCapacityResource(capacity) // panics
@@ -94,8 +95,8 @@ func (r *Resource[K]) TryAcquireN(key K, n int64) (ok bool) {
 func (r *Resource[K]) Release(key K) { r.ReleaseN(key, 1) }
 
 // ReleaseN puts back n permits of key that AcquireN or TryAcquireN took. It
-// panics if n < 0, or if fewer than n are held for key, and changes nothing
-// then. ReleaseN of 0 permits does nothing.
+// panics, and changes nothing, if n < 0 or fewer than n are held for key.
+// ReleaseN of 0 permits does nothing.
 func (r *Resource[K]) ReleaseN(key K, n int64) {
 	if n == 0 {
 		return
@@ -117,15 +118,15 @@ func (r *Resource[K]) DoN(ctx context.Context, key K, n int64, fn func(context.C
 	return e.resource.DoN(ctx, n, fn)
 }
 
-// Resize sets the capacity of every key, of those in use and of those to come,
-// and returns the one before. A capacity of 0 pauses all keys. Resize panics if
-// capacity < 0, and then changes nothing.
+// Resize sets the capacity of every key, now and later, and returns the
+// previous one. A capacity of 0 pauses all keys. Resize panics, and changes
+// nothing, if capacity < 0.
 //
-// A key that is used for the first time after Resize was called has the old
-// capacity or the new one, and the new one once Resize has returned. Resize
-// takes time in proportion to the number of keys in use and of their waiters;
-// other calls wait for a part of that, while it makes a list of the keys. Calls
-// of Resize wait for one another, so a Resized hook must not call it.
+// A key that is first used while Resize runs has the old capacity or the new
+// one until Resize returns. Resize takes time proportional to the number of
+// keys in use and of their waiters. Other calls wait only while it makes a list
+// of the keys. Calls of Resize wait for one another, so a Resized hook must not
+// call Resize.
 func (r *Resource[K]) Resize(capacity int64) (old int64) {
 	if capacity < 0 {
 		panic("keyed: negative capacity")
@@ -170,16 +171,17 @@ func (r *Resource[K]) resize(uses []use[K], capacity int64) {
 	}
 }
 
-// Len returns the number of keys in use: those of which something is held, or
-// that calls are using at the moment.
+// Len returns the number of keys in use: keys with held permits, and keys with
+// calls that have not returned.
 func (r *Resource[K]) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.entries)
 }
 
-// Stats returns a snapshot for key. Its totals begin when a key that was not in
-// use is used. Of a key that is not in use, all is zero except for Capacity.
+// Stats returns a snapshot for key. The totals start at 0 each time an unused
+// key is used. For a key that is not in use, all fields except Capacity are
+// zero.
 func (r *Resource[K]) Stats(key K) condvar.Stats {
 	e, capacity := r.find(key)
 	if e == nil {
@@ -206,9 +208,9 @@ func (r *Resource[K]) enter(key K) *entry {
 	return e
 }
 
-// lookup counts a call that uses the entry of key, and returns it. If there is
-// none, it adds one: an idle one, or else spare, which has the capacity made.
-// If it cannot, it returns nil and the capacity to make one with.
+// lookup counts a call that uses the entry of key, and returns the entry. If
+// there is none, it adds an idle one, or spare, which has the capacity made. If
+// neither can be added, it returns nil and the capacity for a new one.
 func (r *Resource[K]) lookup(key K, spare *entry, made int64) (*entry, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock() // a key that cannot be hashed panics
@@ -239,8 +241,8 @@ func (r *Resource[K]) newEntry(capacity int64) *entry {
 	return e
 }
 
-// find counts a call that uses the entry of key, and returns it. If there is
-// none, it returns nil and the capacity.
+// find counts a call that uses the entry of key, and returns the entry. If
+// there is none, it returns nil and the capacity.
 func (r *Resource[K]) find(key K) (*entry, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -251,9 +253,9 @@ func (r *Resource[K]) find(key K) (*entry, int64) {
 	return e, r.capacity
 }
 
-// startRelease takes n permits from those that are held for key. It counts a
-// call that uses the entry: so the entry, which may be idle now, is not used
-// for another key before the permits are back.
+// startRelease subtracts n from the permits that are held for key. It counts a
+// call that uses the entry, so that the entry is not used for another key
+// before the permits are back.
 func (r *Resource[K]) startRelease(key K, n int64) *entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -269,8 +271,8 @@ func (r *Resource[K]) startRelease(key K, n int64) *entry {
 	return e
 }
 
-// leave ends a call that uses e, and has acquired permits that stay held. If e
-// is not in use any more, it drops the key.
+// leave ends a call that uses e and has acquired permits that stay held. If e
+// is no longer in use, leave drops the key.
 func (r *Resource[K]) leave(key K, e *entry, acquired int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -29,7 +29,7 @@ const overRelease = "keyed: released more than held"
 
 var errBoom = errors.New("boom")
 
-// A call runs on a goroutine of its own. err may be read once done is true.
+// A call runs on its own goroutine. err may be read once done is true.
 type call struct {
 	done atomic.Bool
 	err  error
@@ -152,14 +152,14 @@ func TestAKeyThatIsBeingMadeBlocksNoOtherKey(t *testing.T) {
 	})
 }
 
-// Bug K1. Whoever waits uses the entry, though nothing is held for a moment.
+// Bug K1. A waiting call uses the entry, even while nothing is held.
 func TestAKeyIsNotDroppedWhileSomebodyWaits(t *testing.T) {
 	bothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := keyed.New[string](1, opts...)
 		require.True(t, r.TryAcquire("a"))
 		a := start(func() error { return r.Acquire(context.Background(), "a") })
 		other := start(func() error { return r.Acquire(context.Background(), "a") })
-		time.Sleep(time.Second) // nobody overtakes the head from now on
+		time.Sleep(time.Second) // no call overtakes the head from now on
 		r.Release("a")
 		require.False(t, r.TryAcquire("a"))
 		synctest.Wait()
@@ -206,8 +206,8 @@ func TestAKeyIsNotDroppedWhenACallIsAboutToAcquire(t *testing.T) {
 	require.Zero(t, r.Len())
 }
 
-// Bug K1. The counters are plain ones of one key each, so that -race sees
-// whether a release synchronizes before the next acquisition.
+// Bug K1. Each key has a plain counter, so that -race checks that a release
+// synchronizes before the next acquisition.
 func TestNoKeyIsOverItsLimitInAStormWithCancels(t *testing.T) {
 	for name, opts := range map[string][]condvar.Option{
 		"default":    nil,
@@ -356,7 +356,7 @@ func TestLittleIsKeptOfManyKeysThatWereInUse(t *testing.T) {
 		r.Release(key)
 	}
 	require.Zero(t, r.Len())
-	// A map keeps its size. A CapacityResource has hundreds of bytes.
+	// A map does not shrink. A CapacityResource has hundreds of bytes.
 	require.Less(t, heap()-before, int64(many*64))
 	runtime.KeepAlive(r)
 }
@@ -390,8 +390,8 @@ func TestStatsOfAnUnusedKeyAreTheCapacity(t *testing.T) {
 	require.Equal(t, 1, r.Len(), "Stats makes no key")
 }
 
-// The totals of a key begin when it is used, whatever its resource has been
-// used for before.
+// The totals of a key begin when it is used, even if its resource was used for
+// another key before.
 func TestTheTotalsBeginAnewWhenAKeyIsUsedAgain(t *testing.T) {
 	bothModes(t, func(t *testing.T, opts ...condvar.Option) {
 		r := keyed.New[string](1, append(opts, condvar.MaxWaiting(1))...)
@@ -525,7 +525,7 @@ func TestResizeIsOfEveryKeyNowAndLater(t *testing.T) {
 	r := keyed.New[string](2)
 	require.True(t, r.TryAcquire("a"))
 	require.True(t, r.TryAcquire("idle"))
-	r.Release("idle") // its resource could be used again, with the old capacity
+	r.Release("idle") // its resource could be reused, with the old capacity
 	require.EqualValues(t, 2, r.Resize(4))
 	for _, key := range []string{"a", "b", "idle"} {
 		require.EqualValues(t, 4, r.Stats(key).Capacity, key)
@@ -571,7 +571,7 @@ func TestResizeTo0PausesEveryKeyAndThoseThatAreMadeMeanwhile(t *testing.T) {
 	})
 }
 
-// What is made with the capacity before a Resize must not be used after it.
+// A resource made with the capacity before a Resize must not be used after it.
 func TestAResizeWhileAKeyIsMadeCounts(t *testing.T) {
 	for _, capacity := range []int64{0, 1, 5} {
 		var r *keyed.Resource[string]
@@ -593,7 +593,7 @@ func TestOnceResizeHasReturnedEveryKeyHasTheNewCapacity(t *testing.T) {
 	var stop atomic.Bool
 	var calls sync.WaitGroup
 	for i := range 3 {
-		calls.Go(func() { // makes and drops keys all the time
+		calls.Go(func() { // makes and drops keys repeatedly
 			for !stop.Load() {
 				key := rand.IntN(40)
 				if n := int64(i); r.TryAcquireN(key, n) {
@@ -605,7 +605,7 @@ func TestOnceResizeHasReturnedEveryKeyHasTheNewCapacity(t *testing.T) {
 	}
 	wrong := 0
 	for i := range 2000 {
-		capacity, key := int64(1+i%4), 1000+i%50 // keys of its own
+		capacity, key := int64(1+i%4), 1000+i%50 // its own keys
 		r.Resize(capacity)
 		if r.Stats(key).Capacity != capacity || r.TryAcquireN(key, capacity+1) || !r.TryAcquireN(key, capacity) {
 			wrong++
@@ -622,7 +622,7 @@ func TestOnceResizeHasReturnedEveryKeyHasTheNewCapacity(t *testing.T) {
 	require.Zero(t, r.Len())
 }
 
-// The first Resize is held up by a hook when it has resized one of two keys.
+// A hook blocks the first Resize when it has resized one of two keys.
 func TestOfTwoResizesAllKeysGetTheSameLast(t *testing.T) {
 	var r *keyed.Resource[string]
 	var second sync.WaitGroup
@@ -656,8 +656,8 @@ func TestOfTwoResizesAllKeysGetTheSameLast(t *testing.T) {
 
 // Bubbles.
 
-// shared is used inside and outside of bubbles, and what it keeps of one place
-// it uses in the next.
+// shared is used inside and outside bubbles, and reuses in one place what it
+// has kept from another.
 var shared = keyed.New[string](1, condvar.MaxWait(time.Hour))
 
 // Bug C18.

@@ -5,9 +5,9 @@ package bubble
 
 import "time"
 
-// A Probe finds out whether the caller runs in a testing/synctest bubble.
-// There the clock starts in the year 2000, as documented, and times have no
-// monotonic reading. If a machine's clock is wrong, waits allocate more.
+// A Probe finds out whether the caller runs in a testing/synctest bubble. There
+// the clock starts in the year 2000, as documented, and times have no monotonic
+// reading. If the clock of a machine is that wrong, waits allocate more.
 // bubble_probe.go has a faster way.
 type Probe struct{}
 

@@ -7,11 +7,11 @@ import "sync"
 
 // A Probe finds out whether the caller runs in a testing/synctest bubble.
 // verify/matrix tests it with the Go releases that use it; others use
-// bubble_clock.go. A WaitGroup that is allocated by itself is not zero any more
-// once Add has been called in a bubble.
+// bubble_clock.go. A WaitGroup that is allocated separately is not zero after
+// Add was called in a bubble.
 type Probe struct{ wg *sync.WaitGroup }
 
-// Inside reports whether the caller runs in a bubble. Calls of it must not be
+// Inside reports whether the caller runs in a bubble. Calls must not be
 // concurrent.
 func (p *Probe) Inside() bool {
 	if p.wg == nil {

@@ -24,11 +24,12 @@ const (
 	condOpListen
 	condOpStop
 	condOpReceive
-	condOpAdd          // to the counter, and tell nobody
+	condOpAdd          // to the counter, without a notification
 	condOpCancelNotify // without rest in between
 	condOpNotifyCancel // likewise, a plain Wait
 	condOpCancelStop   // likewise
-	condOpCancelRelock // the first in line, while it is notified and waits for L
+	// The first in line, while it is notified and waits for L.
+	condOpCancelRelock
 	condOps
 )
 
@@ -40,11 +41,11 @@ type fuzzWaiter struct {
 	fuzzCall
 	l         *condvar.Listener // or nil
 	token     bool              // waits in l.C
-	broadcast bool              // the token is of NotifyAll, and not passed on
+	broadcast bool              // the token is from NotifyAll, and not passed on
 	waitFor   bool
 	target    int  // of the counter, for WaitFor
 	checks    int  // calls of pred; changed with L held
-	own       int  // those of them that are not due to a notification
+	own       int  // calls of pred without a notification
 	away      bool // its wake-up was futile, and it joins the line again
 }
 
@@ -58,10 +59,11 @@ type condFuzz struct {
 	line      []*fuzzWaiter
 	listeners []*fuzzWaiter
 	open      []*fuzzCall
-	waits     []*fuzzWaiter // all that ever were in the line
-	futile    []*fuzzWaiter // whose predicates were false, in this order; guarded by lock
+	waits     []*fuzzWaiter // all waiters so far
+	// Waiters whose predicates were false, in this order; guarded by lock.
+	futile []*fuzzWaiter
 
-	// What became of notifications: sent - lost is where they have to be.
+	// Counts of notifications: sent - lost must have arrived.
 	sent, lost, received int
 }
 
@@ -112,7 +114,7 @@ func (f *condFuzz) notify(n int, call func() int) {
 
 func (f *condFuzz) notifyN(n int) { f.notify(n, func() int { return f.c.NotifyN(n) }) }
 
-// callers returns those in line who have a context.
+// callers returns the waiters in line that have a context.
 func (f *condFuzz) callers() (cs []*fuzzWaiter) {
 	for _, w := range f.line {
 		if w.l == nil {
@@ -122,7 +124,7 @@ func (f *condFuzz) callers() (cs []*fuzzWaiter) {
 	return cs
 }
 
-// cancel cancels the caller in line with that number, if there is one.
+// cancel cancels the caller in line with the given number, if there is one.
 func (f *condFuzz) cancel(arg byte) bool {
 	cs := f.callers()
 	if len(cs) == 0 {
@@ -136,7 +138,7 @@ func (f *condFuzz) cancel(arg byte) bool {
 	return true
 }
 
-// stop stops the listener with that number, if there is one.
+// stop stops the listener with the given number, if there is one.
 func (f *condFuzz) stop(arg byte) {
 	if len(f.listeners) == 0 {
 		return
@@ -278,7 +280,7 @@ func (f *condFuzz) do(op, arg byte) {
 			return
 		}
 		w.mustReturn(context.Canceled)
-		w.own++ // it did not spend the notification on this call of pred
+		w.own++ // this call of pred did not consume the notification
 		woken, _ := f.notified(1)
 		f.lost += 1 - woken
 	}
@@ -288,7 +290,7 @@ func (f *condFuzz) do(op, arg byte) {
 func (f *condFuzz) check() {
 	f.t.Helper()
 	synctest.Wait()
-	// Those who join again do so in the order in which they looked.
+	// Waiters join again in the order in which they called pred.
 	for _, w := range f.futile {
 		if w.away {
 			w.away = false
@@ -303,8 +305,8 @@ func (f *condFuzz) check() {
 	f.in.check(f.t, !f.lock.locked(), "L is locked")
 	f.open = f.in.checkCalls(f.t, f.open)
 
-	// Each notification that a Notify says it sent is to be found: in the nil
-	// of a Wait, in a check of a WaitFor, or in a Listener.
+	// Each notification that a Notify reported must have arrived: as the nil of
+	// a Wait, a check of a WaitFor, or a value in a Listener.
 	found := f.received + f.lost
 	for _, w := range f.waits {
 		switch {
@@ -321,12 +323,12 @@ func (f *condFuzz) check() {
 	f.in.check(f.t, found == f.sent, "%d notifications were sent, %d are to be found", f.sent, found)
 }
 
-// Cond runs an input. The first byte means nothing.
+// Cond runs an input. The first byte is ignored.
 func Cond(t *testing.T, data []byte) {
 	_, in := newFuzzInput(data)
 	f := &condFuzz{t: t, in: in, lock: newChanLock()}
 	f.c = condvar.NewCond(f.lock)
-	t.Cleanup(func() { // for a failure to end the bubble too
+	t.Cleanup(func() { // so that a failure ends the bubble too
 		for _, c := range f.open {
 			c.cancel()
 		}
@@ -351,32 +353,32 @@ func Cond(t *testing.T, data []byte) {
 // CondSeeds are inputs for Cond.
 var CondSeeds = [][]byte{
 	{},
-	// Everybody in one line, woken by one, two and all.
+	// All kinds in one line, woken by one, two and all.
 	{0, condOpWait, 0, condOpWaitFor, 1, condOpListen, 0, condOpWait2, 0, condOpWaitFor, 2, condOpNotify, 0,
 		condOpNotifyN, 3, condOpAdd, 1, condOpNotifyN2, 2, condOpReceive, 0, condOpNotifyAll, 0, condOpAdd, 1,
 		condOpNotifyAll, 0, condOpNotify, 0, condOpDead, 0},
-	// Notifications that nobody is to have.
+	// Notifications without a waiter.
 	{0, condOpNotify, 0, condOpNotifyAll, 0, condOpNotifyN, 5, condOpWait, 0, condOpNotifyN, 0, condOpNotifyN, 1,
 		condOpReceive, 0, condOpStop, 0},
 	// Listeners that stop before, after and after receiving, twice, passing on.
 	{0, condOpListen, 0, condOpListen, 0, condOpListen, 0, condOpWait, 0, condOpStop, 0, condOpNotifyN, 3, condOpReceive, 0,
 		condOpReceive, 1, condOpStop, 1, condOpStop, 2, condOpStop, 2, condOpListen, 0, condOpNotify, 0, condOpStop, 3,
 		condOpListen, 0, condOpNotifyAll, 0, condOpWait, 0, condOpStop, 4, condOpNotify, 0},
-	// Cancels that meet notifications, on either side.
+	// Cancels just before and just after notifications.
 	{0, condOpWait, 0, condOpWait, 0, condOpCancelNotify, 2, condOpWait, 0, condOpWaitFor, 1, condOpWait, 0,
 		condOpNotifyCancel, 2, condOpCancelNotify, 8, condOpWait, 0, condOpWait, 0, condOpNotifyCancel, 7, condOpCancel, 0},
-	// A token is passed on over one that is canceled, to a WaitFor and to
-	// nobody.
+	// A notification is passed on past a canceled waiter, to a WaitFor and to
+	// no waiter.
 	{0, condOpListen, 0, condOpWait, 0, condOpWaitFor, 3, condOpWait, 0, condOpNotify, 0, condOpCancelStop, 0, condOpAdd, 2,
 		condOpAdd, 1, condOpCancel, 0, condOpNotify, 0, condOpListen, 0, condOpNotify, 0, condOpCancelStop, 0x10},
-	// One that is notified and canceled while it waits for L passes on, unless
-	// it returns nil.
+	// A waiter that is notified, and canceled while it waits for L, passes the
+	// notification on unless it returns nil.
 	{0, condOpWaitFor, 1, condOpWait, 0, condOpWait, 0, condOpCancelRelock, 0, condOpCancelRelock, 0, condOpWaitFor, 1,
 		condOpCancelRelock, 0, condOpWaitFor, 1, condOpAdd, 1, condOpCancelRelock, 0},
 }
 
 // A chanLock is a Locker made of a channel. A goroutine of a bubble that waits
-// for it is durably blocked, which one that waits for a sync.Mutex is not.
+// for it is durably blocked, unlike one that waits for a sync.Mutex.
 type chanLock struct {
 	ch      chan struct{}
 	unlocks int // counted with the lock held
@@ -395,5 +397,5 @@ func (l *chanLock) Unlock() {
 	}
 }
 
-// locked reports whether somebody holds l.
+// locked reports whether l is held.
 func (l *chanLock) locked() bool { return len(l.ch) == 1 }

@@ -2,11 +2,10 @@
 // a bubble, and compares what happens with a sequential model. After each
 // operation it waits until the bubble is at rest, so that the model has one
 // state to predict. If two operations follow each other without rest in
-// between, what the waiting goroutines do meanwhile makes no difference at
-// rest.
+// between, what the waiting goroutines do then makes no difference at rest.
 //
-// Fuzz with -fuzzminimizetime=50x: as goroutines do not run twice alike, nor is
-// the same code covered twice, and to minimize an input would take its minute.
+// Fuzz with -fuzzminimizetime=50x: goroutines run in another order each time,
+// so coverage differs, and minimizing an input would take its full minute.
 package fuzz
 
 import (
@@ -21,11 +20,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fuzzMaxOps bounds an input, for a long one finds nothing that a short one
-// does not.
+// fuzzMaxOps bounds an input: a long one finds nothing that a short one does
+// not.
 const fuzzMaxOps = 200
 
-// A fuzzInput is bytes to be read in pairs: an operation and its argument.
+// A fuzzInput is bytes that are read in pairs: an operation and its argument.
 type fuzzInput struct {
 	all, rest []byte
 	trace     []string
@@ -60,7 +59,7 @@ func (in *fuzzInput) check(t *testing.T, ok bool, format string, args ...any) {
 	}
 }
 
-// A fuzzCall is a call on a goroutine, and what the model says of it.
+// A fuzzCall is a call on a goroutine, and the prediction of the model.
 type fuzzCall struct {
 	cancel  context.CancelFunc
 	returns chan error
@@ -78,8 +77,8 @@ func (c *fuzzCall) start(f func(ctx context.Context) error) {
 
 func (c *fuzzCall) mustReturn(err error) { c.over, c.want = true, err }
 
-// checkCalls checks that exactly those calls have returned of which the model
-// says so, and with what, and returns those that have not.
+// checkCalls checks that exactly the calls predicted by the model have
+// returned, with the predicted results. It returns the others.
 func (in *fuzzInput) checkCalls(t *testing.T, calls []*fuzzCall) (open []*fuzzCall) {
 	t.Helper()
 	for i, c := range calls {
@@ -110,5 +109,5 @@ func resDead() context.Context {
 
 const resOverRelease = "condvar: released more than held"
 
-// resThreshold is how long the head of the line may be overtaken.
+// resThreshold is how long new calls may overtake the head of the line.
 const resThreshold = time.Millisecond

@@ -12,7 +12,7 @@ import (
 	"example.com/condvar"
 )
 
-// The operations on a CapacityResource. What is repeated is to be frequent.
+// The operations on a CapacityResource. Frequent ones are repeated.
 const (
 	resOpAcquire = iota
 	resOpAcquire2
@@ -20,16 +20,16 @@ const (
 	resOpAcquireDeadline // the low bits are n, the high bits the time
 	resOpTry
 	resOpTry2
-	resOpRelease     // n permits, be they held or not
+	resOpRelease     // n permits, held or not
 	resOpReleaseHeld // one, or all that are held
 	resOpReleaseHeld2
-	resOpCancel        // the one with that number who waits
+	resOpCancel        // the waiting call with that number
 	resOpCancelRelease // without rest in between
 	resOpResize
 	resOpResizeTwice // smaller and larger again, without rest in between
 	resOpAdvance
 	resOpAdvance2
-	resOpRare // the argument says what
+	resOpRare // the argument says which
 	resOps
 )
 
@@ -65,14 +65,14 @@ type resModel struct {
 	fifo, starving bool
 	now            time.Duration
 	line, drains   []*fuzzRequest
-	stats          condvar.Stats // all but what follows from line
+	stats          condvar.Stats // all fields that do not follow from line
 }
 
 func (m *resModel) free() int64 { return m.stats.Capacity - m.stats.InUse }
 
 func (m *resModel) tooLarge(n int64) bool { return n > m.stats.Capacity && m.stats.Capacity > 0 }
 
-// enter takes n permits without waiting, if a newcomer may.
+// enter takes n permits without waiting, if a new call may.
 func (m *resModel) enter(n int64) bool {
 	if m.stats.Closed {
 		return false
@@ -124,7 +124,7 @@ func (m *resModel) cancel(q *fuzzRequest, err error) {
 	m.settle()
 }
 
-// settle lets in whoever fits.
+// settle admits the calls that fit.
 func (m *resModel) settle() {
 	for len(m.line) > 0 && m.line[0].n <= m.free() {
 		m.stats.InUse += m.line[0].n
@@ -164,7 +164,7 @@ func (m *resModel) close() {
 	m.settle()
 }
 
-// advance lets time pass, in which deadlines come one after the other.
+// advance advances the clock. Deadlines pass one after the other.
 func (m *resModel) advance(d time.Duration) {
 	end := m.now + d
 	for {
@@ -214,7 +214,7 @@ func (f *resFuzz) start(q *fuzzRequest, call func(context.Context) error) {
 func (f *resFuzz) acquire(n int64, timeout time.Duration) {
 	q := &fuzzRequest{n: n}
 	if timeout > 0 {
-		// One nanosecond each, so that no two things happen at the same time.
+		// One nanosecond each, so that no two events are simultaneous.
 		f.calls++
 		timeout += time.Duration(f.calls)
 		q.deadline = f.m.now + timeout
@@ -367,7 +367,7 @@ func Resource(t *testing.T, data []byte) {
 	f.r = condvar.NewCapacityResource(max(1, f.m.stats.Capacity), opts...)
 	f.r.Resize(f.m.stats.Capacity)
 	in.tracef("capacity %d, FIFO %v", f.m.stats.Capacity, f.m.fifo)
-	t.Cleanup(func() { // for a failure to end the bubble too
+	t.Cleanup(func() { // so that a failure ends the bubble too
 		for _, c := range f.open {
 			c.cancel()
 		}
@@ -395,10 +395,10 @@ var ResourceSeeds = [][]byte{
 	// Capacity 2, the default order: overtake a request for 2 until it starves.
 	{0, resOpTry, 0, resOpAcquire, 4, resOpTry, 0, resOpReleaseHeld, 1, resOpAdvance, 5, resOpTry, 0,
 		resOpReleaseHeld, 1, resOpTry2, 0, resOpReleaseHeld2, 1, resOpRelease, 4},
-	// Cancel a starving head: a young one comes after it, then nobody.
+	// Cancel a starving head: the next head is young, then the line is empty.
 	{2 << 1, resOpTry, 4, resOpAcquire, 11, resOpAdvance, 4, resOpAcquire2, 11, resOpAdvance, 0, resOpReleaseHeld, 1,
 		resOpTry, 0, resOpCancel, 0, resOpTry, 0, resOpAdvance2, 5, resOpReleaseHeld, 1, resOpTry, 0, resOpCancel, 0, resOpTry, 0},
-	// A starving head and an old one behind it, which does not fit.
+	// A starving head, and behind it another starved call that does not fit.
 	{3 << 1, resOpTry, 8, resOpAcquire, 11, resOpAcquire, 11, resOpAcquire3, 0, resOpAdvance, 5, resOpReleaseHeld, 1,
 		resOpCancel, 0, resOpTry, 0, resOpReleaseHeld, 1, resOpTry, 0, resOpCancelRelease, 0, resOpTry, 0},
 	// FIFO, and a line of all weights.

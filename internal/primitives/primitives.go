@@ -25,13 +25,13 @@ type Uint64 = atomic.Uint64
 // A Pointer is an atomic.Pointer.
 type Pointer[T any] = atomic.Pointer[T]
 
-// Look comes before a look at a channel that does not block.
+// Look is called before a non-blocking receive from a channel.
 func Look(<-chan struct{}) {}
 
-// Send comes before a send of a token.
+// Send is called before a send of a token.
 func Send(<-chan struct{}) {}
 
-// Select comes before a wait for token or for done, which may be nil. The
+// Select is called before a wait for token or for done, which may be nil. The
 // caller waits for the channels that it returns.
 func Select(token, done <-chan struct{}) (_, _ <-chan struct{}) { return token, done }
 

@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// An Explorer decides who takes the next step. Every operation on state that
-// goroutines share calls it first, and takes place when it returns. It exists
-// only in builds with the tag condvar_explore.
+// An Explorer decides which goroutine takes the next step. Every operation on
+// state that goroutines share calls it first, and happens when it returns. It
+// exists only in builds with the tag condvar_explore.
 type Explorer interface {
-	// Step comes before an operation on object.
+	// Step is called before an operation on object.
 	Step(op Op, object any)
-	// Unlocked comes after a mutex has been unlocked.
+	// Unlocked is called after a mutex has been unlocked.
 	Unlocked(mutex any)
-	// Select comes before a wait for token or for done, which may be nil. It
-	// returns them, with nil in place of the one that is not to be chosen,
-	// should both be ready.
+	// Select is called before a wait for token or for done, which may be nil.
+	// It returns them. If both are ready, it returns nil in place of the one
+	// that must not be chosen.
 	Select(token, done <-chan struct{}) (_, _ <-chan struct{})
 	// TimedSelect is Select with a timer that may fire at any time. It reports
 	// whether it has fired; token and done are nil then.
 	TimedSelect(token, done <-chan struct{}) (_, _ <-chan struct{}, late bool)
-	// Recycling reports whether to keep waiters for later waits, as is done
-	// outside of bubbles.
+	// Recycling reports whether to keep waiters for later waits, as outside
+	// bubbles.
 	Recycling() bool
 }
 
@@ -39,7 +39,7 @@ const (
 	OpSend  Op = "send"
 )
 
-// Explore is the Explorer, or nil. It changes only while nothing else happens.
+// Explore is the Explorer, or nil. It changes only while nothing else runs.
 var Explore Explorer //nolint:gochecknoglobals // not in ordinary builds
 
 func step(op Op, object any) {
@@ -137,17 +137,17 @@ func (p *Pointer[T]) CompareAndSwap(old, v *T) bool {
 	return p.v.CompareAndSwap(old, v)
 }
 
-// Look comes before a look at a channel that does not block.
+// Look is called before a non-blocking receive from a channel.
 func Look(ch <-chan struct{}) {
 	if ch != nil {
 		step(OpLoad, ch)
 	}
 }
 
-// Send comes before a send of a token.
+// Send is called before a send of a token.
 func Send(token <-chan struct{}) { step(OpSend, token) }
 
-// Select comes before a wait for token or for done, which may be nil. The
+// Select is called before a wait for token or for done, which may be nil. The
 // caller waits for the channels that it returns.
 func Select(token, done <-chan struct{}) (_, _ <-chan struct{}) {
 	if Explore != nil {

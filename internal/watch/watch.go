@@ -1,5 +1,5 @@
-// Package watch keeps resources by name, for packages that export what
-// resources report of themselves. Resources of one name are added up.
+// Package watch keeps resources by name, for packages that export the Stats of
+// resources. The Stats of resources with the same name are added up.
 package watch
 
 import (
@@ -12,21 +12,21 @@ import (
 )
 
 // A Set has resources by keys, such as names. It does not keep them alive. The
-// zero value is empty. All methods may be called by several goroutines at the
-// same time.
+// zero value is empty. All methods may be called by multiple goroutines
+// simultaneously.
 type Set[K comparable] struct {
 	mu     sync.Mutex
 	groups map[K]*group // guarded by mu, and so are the groups
 }
 
-// A group is the resources that have the same key.
+// A group is the resources with the same key.
 type group struct {
 	last map[weak.Pointer[condvar.CapacityResource]]Counters // as of the last Sums
 	gone Counters                                            // of the resources whose cleanup has run
 }
 
-// counters returns the totals of all resources, also of those that are gone and
-// whose cleanup has not run yet.
+// counters returns the totals of all resources, including collected ones whose
+// cleanup has not run yet.
 func (g *group) counters() Counters {
 	sum := g.gone
 	for _, c := range g.last {
@@ -55,17 +55,17 @@ func (c *Counters) after(d Counters) bool {
 
 // A Sum is the Stats of all resources of a key.
 type Sum struct {
-	// Counters do not decrease while there is a resource of the key. What a
-	// resource that is gone counted after the last Sums is missing.
+	// Counters do not decrease while there is a resource of the key. They do
+	// not include what a collected resource counted after the last Sums.
 	Counters
 
-	Resources, Closed                  int     // how many there are, and how many of them are closed
-	Paused                             int     // how many are open and have a capacity of 0
-	Capacity, InUse, Waiting, WaitingN float64 // a sum of two int64 may overflow
-	ClosedInUse                        float64 // the part of InUse that is held of closed resources
+	Resources, Closed                  int     // how many exist, and how many are closed
+	Paused                             int     // how many are open with capacity 0
+	Capacity, InUse, Waiting, WaitingN float64 // an int64 may overflow
+	ClosedInUse                        float64 // the part of InUse of closed resources
 
-	// Oldest is of the resource whose first in line has waited for longest. If
-	// nobody waits it is zero.
+	// Oldest is of the resource whose head has waited longest. It is zero if no
+	// call waits.
 	Oldest condvar.Stats
 }
 
@@ -91,9 +91,10 @@ func countersOf(s condvar.Stats) Counters {
 	return Counters{s.WaitCount, s.Canceled, s.Rejected, s.WaitDuration}
 }
 
-// Add adds r, unless it is there. When the last resource of the key has been
-// collected, empty is called, unless it is nil, and no method of the Set runs
-// meanwhile. It must not refer to r. The Set may: r does not refer to it.
+// Add adds r, unless the Set has it already. When the last resource of the key
+// has been garbage collected, empty is called, unless it is nil, and no method
+// of the Set runs during that call. empty must not refer to r; it may refer to
+// the Set.
 func (s *Set[K]) Add(key K, r *condvar.CapacityResource, empty func()) {
 	w := weak.Make(r)
 	s.mu.Lock()
@@ -120,7 +121,7 @@ func (s *Set[K]) Add(key K, r *condvar.CapacityResource, empty func()) {
 		defer s.mu.Unlock()
 		g.gone.add(g.last[w])
 		delete(g.last, w)
-		if len(g.last) == 0 && s.groups[key] == g { // else it was removed
+		if len(g.last) == 0 && s.groups[key] == g { // otherwise it was removed
 			delete(s.groups, key)
 			if empty != nil {
 				empty()
@@ -136,8 +137,8 @@ func (s *Set[K]) Remove(key K) {
 	delete(s.groups, key)
 }
 
-// Len returns how many resources there are, those included that were collected
-// just now.
+// Len returns the number of resources, including collected ones whose cleanup
+// has not run yet.
 func (s *Set[K]) Len() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 
 func nothing() {}
 
-// full returns a resource of which all is held, and which has rejected n calls.
+// full returns a resource of which all is held, and that has rejected n calls.
 func full(t *testing.T, n int) *condvar.CapacityResource {
 	r := condvar.NewCapacityResource(2, condvar.MaxWaiting(0))
 	require.True(t, r.TryAcquireN(2))
@@ -119,7 +119,7 @@ func blockCleanups(t *testing.T) (unblock func()) {
 	return sync.OnceFunc(func() { close(blocked) })
 }
 
-// A resource may be gone for a while before the Set is told.
+// A resource may have been collected for a while before its cleanup runs.
 func TestCountersDoNotDecreaseWhileACleanupIsDue(t *testing.T) {
 	var s watch.Set[string]
 	kept, gone := full(t, 1), full(t, 2)
