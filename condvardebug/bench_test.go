@@ -17,8 +17,9 @@ import (
 	"example.com/condvar/condvardebug"
 )
 
-// Bug P3: what a release costs does not depend on how many resources are
-// watched. The bound is far from one to a hundred thousand, and far from noise.
+// Bug P3: the cost of a release does not depend on the number of watched
+// resources. The bound is far below one to a hundred thousand, and far above
+// noise.
 func TestAReleaseCostsTheSameHoweverManyResourcesAreWatched(t *testing.T) {
 	cost := func(watched int) func() time.Duration {
 		d := &condvardebug.Debugger{}
@@ -49,8 +50,8 @@ func TestAReleaseCostsTheSameHoweverManyResourcesAreWatched(t *testing.T) {
 	require.Less(t, lots[10], 10*few[10]) // the medians
 }
 
-// busy returns a Debugger that watches resources for each of which some
-// goroutines wait, and a function that ends that.
+// busy returns a Debugger that watches resources with waiting goroutines, and a
+// function that ends the waits.
 func busy(b *testing.B, resources, waiters int) (d *condvardebug.Debugger, stop func()) {
 	d = &condvardebug.Debugger{}
 	d.SetHolderProfileFraction(1)
@@ -80,8 +81,8 @@ func serve(b *testing.B, d *condvardebug.Debugger, target string) {
 }
 
 // BenchmarkPage is a view of 1,000 resources with 10,000 waiters. slowest-ns is
-// the longest time that an Acquire and Release of another resource took
-// meanwhile, median-ns the median.
+// the longest time that an Acquire and Release of another resource took during
+// the view, median-ns the median.
 func BenchmarkPage(b *testing.B) {
 	d, stop := busy(b, 1000, 10_000)
 	defer stop()
@@ -164,7 +165,7 @@ func BenchmarkAcquire(b *testing.B) {
 	}
 }
 
-// BenchmarkWait is what the hooks of a wait cost: a start and an end.
+// BenchmarkWait measures the hooks of a wait: a start and an end.
 func BenchmarkWait(b *testing.B) {
 	for _, rate := range []int{0, 1} {
 		b.Run(fmt.Sprint("1 of ", rate), func(b *testing.B) {

@@ -190,8 +190,8 @@ func (h *hooks) waitStart(ctx context.Context, n int64) context.Context {
 		w.goroutine = goroutineID()
 	}
 	c := &waitContext{Context: ctx, hooks: h, wait: w}
-	// If a resource has hooks of two Debuggers, there is one region: two would
-	// overlap, and then the trace cannot be parsed.
+	// If a resource has hooks of two Debuggers, there is one region: two
+	// overlapping ones would make the trace unreadable.
 	if trace.IsEnabled() && ctx.Value(waitKey{}) == nil {
 		c.region = trace.StartRegion(ctx, "condvar wait "+h.records.name)
 	}

@@ -86,7 +86,7 @@ func TestWhoWaitsIsKnownByItsCallSite(t *testing.T) {
 
 		r.ReleaseN(3)
 		synctest.Wait()
-		require.Empty(t, look(t, d).of(t, "pool").WaitingAt, "they wait no more")
+		require.Empty(t, look(t, d).of(t, "pool").WaitingAt, "they no longer wait")
 	})
 }
 
@@ -246,11 +246,11 @@ func TestALongNameIsCut(t *testing.T) {
 	})
 }
 
-// TestADebuggerKeepsNoResource has one that is tracked, sampled, hooked, held,
-// and was waited for.
+// TestADebuggerKeepsNoResource has a resource that is tracked and sampled, has
+// hooks and holders, and had waiters.
 func TestADebuggerKeepsNoResource(t *testing.T) {
 	none := func() bool { runtime.GC(); return profiled() == 0 }
-	eventually(t, none) // what other tests have left
+	eventually(t, none) // records of other tests
 	d, r := newCollectable(1, 2)
 	d.OnSlowWait(0, func(condvardebug.SlowWait) {})
 	bubble(t, func(t *testing.T, ctx context.Context) {
@@ -276,7 +276,7 @@ func TestADebuggerKeepsNoResource(t *testing.T) {
 
 func TestACallbackThatKnowsTheResourceKeepsItNoLongerThanTheDebugger(t *testing.T) {
 	none := func() bool { runtime.GC(); return profiled() == 0 }
-	eventually(t, none) // what other tests have left
+	eventually(t, none) // records of other tests
 	func() {
 		d, r := newCollectable(1, 1)
 		d.OnSlowWait(0, func(condvardebug.SlowWait) { r.Release() })
@@ -287,7 +287,7 @@ func TestACallbackThatKnowsTheResourceKeepsItNoLongerThanTheDebugger(t *testing.
 	eventually(t, none)
 }
 
-// Bug M2, of the page: a pool that is made anew and again leaves nothing.
+// Bug M2, of the page: a pool that is recreated repeatedly leaves nothing.
 func TestNothingIsKeptOfTenThousandResourcesThatAreGone(t *testing.T) {
 	var d condvardebug.Debugger
 	d.SetHolderProfileFraction(1)
@@ -553,7 +553,8 @@ func TestLogValueIsAGroup(t *testing.T) {
 func TestAWaitIsATraceRegion(t *testing.T) {
 	var d, other condvardebug.Debugger
 	var out bytes.Buffer
-	require.NoError(t, trace.Start(&out)) // not in the bubble, for it starts goroutines
+	// Not in the bubble, because it starts goroutines.
+	require.NoError(t, trace.Start(&out))
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		var told []context.Context
 		d.OnSlowWait(0, func(w condvardebug.SlowWait) { told = append(told, w.Ctx) })
@@ -621,13 +622,13 @@ func TestWithoutHoldersNothingIsToldOfCallsThatDoNotWait(t *testing.T) {
 	require.NotNil(t, hooks.Released)
 }
 
-// The records are of a later moment than Stats, so a wait may be over by then.
+// The records are copied later than Stats, so a wait may be over by then.
 func TestAWaitThatIsOverDoesNotMeanThatThereAreNoHooks(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		var d condvardebug.Debugger
 		r := condvar.NewCapacityResource(1)
 		d.Track("pool", r)
-		hooks := d.Hooks("pool") // which tell nothing, as if the wait were over
+		hooks := d.Hooks("pool") // they report nothing, as if the wait were over
 		hold(t, r, 1)
 		go r.Acquire(ctx)
 		synctest.Wait()
@@ -641,8 +642,8 @@ func TestAWaitThatIsOverDoesNotMeanThatThereAreNoHooks(t *testing.T) {
 	})
 }
 
-// The hooks of another observer may return a context that is not made from the
-// one they got.
+// The hooks of another observer may return a context that is not derived from
+// theirs.
 func TestAWaitIsOverWhenAHookHasReplacedTheContext(t *testing.T) {
 	for _, rate := range []int{0, 1} {
 		bubble(t, func(t *testing.T, ctx context.Context) {
@@ -659,7 +660,7 @@ func TestAWaitIsOverWhenAHookHasReplacedTheContext(t *testing.T) {
 			require.Error(t, waitHere(timeout(ctx, t, 3*time.Second), r, 1))
 			sites := look(t, &d).of(t, "pool").WaitingAt
 			require.Len(t, sites, 1)
-			require.Equal(t, "waitThere", sites[0].caller(), "the other one goes on")
+			require.Equal(t, "waitThere", sites[0].caller(), "the other one continues")
 			require.Len(t, told, 1)
 			require.Contains(t, told[0].Stack, "waitHere\n")
 			r.ReleaseN(2)

@@ -23,7 +23,7 @@ func Example() {
 	mux := http.NewServeMux()
 	mux.Handle("/debug/condvar", debugger)
 
-	// At three in the morning.
+	// A request for the page.
 	if err := db.AcquireN(ctx, 2); err != nil {
 		fmt.Println(err)
 	}
@@ -38,7 +38,7 @@ func Example() {
 	// Output: "db": All is in use. Nobody waits.
 }
 
-// Waits that take long are logged, with where in the code they were.
+// Long waits are logged with their call sites.
 func ExampleDebugger_OnSlowWait() {
 	var debugger condvardebug.Debugger
 	debugger.OnSlowWait(time.Millisecond, func(w condvardebug.SlowWait) {
@@ -49,7 +49,7 @@ func ExampleDebugger_OnSlowWait() {
 	db := condvar.NewCapacityResource(1, debugger.Watch("db"))
 
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { // somebody gives up
+	go func() { // a call is canceled
 		for db.Stats().OldestWait < 2*time.Millisecond {
 			time.Sleep(time.Millisecond)
 		}

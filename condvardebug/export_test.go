@@ -7,12 +7,12 @@ import (
 	"example.com/condvar/internal/watch"
 )
 
-// What the tests see of the inside.
+// Access to internals for tests.
 
 func GoroutineID() uint64 { return goroutineID() }
 
 // Sizes returns how many sets of records and histories d has, and how many
-// goroutines the records know, those of resources included that were collected.
+// goroutines the records have, including those of collected resources.
 func (d *Debugger) Sizes() (sizes [3]int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -45,7 +45,8 @@ func (d *Debugger) PageWithAllLocksHeld() string {
 	return text.String()
 }
 
-// Deadlock returns whether a page whose copy began at a time shows a deadlock.
+// Deadlock reports whether a page whose copy began at the given time shows a
+// deadlock.
 func (d *Debugger) Deadlock(name string, began time.Time) bool {
 	copied := d.copy()
 	copied.began = began
@@ -64,8 +65,8 @@ func (d *Debugger) StacksTaken() int {
 	return d.stacks.taken
 }
 
-// StacksBeyond returns the view of stacks in all formats, if there is a limit
-// that the number of goroutines exceeds.
+// StacksBeyond returns the view of stacks in all formats, with a limit that the
+// number of goroutines exceeds.
 func StacksBeyond(limit int) (html, text string, blocked int) {
 	s := takeStacks(limit)
 	var h, b strings.Builder
@@ -74,7 +75,7 @@ func StacksBeyond(limit int) (html, text string, blocked int) {
 	return h.String(), b.String(), len(s.Blocked)
 }
 
-// A History is what a chart is made of.
+// A History is the data of a chart.
 type History struct{ history }
 
 func (h *History) Add(now time.Time, sum watch.Sum) { h.add(now, &sum) }

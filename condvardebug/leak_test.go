@@ -17,8 +17,9 @@ import (
 	"example.com/condvar/condvardebug"
 )
 
-// What is watched in every way is found by the goroutine leak profile all the
-// same. The waiter is leaked in a process of its own, for it cannot be ended.
+// The goroutine leak profile finds waiters of a resource that is watched in
+// every way. The waiter is leaked in its own process, because it cannot be
+// ended.
 func TestTheLeakProfileFindsWhoWaitsForWhatIsWatched(t *testing.T) {
 	if os.Getenv("CONDVARDEBUG_LEAK") != "" {
 		var d condvardebug.Debugger
@@ -37,11 +38,12 @@ func TestTheLeakProfileFindsWhoWaitsForWhatIsWatched(t *testing.T) {
 	require.Contains(t, string(out), "condvar.(*CapacityResource).acquireSlow")
 }
 
-// watchLeak leaks a waiter of a resource whose only permit d has a record of.
+// watchLeak leaks a waiter of a resource. d has a record of its only permit.
 func watchLeak(d *condvardebug.Debugger) {
 	d.SetHolderProfileFraction(1)
 	r := condvar.NewCapacityResource(1, d.Watch("leaky"))
-	ctx, cancel := context.WithCancel(context.Background()) // that nobody can end once this returns
+	// Nothing can end ctx after watchLeak returns.
+	ctx, cancel := context.WithCancel(context.Background())
 	_ = cancel
 	_ = r.Acquire(ctx)
 	go func() { _ = r.Acquire(ctx) }()

@@ -73,7 +73,7 @@ func (s siteView) caller() string {
 	return function[strings.LastIndex(function, ".")+1:]
 }
 
-// of returns what the page says of the resources of a name.
+// of returns the entry of the page for a name.
 func (v view) of(t *testing.T, name string) resourceView {
 	t.Helper()
 	for _, r := range v.Resources {
@@ -85,7 +85,7 @@ func (v view) of(t *testing.T, name string) resourceView {
 	return resourceView{}
 }
 
-// holders returns the sites that hold permits of the only resource there is.
+// holders returns the sites that hold permits of the only resource.
 func holders(t *testing.T, d *condvardebug.Debugger) []siteView {
 	t.Helper()
 	v := look(t, d)
@@ -93,9 +93,8 @@ func holders(t *testing.T, d *condvardebug.Debugger) []siteView {
 	return v.Resources[0].HeldAt
 }
 
-// get asks for the page and requires that it is there. It collects garbage
-// first: a test that does not keep its resource fails each time, not now and
-// then.
+// get requests the page and requires success. It collects garbage first, so
+// that a test that does not keep its resource always fails.
 func get(t *testing.T, d *condvardebug.Debugger, target string) *httptest.ResponseRecorder {
 	t.Helper()
 	runtime.GC()
@@ -105,7 +104,7 @@ func get(t *testing.T, d *condvardebug.Debugger, target string) *httptest.Respon
 	return w
 }
 
-// look returns what the page says.
+// look returns the page.
 func look(t *testing.T, d *condvardebug.Debugger) (v view) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal(get(t, d, "/?format=json").Body.Bytes(), &v))
@@ -118,7 +117,7 @@ func hold(t *testing.T, r *condvar.CapacityResource, n int64) {
 	require.NoError(t, r.AcquireN(t.Context(), n))
 }
 
-// profile returns the text of the profile of holders, and how many there are.
+// profile returns the text of the profile of holders, and their number.
 func profile(t *testing.T) (text string, count int) {
 	t.Helper()
 	p := pprof.Lookup("condvar_holders")
@@ -128,9 +127,9 @@ func profile(t *testing.T) (text string, count int) {
 	return b.String(), p.Count()
 }
 
-// newWatched returns a Debugger that records 1 of rate acquisitions, and
-// a resource that it tracks. The resource is not collected before t ends, and
-// what it has in the profile then does not stay there.
+// newWatched returns a Debugger that records 1 of rate acquisitions, and a
+// resource that it tracks. The resource is not garbage collected before t ends.
+// Its entries of the profile are removed then.
 func newWatched(t *testing.T, rate int, capacity int64) (*condvardebug.Debugger, *condvar.CapacityResource) {
 	d, r := newCollectable(rate, capacity)
 	t.Cleanup(func() { r.ReleaseN(r.Stats().InUse) })
@@ -144,8 +143,8 @@ func newCollectable(rate int, capacity int64) (*condvardebug.Debugger, *condvar.
 	return d, condvar.NewCapacityResource(capacity, d.Watch("pool"))
 }
 
-// bubble runs f in a bubble with a context that ends with it, before the bubble
-// is looked at for goroutines that are left.
+// bubble runs f in a bubble with a context that ends with f, before the bubble
+// is checked for remaining goroutines.
 func bubble(t *testing.T, f func(t *testing.T, ctx context.Context)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -155,7 +154,7 @@ func bubble(t *testing.T, f func(t *testing.T, ctx context.Context)) {
 	})
 }
 
-// eventually looks until ok, which another goroutine makes true.
+// eventually polls until ok, which another goroutine makes true.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)

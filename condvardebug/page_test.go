@@ -22,11 +22,11 @@ import (
 	"example.com/condvar/condvardebug"
 )
 
-// evil is a name that nobody should give.
+// evil is a name with characters that must be escaped.
 const evil = `<script>alert("1")</script>&'` + "\x1b[2J\n\x00"
 
 // full returns a Debugger with a resource called evil that is full and held,
-// for which somebody waits, and that has samples.
+// has a waiting call, and has samples.
 func full(ctx context.Context, t *testing.T) *condvardebug.Debugger {
 	t.Helper()
 	d := &condvardebug.Debugger{}
@@ -34,7 +34,7 @@ func full(ctx context.Context, t *testing.T) *condvardebug.Debugger {
 	r := condvar.NewCapacityResource(3, d.Watch(evil), condvar.MaxWaiting(1))
 	go d.Run(ctx)
 	time.Sleep(2500 * time.Millisecond)
-	require.NoError(t, r.Acquire(ctx)) // to be seen in one sample
+	require.NoError(t, r.Acquire(ctx)) // so that one sample has it
 	time.Sleep(time.Second)
 	r.Release()
 	time.Sleep(6600 * time.Millisecond)
@@ -164,7 +164,7 @@ func TestThePageShowsEverything(t *testing.T) {
 // requireBalanced checks that each element of the page is closed.
 func requireBalanced(t *testing.T, body string) {
 	t.Helper()
-	body = regexp.MustCompile(`(?s)<script.*</script>`).ReplaceAllString(body, "") // is no XML
+	body = regexp.MustCompile(`(?s)<script.*</script>`).ReplaceAllString(body, "") // is not XML
 	decoder := xml.NewDecoder(strings.NewReader(strings.ReplaceAll(body, "\x1b", "")))
 	decoder.Strict = false
 	decoder.AutoClose = []string{"meta"}

@@ -18,7 +18,7 @@ import (
 	"example.com/condvar/condvardebug"
 )
 
-// profiled returns how many holders are in the profile, if there is one yet.
+// profiled returns how many holders are in the profile, if it exists.
 func profiled() int {
 	if p := pprof.Lookup("condvar_holders"); p != nil {
 		return p.Count()
@@ -58,7 +58,8 @@ func TestHoldersAreShownUntilTheyRelease(t *testing.T) {
 	text, count := profile(t)
 	require.Equal(t, before+3, count)
 	frames := strings.Split(text, "\n")
-	first := func(name string) bool { // whether a stack of the profile begins with it
+	// Whether a stack of the profile begins with name.
+	first := func(name string) bool {
 		for i := range frames[1:] {
 			if strings.Contains(frames[i], " @ ") && strings.Contains(frames[i+1], name) {
 				return true
@@ -82,7 +83,7 @@ func TestHoldersAreShownUntilTheyRelease(t *testing.T) {
 	}
 	require.EqualValues(t, 6, permits)
 
-	r.ReleaseN(2) // what was taken last, and one of three
+	r.ReleaseN(2) // the latest, and one of three
 	permits = 0
 	for _, site := range holders(t, d) {
 		permits += site.Permits
@@ -107,7 +108,7 @@ func TestDoAndPermitsAreExact(t *testing.T) {
 			q, ok := r.TryAcquirePermit(1)
 			require.True(t, ok)
 			time.Sleep(time.Second)
-			elsewhere(p.Release) // the oldest, by somebody else
+			elsewhere(p.Release) // the oldest, by another goroutine
 			sites := holders(t, d)
 			require.Len(t, sites, 2)
 			for _, site := range sites {
@@ -156,7 +157,7 @@ func TestAPermitThatWasCollectedIsALeakWithItsCallSite(t *testing.T) {
 	require.Contains(t, look(t, d).Headline, `"pool" (2 permits leaked)`)
 	kept.Release()
 
-	r.ReleaseN(2) // as whoever has found the leak may do
+	r.ReleaseN(2) // as the finder of the leak may do
 	require.Empty(t, holders(t, d))
 	require.Equal(t, "Nobody waits.", look(t, d).Headline)
 }
@@ -197,8 +198,8 @@ func TestHoldersOfOneSiteAreOneEntry(t *testing.T) {
 	})
 }
 
-// Bug P4: whoever releases, there are never more permits in records than in
-// use.
+// Bug P4: whichever goroutine releases, there are never more permits in records
+// than in use.
 func TestAReleaseElsewhereEndsTheOldestGuess(t *testing.T) {
 	d, r := newWatched(t, 1, 4)
 	require.NoError(t, holdHere(t.Context(), r, 2))
@@ -215,7 +216,7 @@ func TestAReleaseElsewhereEndsTheOldestGuess(t *testing.T) {
 	elsewhere(r.Release)
 	sites = holders(t, d)
 	require.Len(t, sites, 2)
-	require.Equal(t, "exact", sites[0].By, "what is exact stays")
+	require.Equal(t, "exact", sites[0].By, "exact records stay")
 	require.Equal(t, "holdThere", sites[1].caller(), "the oldest guess is over")
 	elsewhere(r.Release)
 	require.Len(t, holders(t, d), 1)
@@ -223,8 +224,8 @@ func TestAReleaseElsewhereEndsTheOldestGuess(t *testing.T) {
 	require.Empty(t, holders(t, d))
 }
 
-// Bug P4: a dispatcher acquires, and others release. Records that are over do
-// not fill what there is room for.
+// Bug P4: a dispatcher acquires, and other goroutines release. Ended records do
+// not fill the room for records.
 func TestALeakIsFoundAfterManyPairsThatChangeHands(t *testing.T) {
 	d, r := newWatched(t, 1, 4)
 	for range condvardebug.MaxHolds + 1 {
@@ -249,13 +250,15 @@ func TestAReleaseThatIsReportedFirstLeavesNoRecord(t *testing.T) {
 	}))
 	elsewhere(func() { hooks.Released(1, nil, 0) })
 	hooks.Acquired(t.Context(), 1, nil)
-	require.True(t, r.TryAcquire()) // so that the page itself leaves nothing out
+	// So that the page itself leaves nothing out.
+	require.True(t, r.TryAcquire())
 	require.Empty(t, holders(t, d))
 	r.Release()
 	runtime.KeepAlive(hooks)
 }
 
-// The records are of another moment than Stats. Guesses are left out then.
+// The records are of another moment than Stats. The page then leaves out
+// guesses.
 func TestGuessesAreNeverMoreThanWhatIsInUse(t *testing.T) {
 	d := &condvardebug.Debugger{}
 	d.SetHolderProfileFraction(1)
@@ -304,8 +307,8 @@ func TestTheFractionIsKeptToOnAverage(t *testing.T) {
 	require.Empty(t, holders(t, d))
 }
 
-// A leak whose record were ended by the next release of the same goroutine,
-// whose acquisition is not recorded, would never be found.
+// A leak would never be found if its record ended with the next release of the
+// same goroutine, whose acquisition is not recorded.
 func TestWhatIsNotRecordedEndsNoRecord(t *testing.T) {
 	d, r := newWatched(t, 10, 1<<20)
 	for range 2000 {
@@ -352,7 +355,7 @@ func TestWhatIsOldIsKeptWhenThereIsNoRoom(t *testing.T) {
 func TestAReleaseEndsTheLatestAcquisitionOfItsGoroutine(t *testing.T) {
 	d, r := newWatched(t, 1, 9)
 	require.NoError(t, holdHere(t.Context(), r, 2))
-	hold(t, r, 0) // is none
+	hold(t, r, 0) // is no holder
 	hold(t, r, 1)
 	require.True(t, holdThere(r))
 	held := func() (functions []string) {

@@ -18,7 +18,8 @@ import (
 	"example.com/condvar/condvardebug"
 )
 
-// TestARowSaysInWordsWhatIsTheMatter has the outages that a page is opened for.
+// TestARowSaysInWordsWhatIsTheMatter has the outages for which the page is
+// used.
 func TestARowSaysInWordsWhatIsTheMatter(t *testing.T) {
 	for name, test := range map[string]struct {
 		cause    func(ctx context.Context, r *condvar.CapacityResource)
@@ -143,7 +144,8 @@ func TestHoldersThatWaitForEachOtherAreADeadlock(t *testing.T) {
 		}
 		go both(a, b)
 		go both(b, a)
-		go both(c, a) // waits for the deadlock, but only one of two holders of c does
+		// It waits for the deadlock, but only one of two holders of c does.
+		go both(c, a)
 		synctest.Wait()
 		hold(t, c, 1)
 		go waitHere(ctx, c, 1)
@@ -151,7 +153,7 @@ func TestHoldersThatWaitForEachOtherAreADeadlock(t *testing.T) {
 		v := look(t, &d)
 		require.True(t, v.of(t, "a").Deadlock)
 		require.True(t, v.of(t, "b").Deadlock)
-		require.False(t, v.of(t, "c").Deadlock, "one of its holders can go on")
+		require.False(t, v.of(t, "c").Deadlock, "one of its holders can continue")
 		require.Equal(t, `Deadlock: every holder of permits waits for "b".`, v.of(t, "a").Words[0])
 		marked := slices.IndexFunc(v.of(t, "c").HeldAt, func(s siteView) bool { return len(s.WaitsFor) > 0 })
 		require.GreaterOrEqual(t, marked, 0)
@@ -199,7 +201,7 @@ func TestWhoWaitsLongestComesFirst(t *testing.T) {
 	})
 }
 
-// Bug P1: the page is formatted while no lock is held, however much there is to
+// Bug P1: the page is formatted while no lock is held, even if there is much to
 // format.
 func TestNothingWaitsForThePage(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
@@ -251,8 +253,8 @@ func TestOfManyGoroutinesSomeAreNamed(t *testing.T) {
 	})
 }
 
-// The JSON is what testdata/page.json says, except for what differs from run to
-// run. A program may rely on that as long as the version is the same.
+// The JSON is testdata/page.json, except for values that differ from run to
+// run. Programs may rely on that while the version is the same.
 func TestTheJSONIsAsDocumented(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		d, r := newWatched(t, 1, 4)
@@ -294,7 +296,7 @@ func TestTheJSONIsAsDocumented(t *testing.T) {
 	})
 }
 
-// What the page says of itself.
+// The data of the page about itself.
 func TestThePageSaysWhoItIs(t *testing.T) {
 	var d condvardebug.Debugger
 	host, err := os.Hostname()
@@ -319,7 +321,7 @@ func TestTheStartOfAProcessIsParsed(t *testing.T) {
 	}
 }
 
-// The clock may stand still between the start of a wait and the view.
+// The clock may not advance between the start of a wait and the view.
 func TestAWaitThatHasJustBegunComesBeforeWhatNeedsNoAttention(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		var d condvardebug.Debugger
@@ -337,8 +339,8 @@ func TestAWaitThatHasJustBegunComesBeforeWhatNeedsNoAttention(t *testing.T) {
 	})
 }
 
-// A dispatcher acquires, and those whom it starts release: what it waits for,
-// it gets. So it is a deadlock for sure only if permits are held by Do.
+// A dispatcher acquires, and the goroutines that it starts release, so it gets
+// what it waits for. So a deadlock is certain only if permits are held by Do.
 func TestADispatcherIsNoDeadlock(t *testing.T) {
 	for name, acquire := range map[string]func(ctx context.Context, r *condvar.CapacityResource) (release func(), err error){
 		"pairs": func(ctx context.Context, r *condvar.CapacityResource) (func(), error) {
@@ -381,7 +383,7 @@ func TestADispatcherIsNoDeadlock(t *testing.T) {
 	}
 }
 
-// What is copied from one resource after the other is not of one moment.
+// Copies of several resources are not of a single moment.
 func TestADeadlockHasBegunBeforeAnythingWasCopied(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		d, r := newCollectable(1, 1)
@@ -455,7 +457,8 @@ func TestADeadlockNamesEachResourceOnce(t *testing.T) {
 		}
 		go both(x, r)
 		go both(y, r)
-		for _, second := range []*condvar.CapacityResource{y, x, x} { // y the longest
+		// The wait for y is the longest.
+		for _, second := range []*condvar.CapacityResource{y, x, x} {
 			go both(r, second)
 			time.Sleep(time.Second)
 		}
@@ -468,7 +471,7 @@ func TestADeadlockNamesEachResourceOnce(t *testing.T) {
 	})
 }
 
-// overdue is a context with a deadline that nobody keeps to.
+// overdue is a context that does not end at its deadline.
 type overdue struct{ context.Context }
 
 func (overdue) Deadline() (time.Time, bool) { return time.Now().Add(-1500 * time.Millisecond), true }

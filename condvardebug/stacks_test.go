@@ -14,7 +14,7 @@ import (
 	"example.com/condvar/condvardebug"
 )
 
-// objects are what goroutines wait for.
+// objects are the values that goroutines wait for.
 type objects struct {
 	cond     *condvar.Cond
 	isOpen   bool // guarded by cond.L
@@ -29,7 +29,7 @@ func newObjects(t *testing.T) *objects {
 	return o
 }
 
-// open lets everybody go.
+// open ends all waits.
 func (o *objects) open() {
 	o.cond.L.Lock()
 	o.isOpen = true
@@ -56,7 +56,7 @@ type stacksView struct {
 	}
 }
 
-// blocked returns the view of all stacks, of a Debugger of its own.
+// blocked returns the view of all stacks of a new Debugger.
 func blocked(t *testing.T) (v stacksView) {
 	t.Helper()
 	var d condvardebug.Debugger
@@ -133,8 +133,8 @@ func TestWhoWaitsForTheLockIsBlockedToo(t *testing.T) {
 	waiting.Wait()
 }
 
-// TestForeignCodeIsNotBlockedInCondvar has goroutines that condvar has called
-// back: in a function, a predicate and a hook.
+// TestForeignCodeIsNotBlockedInCondvar has goroutines in callbacks of condvar:
+// in a function, a predicate and a hook.
 func TestForeignCodeIsNotBlockedInCondvar(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		o := newObjects(t)
@@ -193,7 +193,7 @@ func deep(n int, f func()) {
 	deep(n-1, f)
 }
 
-// Bug P2: stacks are taken on their own page only, once, and at most once a
+// Bug P2: stacks are taken only for their own page, once, and at most once a
 // second.
 func TestStacksAreTakenOnceASecondWhoeverLooks(t *testing.T) {
 	bubble(t, func(t *testing.T, _ context.Context) {

@@ -13,7 +13,8 @@ import (
 	"example.com/condvar/otelcondvar"
 )
 
-// What a collection costs, with names of their own and with one name for all.
+// The cost of a collection, with a name for each resource and with one name for
+// all.
 func BenchmarkCollect(b *testing.B) {
 	for name, of := range map[string]func(i int) string{
 		"own": strconv.Itoa,
@@ -37,7 +38,7 @@ func BenchmarkCollect(b *testing.B) {
 	}
 }
 
-// What the hooks cost a call that waited.
+// The cost of the hooks for a call that waited.
 func BenchmarkWaitDone(b *testing.B) {
 	for end, err := range map[string]error{"acquired": nil, "canceled": context.Canceled} {
 		b.Run("end="+end, func(b *testing.B) {

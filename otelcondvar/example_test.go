@@ -12,7 +12,8 @@ import (
 )
 
 func Example() {
-	reader := sdkmetric.NewManualReader() // in a program, a PeriodicReader with an exporter
+	// In a program, use a PeriodicReader with an exporter.
+	reader := sdkmetric.NewManualReader()
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 
 	metrics := otelcondvar.New(otelcondvar.Opts{MeterProvider: provider})

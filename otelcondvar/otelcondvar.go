@@ -4,54 +4,54 @@
 //	metrics := otelcondvar.New(otelcondvar.Opts{})
 //	db := condvar.NewCapacityResource(10, metrics.Watch("db"))
 //
-// [Observer.Watch] is all that most programs need. It does what
-// [Observer.Track] and [Observer.Hooks] do. Of a tracked resource each
-// collection reports the [condvar.Stats], which costs the resource nothing in
-// between. The hooks report how long each wait took.
+// Most programs need only [Observer.Watch]. It does what [Observer.Track] and
+// [Observer.Hooks] do. Each collection reports the [condvar.Stats] of each
+// tracked resource, which costs nothing between collections. The hooks report
+// how long each wait took.
 //
 // # Metrics
 //
-// All metrics have the attribute condvar.resource.name, the name that was given
-// to Watch, Track or Hooks. Their names begin with condvar.resource and are
-// parallel to the semantic conventions for the connection pools of database
-// clients, db.client.connection.
+// All metrics have the attribute condvar.resource.name: the name given to
+// Watch, Track or Hooks. Their names begin with condvar.resource and follow the
+// semantic conventions for connection pools of database clients,
+// db.client.connection.
 //
-//   - permit.count, an UpDownCounter in {permit}: Stats.InUse and what is left
-//     of Stats.Capacity, with the attribute condvar.resource.permit.state, used
-//     or idle; if more is in use than the capacity, idle is 0
+//   - permit.count, an UpDownCounter in {permit}: Stats.InUse, and
+//     Stats.Capacity minus Stats.InUse (at least 0), with the attribute
+//     condvar.resource.permit.state, used or idle
 //   - permit.max, an UpDownCounter in {permit}: Stats.Capacity
 //   - pending_requests, an UpDownCounter in {request}: Stats.Waiting
 //   - pending_permits, an UpDownCounter in {permit}: Stats.WaitingN
-//   - oldest_wait_time, a Gauge in s: Stats.OldestWait, 0 if nobody waits
-//   - instance.count, an UpDownCounter in {instance}: how many resources have
-//     the name, with the attribute condvar.resource.instance.state, open or
-//     closed
+//   - oldest_wait_time, a Gauge in s: Stats.OldestWait; 0 if no call waits
+//   - instance.count, an UpDownCounter in {instance}: the number of resources
+//     with the name, with the attribute condvar.resource.instance.state, open
+//     or closed
 //   - finished_waits, a Counter in {wait}: Stats.WaitCount
 //   - finished_wait_time, a Counter in s: Stats.WaitDuration
 //   - cancellations, a Counter in {cancellation}: Stats.Canceled
 //   - rejections, a Counter in {rejection}: Stats.Rejected
-//   - wait_time, a Histogram in s: from the hooks, the time that waits took; if
-//     a wait ended without permits, it has the attribute error.type: canceled
+//   - wait_time, a Histogram in s: the durations of waits, from the hooks; a
+//     wait that ended without permits has the attribute error.type: canceled
 //     (by the context of the call), closed, too_large (after a Resize),
-//     overloaded (by MaxWait, or as the line filled up during WaitStart), or
-//     _OTHER
-//   - hold_time, a Histogram in s: from the hooks if [Opts] asks for it, the
-//     time that permits were held, by Do or as a Permit
+//     overloaded (by MaxWait, or because the line filled up during WaitStart),
+//     or _OTHER
+//   - hold_time, a Histogram in s: with Opts.HoldTime, the time for which Do or
+//     a Permit held permits, from the hooks
 //
-// What one collection reports of one resource is of one moment, except for the
-// histograms. wait_time also counts calls that were about to wait and then did
-// not have to: [condvar.Hooks] has WaitStart called before a call joins the
-// line. So its count can be larger than finished_waits.
+// The values of one resource in a collection, except for the histograms, are of
+// a single moment. wait_time also counts calls that were about to wait and then
+// got permits without waiting (see [condvar.Hooks]), so its count can exceed
+// finished_waits. It does not count other calls that did not wait.
 //
-// No name is equal to a name of promcondvar after OpenTelemetry's Prometheus
-// exporter has translated it, so both can be in one registry.
+// After OpenTelemetry's Prometheus exporter has translated the names, none is
+// equal to a name of promcondvar, so one registry can have both.
 //
 // # Resources of one name
 //
-// Resources with the same name are added up; oldest_wait_time is the longest.
-// So a pool that is made anew, and the resources of a keyed.Resource, are one
-// set of series. The counters do not decrease when a resource of several is
-// gone.
+// Resources with the same name are added up, except that oldest_wait_time is
+// the longest. So a pool that is recreated, and the resources of a
+// keyed.Resource, are one set of series. The counters do not decrease when one
+// of several resources is garbage collected.
 package otelcondvar
 
 import (
@@ -78,35 +78,36 @@ const (
 	errorKey      = attribute.Key("error.type")
 )
 
-// Opts are the options of [New]. The zero value is good to use.
+// Opts are the options of [New]. The zero value has the defaults.
 type Opts struct {
-	// MeterProvider makes the instruments; [otel.GetMeterProvider] if it is
-	// nil.
+	// MeterProvider creates the instruments; if it is nil,
+	// [otel.GetMeterProvider] is used.
 	MeterProvider metric.MeterProvider
 
 	// Attributes are attributes that all measurements have. The attributes of
 	// this package take precedence.
 	Attributes []attribute.KeyValue
 
-	// HoldTime adds the histogram of the time that permits were held. Its hooks
-	// make every call of a resource lock a mutex, and Do make an allocation.
+	// HoldTime adds the histogram of the time for which permits were held. Its
+	// hooks make every call of a resource lock a mutex, and Do make an
+	// allocation.
 	HoldTime bool
 }
 
 // An Observer reports the metrics of resources to OpenTelemetry. [New] makes
-// one; the zero value is not usable. All methods may be called by several
-// goroutines at the same time.
+// one; the zero value is not usable. All methods may be called by multiple
+// goroutines simultaneously.
 type Observer struct {
-	attributes []attribute.KeyValue // not to be changed
+	attributes []attribute.KeyValue // must not be changed
 	reports    []report             // what a collection observes of each name
 
-	waitTime, holdTime metric.Float64Histogram // nil: not there
+	waitTime, holdTime metric.Float64Histogram // nil if not used
 
 	resources watch.Set[string] // by name
 }
 
-// A report is one series of each name: an instrument, the attribute of its own
-// if it has one, and its value. Values are float64, as a sum of int64 can
+// A report is one series of each name: an instrument, its own attribute if it
+// has one, and its value. Values are float64 because a sum of int64 can
 // overflow.
 type report struct {
 	instrument metric.Float64Observable
@@ -114,13 +115,14 @@ type report struct {
 	value      func(*watch.Sum) float64
 }
 
-// New makes the instruments, and a callback for all of them, in a scope that
-// has the import path of this package as its name. They stay as long as the
-// MeterProvider does, so a program should make one Observer for each. Two
-// Observers of one MeterProvider need different Attributes or names.
+// New creates the instruments, and one callback for all of them. The name of
+// their scope is the import path of this package. They exist as long as the
+// MeterProvider does, so create one Observer for each MeterProvider. Two
+// Observers of one MeterProvider need different Attributes or names of
+// resources.
 //
 // Errors of the MeterProvider go to [otel.Handle]. An instrument that could not
-// be made is left out.
+// be created is left out.
 func New(opts Opts) *Observer {
 	provider := opts.MeterProvider
 	if provider == nil {
@@ -186,8 +188,9 @@ func New(opts Opts) *Observer {
 	return o
 }
 
-// made returns an instrument, which is nil if the meter did not make one. With
-// an error of the SDK there may be one that works for some of its readers.
+// made returns an instrument, which is nil if the meter did not create one. The
+// SDK may return both an error and an instrument that works for some of its
+// readers.
 func made[T any, I any](instrument I, err error) (made T) {
 	if err != nil {
 		otel.Handle(err)
@@ -221,13 +224,12 @@ func (o *Observer) Watch(name string) condvar.Option {
 	})
 }
 
-// Track makes each collection report the Stats of r under the given name. If
-// there are several resources of that name, they are added up. To give r again
-// changes nothing.
+// Track makes each collection report the Stats of r under the given name.
+// Resources with the same name are added up. A second Track of r under the same
+// name has no effect.
 //
-// The Observer does not keep r alive. When r is collected by the garbage
-// collector, it is reported no more, and the little that the Observer keeps of
-// it is freed. Track panics if r is nil or the name is not valid UTF-8.
+// The Observer does not keep r alive. When r is garbage collected, the Observer
+// drops it. Track panics if r is nil or the name is not valid UTF-8.
 func (o *Observer) Track(name string, r *condvar.CapacityResource) {
 	mustBeName(name)
 	if r == nil {
@@ -236,23 +238,23 @@ func (o *Observer) Track(name string, r *condvar.CapacityResource) {
 	o.resources.Add(name, r, nil)
 }
 
-// Untrack ends what Track began for all resources of that name. What the
-// histograms have of it stays in the SDK, which cannot delete it. It does
-// nothing if there is nothing of that name.
+// Untrack undoes Track for all resources with that name. The histograms of the
+// name stay in the SDK, which cannot delete them. Untrack does nothing if the
+// name is unknown.
 func (o *Observer) Untrack(name string) {
 	o.resources.Remove(name)
 }
 
 // Hooks returns hooks, for [condvar.WithHooks], that record the waits of a
 // resource under the given name. They cost nothing to calls that do not wait,
-// except with Opts.HoldTime, and one Record to those that do. Its context is
-// that of the call, so exemplars have its span. Several resources may have
-// hooks of the same name: they share the series.
+// except with Opts.HoldTime, and one Record to calls that do. The context of
+// the Record is that of the call, so exemplars have its span. Resources whose
+// hooks have the same name share the series.
 //
 // The boundaries of the buckets are from 100 µs to 30 s, each about three times
-// the one before. A view of the SDK can change them. The SDK has a series from
-// the first wait of a name that ends so, and keeps it. Hooks panics if the name
-// is not valid UTF-8.
+// the previous one. A view of the SDK can change them. The SDK creates the
+// series of a name and a result at the first such wait, and keeps it. Hooks
+// panics if the name is not valid UTF-8.
 func (o *Observer) Hooks(name string) *condvar.Hooks {
 	mustBeName(name)
 	hooks := &condvar.Hooks{}
@@ -276,8 +278,8 @@ func (o *Observer) Hooks(name string) *condvar.Hooks {
 	return hooks
 }
 
-// with returns the attributes of a measurement. Of two with the same key the
-// last counts.
+// with returns the attributes of a measurement. If two have the same key, the
+// last one counts.
 func (o *Observer) with(name string, own ...attribute.KeyValue) metric.MeasurementOption {
 	set := slices.Concat(o.attributes, []attribute.KeyValue{nameKey.String(name)}, own)
 	return metric.WithAttributeSet(attribute.NewSet(set...))

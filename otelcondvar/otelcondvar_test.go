@@ -33,7 +33,7 @@ func newProvider() (metric.MeterProvider, *sdkmetric.ManualReader) {
 	return sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), reader
 }
 
-// newObserver returns an Observer with opts and a provider of its own.
+// newObserver returns an Observer with opts and a new provider.
 func newObserver(opts otelcondvar.Opts) (*otelcondvar.Observer, *sdkmetric.ManualReader) {
 	provider, reader := newProvider()
 	opts.MeterProvider = provider
@@ -85,14 +85,15 @@ func collect(t *testing.T, reader sdkmetric.Reader) []string {
 	return lines
 }
 
-// series is how many series a name has, without those of histograms.
+// series is how many series a name has, apart from histograms.
 const series = 12
 
 func TestACollectionReportsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		metrics, reader := newObserver(otelcondvar.Opts{Attributes: []attribute.KeyValue{attribute.String("zone", "a")}})
 		db := condvar.NewCapacityResource(9, metrics.Watch("db"))
-		disk := condvar.NewCapacityResource(7, condvar.MaxWaiting(0)) // without hooks
+		// Without hooks.
+		disk := condvar.NewCapacityResource(7, condvar.MaxWaiting(0))
 		metrics.Track("disk", disk)
 		require.True(t, disk.TryAcquire())
 		require.ErrorIs(t, disk.AcquireN(t.Context(), 7), condvar.ErrOverloaded)
@@ -155,12 +156,12 @@ func TestACollectionReportsEverything(t *testing.T) {
 	})
 }
 
-// What OpenTelemetry's naming guide says of metrics: names are in lower case,
-// with dots and underscores; no name has "total" or the unit in it; a name is
-// in the plural only if the unit is in braces. pending_requests and
-// pending_permits are UpDownCounters in the plural all the same, as is
-// db.client.connection.pending_requests. A gauge in the unit 1 is translated to
-// a ratio for Prometheus.
+// The rules of OpenTelemetry's naming guide for metrics: names are in lower
+// case, with dots and underscores; no name has "total" or the unit in it; a
+// name is in the plural only if the unit is in braces. pending_requests and
+// pending_permits are nevertheless UpDownCounters in the plural, as
+// db.client.connection.pending_requests is. A gauge in the unit 1 is translated
+// to a ratio for Prometheus.
 func TestNamesFollowTheGuide(t *testing.T) {
 	metrics, reader := newObserver(otelcondvar.Opts{HoldTime: true})
 	r := waitOnce(t, metrics, "db")
@@ -216,7 +217,7 @@ func TestWithoutAProviderTheGlobalOneIsUsed(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
-// An ownContext ends with an error of its own when done is closed.
+// An ownContext ends with its own error when done is closed.
 type ownContext struct {
 	context.Context
 	done chan struct{}
@@ -312,7 +313,7 @@ func TestTheTimeThatPermitsAreHeldIsAHistogramOnRequest(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, r.Acquire(t.Context()))
 		time.Sleep(3 * time.Second)
-		r.Release() // nobody knows when that was acquired
+		r.Release() // it is unknown when that was acquired
 		p.Release()
 		require.NoError(t, r.Do(t.Context(), func(context.Context) error {
 			time.Sleep(time.Second)
@@ -386,8 +387,8 @@ func TestCapacitiesThatOverflowTogetherAreAddedUp(t *testing.T) {
 	runtime.KeepAlive(b)
 }
 
-// untilTracked waits until the cleanups of resources that were collected have
-// run, so that n are left.
+// untilTracked waits until the cleanups of collected resources have run, so
+// that n are left.
 func untilTracked(t *testing.T, metrics *otelcondvar.Observer, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -458,7 +459,7 @@ func TestNothingIsKeptOfResourcesThatAreGone(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	shortLived(strconv.Itoa) // the first time, a map grows that does not shrink
+	shortLived(strconv.Itoa) // in the first run a map grows, which does not shrink
 	before := heap()
 	shortLived(func(i int) string { return strconv.Itoa(10_000 + i) })
 	shortLived(func(int) string { return "pool" })
@@ -469,7 +470,7 @@ func TestNothingIsKeptOfResourcesThatAreGone(t *testing.T) {
 	runtime.KeepAlive(metrics)
 }
 
-// cutTimes cuts the sums of histograms off.
+// cutTimes removes the sums of histograms.
 func cutTimes(lines []string) []string {
 	for i := range lines {
 		before, _, _ := strings.Cut(lines[i], " in ")
@@ -507,7 +508,7 @@ func TestUntrackEndsTheReports(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
-// A seamMeter calls *seam, if it is not nil, after each observation.
+// A seamMeter calls *seam, if not nil, after each observation.
 type seamMeter struct {
 	metric.Meter
 	seam *func()
@@ -569,7 +570,7 @@ func TestACollectionIsOfOneMoment(t *testing.T) {
 
 var errMeter = errors.New("the meter's error")
 
-// A failingMeter cannot make some instruments, or no callback.
+// A failingMeter fails to create some instruments, or to register a callback.
 type failingMeter struct {
 	metric.Meter
 	callback bool
@@ -601,7 +602,8 @@ func TestErrorsOfTheMeterGoToTheHandler(t *testing.T) {
 			MeterProvider: meterProvider{provider, func(m metric.Meter) metric.Meter { return failingMeter{m, callback} }},
 			HoldTime:      true,
 		})
-		want := []error{errMeter, errMeter, errMeter} // the gauge and two histograms
+		// The gauge and two histograms.
+		want := []error{errMeter, errMeter, errMeter}
 		if callback {
 			want = append(want, errMeter)
 		}

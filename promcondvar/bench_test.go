@@ -35,7 +35,7 @@ func BenchmarkDo(b *testing.B) {
 	}
 }
 
-// BenchmarkWaitDone measures what a call that waits pays in addition.
+// BenchmarkWaitDone measures the additional cost of a call that waits.
 func BenchmarkWaitDone(b *testing.B) {
 	hooks := promcondvar.New(promcondvar.Opts{}).Hooks("db")
 	ctx := context.Background()

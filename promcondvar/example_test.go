@@ -19,7 +19,8 @@ func Example() {
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector)
-	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{}) // for http.Handle("/metrics", handler)
+	// For http.Handle("/metrics", handler).
+	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 
 	_ = connections.DoN(context.Background(), 3, func(context.Context) error {
 		scrape := httptest.NewRecorder()

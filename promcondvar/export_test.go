@@ -1,4 +1,5 @@
 package promcondvar
 
-// Tracked returns how many resources the Collector remembers, dead or alive.
+// Tracked returns how many resources the Collector has, including collected
+// ones.
 func (c *Collector) Tracked() int { return c.resources.Len() }

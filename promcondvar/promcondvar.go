@@ -5,46 +5,46 @@
 //	prometheus.MustRegister(metrics)
 //	db := condvar.NewCapacityResource(10, metrics.Watch("db"))
 //
-// [Collector.Watch] is all that most programs need. It does what
-// [Collector.Track] and [Collector.Hooks] do. Of a tracked resource each scrape
-// reports the [condvar.Stats], which costs the resource nothing in between. The
-// hooks report how long each wait took.
+// Most programs need only [Collector.Watch]. It does what [Collector.Track] and
+// [Collector.Hooks] do. Each scrape reports the [condvar.Stats] of each tracked
+// resource, which costs nothing between scrapes. The hooks report how long each
+// wait took.
 //
-// All metrics have the label resource, the name that was given to Watch, Track
-// or Hooks. With the namespace condvar, which [Opts] can change, they are
-// these:
+// All metrics have the label resource: the name given to Watch, Track or Hooks.
+// With the default namespace, condvar, they are:
 //
 //   - condvar_resource_capacity_permits: Stats.Capacity
-//   - condvar_resource_in_use_permits: Stats.InUse; after a shrink it can exceed
-//     the capacity
+//   - condvar_resource_in_use_permits: Stats.InUse; may exceed the capacity
+//     after a shrink
 //   - condvar_resource_waiting_calls: Stats.Waiting
 //   - condvar_resource_waiting_permits: Stats.WaitingN
-//   - condvar_resource_oldest_wait_seconds: Stats.OldestWait, 0 if nobody waits
+//   - condvar_resource_oldest_wait_seconds: Stats.OldestWait; 0 if no call
+//     waits
 //   - condvar_resource_closed: 1 if Stats.Closed, otherwise 0
-//   - condvar_resource_instances: how many resources have the name
+//   - condvar_resource_instances: the number of resources with the name
 //   - condvar_resource_waits_total: Stats.WaitCount
 //   - condvar_resource_wait_duration_seconds_total: Stats.WaitDuration
 //   - condvar_resource_canceled_waits_total: Stats.Canceled
 //   - condvar_resource_rejected_calls_total: Stats.Rejected
-//   - condvar_resource_wait_seconds: from the hooks, a histogram of the time that
-//     waits took, with a label result: acquired, canceled (by the context of the
-//     call), closed, too_large (after a Resize), overloaded (by MaxWait, or as
-//     the line filled up during WaitStart), or other
-//   - condvar_resource_hold_seconds: from the hooks if [Opts] asks for it, a
-//     histogram of the time that permits were held, by Do or as a Permit
+//   - condvar_resource_wait_seconds: a histogram of the durations of waits,
+//     from the hooks, with the label result: acquired, canceled (by the context
+//     of the call), closed, too_large (after a Resize), overloaded (by MaxWait,
+//     or because the line filled up during WaitStart), or other
+//   - condvar_resource_hold_seconds: with Opts.HoldTime, a histogram of the
+//     time for which Do or a Permit held permits, from the hooks
 //
-// Resources with the same name are added up. Of oldest_wait it is the longest,
-// and closed is 1 if all are closed. So a pool that is made anew, and the
-// resources of a keyed.Resource, are one series. The counters do not decrease
-// when a resource of several is gone.
+// Resources with the same name are added up, except that oldest_wait is the
+// longest, and closed is 1 if all are closed. So a pool that is recreated, and
+// the resources of a keyed.Resource, are one series. The counters do not
+// decrease when one of several resources is garbage collected.
 //
-// What one scrape reports of one resource is of one moment, except for the
-// histograms. The histogram of waits also counts calls that were about to wait
-// and then did not have to: [condvar.Hooks] has WaitStart called before a call
-// joins the line. So its count can be larger than waits_total.
+// The values of one resource in a scrape, except for the histograms, are of a
+// single moment. The histogram of waits also counts calls that were about to
+// wait and then got permits without waiting (see [condvar.Hooks]), so its count
+// can exceed waits_total.
 //
-// The folders grafana and rules, beside this file, have a dashboard and alert
-// rules that use these metrics.
+// The directories grafana and rules of this module have a dashboard and alert
+// rules for these metrics.
 package promcondvar
 
 import (
@@ -59,33 +59,33 @@ import (
 	"example.com/condvar/internal/watch"
 )
 
-// Opts are the options of [New]. The zero value is good to use.
+// Opts are the options of [New]. The zero value has the defaults.
 type Opts struct {
-	// Namespace is what the names of all metrics begin with; "condvar" if it is
-	// empty. The dashboard and the alert rules know no other.
+	// Namespace is the prefix of the names of all metrics; "condvar" if it is
+	// empty. The dashboard and the alert rules work only with the default.
 	Namespace string
 
-	// ConstLabels are labels that all metrics have, always with the same
-	// values.
+	// ConstLabels are labels with fixed values for all metrics.
 	ConstLabels prometheus.Labels
 
-	// Buckets are the upper bounds of the buckets of the histogram, in seconds;
-	// from 100 µs to 30 s, each about three times the one before, if it is
-	// empty.
+	// Buckets are the upper bounds of the buckets of the histograms, in
+	// seconds. If it is empty, they are from 100 µs to 30 s, each about three
+	// times the previous one.
 	Buckets []float64
 
-	// NativeHistogramBucketFactor, if greater than 1, makes the histograms
-	// native ones in addition: see [prometheus.HistogramOpts].
+	// NativeHistogramBucketFactor, if greater than 1, adds native histograms:
+	// see [prometheus.HistogramOpts].
 	NativeHistogramBucketFactor float64
 
-	// HoldTime adds the histogram of the time that permits were held. Its hooks
-	// make every call of a resource lock a mutex, and Do make an allocation.
+	// HoldTime adds the histogram of the time for which permits were held. Its
+	// hooks make every call of a resource lock a mutex, and Do make an
+	// allocation.
 	HoldTime bool
 }
 
 // A Collector is a [prometheus.Collector] of the metrics of resources. [New]
-// makes one; the zero value is not usable. All methods may be called by several
-// goroutines at the same time.
+// makes one; the zero value is not usable. All methods may be called by
+// multiple goroutines simultaneously.
 type Collector struct {
 	capacity, inUse, waitingCalls, waitingPermits, oldestWait, closed, instances *prometheus.Desc // gauges
 	waits, waitDuration, canceled, rejected                                      *prometheus.Desc // counters
@@ -95,10 +95,9 @@ type Collector struct {
 	resources watch.Set[string] // by name
 }
 
-// New returns a Collector that tracks nothing yet. It does not check opts:
-// names and labels that are not valid, or are there already, make the
-// registration of the Collector fail, and buckets that do not increase make
-// Hooks panic.
+// New returns a Collector that tracks no resources. It does not check opts:
+// with invalid or duplicate names and labels the registration of the Collector
+// fails, and with buckets that do not increase Hooks panics.
 func New(opts Opts) *Collector {
 	if opts.Namespace == "" {
 		opts.Namespace = "condvar"
@@ -142,8 +141,8 @@ func New(opts Opts) *Collector {
 }
 
 // Watch returns an option for [condvar.NewCapacityResource] that does what
-// Track and Hooks do. What the Collector keeps of a name goes with its last
-// resource. Watch panics if the name is not valid UTF-8.
+// Track and Hooks do. The Collector drops a name when its last resource is
+// garbage collected. Watch panics if the name is not valid UTF-8.
 func (c *Collector) Watch(name string) condvar.Option {
 	mustBeName(name)
 	return condvar.Observe(func(r *condvar.CapacityResource) *condvar.Hooks {
@@ -152,13 +151,13 @@ func (c *Collector) Watch(name string) condvar.Option {
 	})
 }
 
-// Track makes each scrape report the Stats of r under the given name. If there
-// are several resources of that name, they are added up. To give r again
-// changes nothing.
+// Track makes each scrape report the Stats of r under the given name. Resources
+// with the same name are added up. A second Track of r under the same name has
+// no effect.
 //
-// The Collector does not keep r alive. When r is collected, so is what the
-// Collector has of it, and with the last resource of a name its histograms.
-// Track panics if r is nil or the name is not valid UTF-8.
+// The Collector does not keep r alive. When r is garbage collected, the
+// Collector drops its state of r, and with the last resource of a name its
+// histograms. Track panics if r is nil or the name is not valid UTF-8.
 func (c *Collector) Track(name string, r *condvar.CapacityResource) {
 	mustBeName(name)
 	if r == nil {
@@ -167,17 +166,17 @@ func (c *Collector) Track(name string, r *condvar.CapacityResource) {
 	c.resources.Add(name, r, func() { c.deleteHistograms(name) })
 }
 
-// Untrack ends what Track began for all resources of that name, and removes
-// what the histograms have under it. If a resource has hooks of that name, its
-// next wait begins the histogram anew. It does nothing if there is nothing of
-// that name.
+// Untrack undoes Track for all resources with that name, and removes its
+// histograms. If a resource has hooks with that name, its next wait starts a
+// new histogram. Untrack does nothing if the name is unknown.
 func (c *Collector) Untrack(name string) {
 	c.resources.Remove(name)
 	c.deleteHistograms(name)
 }
 
 func (c *Collector) deleteHistograms(name string) {
-	for _, result := range results() { // DeletePartialMatch would look at all names
+	// DeletePartialMatch would visit all names.
+	for _, result := range results() {
 		c.wait.DeleteLabelValues(name, result)
 	}
 	if c.hold != nil {
@@ -185,13 +184,13 @@ func (c *Collector) deleteHistograms(name string) {
 	}
 }
 
-// Hooks returns hooks, for [condvar.WithHooks], that put the waits of a
-// resource into the histogram under the given name. They cost nothing to calls
-// that do not wait, except with Opts.HoldTime, and one observation to those
-// that do. Several resources may have hooks of the same name: they share a
-// histogram. The series of the result acquired is there from now on, those of
-// other results from the first wait that ends so. They stay until Untrack.
-// Hooks panics if the name is not valid UTF-8.
+// Hooks returns hooks, for [condvar.WithHooks], that observe the waits of a
+// resource in the histogram with the given name. They cost nothing to calls
+// that do not wait, except with Opts.HoldTime, and one observation to calls
+// that do. Resources whose hooks have the same name share a histogram. The
+// series with the result acquired exists from now on, the others from the first
+// wait with that result. They stay until Untrack. Hooks panics if the name is
+// not valid UTF-8.
 func (c *Collector) Hooks(name string) *condvar.Hooks {
 	mustBeName(name)
 	c.wait.WithLabelValues(name, "acquired")
@@ -211,7 +210,7 @@ func (c *Collector) Hooks(name string) *condvar.Hooks {
 	return hooks
 }
 
-// results returns what result may return.
+// results returns all values that result may return.
 func results() []string {
 	return []string{"acquired", "canceled", "closed", "too_large", "overloaded", "other"}
 }
@@ -234,7 +233,7 @@ func result(err error) string {
 	return "other"
 }
 
-// Describe is part of [prometheus.Collector].
+// Describe implements [prometheus.Collector].
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		c.capacity, c.inUse, c.waitingCalls, c.waitingPermits, c.oldestWait, c.closed, c.instances,
@@ -248,8 +247,8 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect is part of [prometheus.Collector]. It calls Stats once for each
-// resource that is tracked, and holds no lock while it does so or sends to ch.
+// Collect implements [prometheus.Collector]. It calls Stats once for each
+// tracked resource, and holds no lock while it does so or sends to ch.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for name, s := range c.resources.Sums() {
 		send := func(desc *prometheus.Desc, t prometheus.ValueType, v float64) {

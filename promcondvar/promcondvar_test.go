@@ -26,14 +26,14 @@ import (
 	"example.com/condvar/promcondvar"
 )
 
-// newRegistry returns a registry of the collector that checks everything.
+// newRegistry returns a pedantic registry of the collector.
 func newRegistry(t *testing.T, c *promcondvar.Collector) *prometheus.Registry {
 	registry := prometheus.NewPedanticRegistry()
 	require.NoError(t, registry.Register(c))
 	return registry
 }
 
-// scrape returns what a scrape of the registry says, without the comments.
+// scrape returns the result of a scrape of the registry, without comments.
 func scrape(registry *prometheus.Registry) string {
 	recorder := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}).
@@ -57,7 +57,8 @@ func gather(t *testing.T, g prometheus.Gatherer, resource string) map[string]flo
 			if family.GetType() == dto.MetricType_HISTOGRAM || m.GetLabel()[0].GetValue() != resource {
 				continue
 			}
-			values[family.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue() // one of them is nil
+			// One of them is nil, and its value 0.
+			values[family.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
 	return values
@@ -69,7 +70,8 @@ func TestAScrapeReportsEverything(t *testing.T) {
 		registry := newRegistry(t, collector)
 		db := condvar.NewCapacityResource(5, condvar.WithHooks(collector.Hooks("db")))
 		collector.Track("db", db)
-		disk := condvar.NewCapacityResource(7, condvar.MaxWaiting(0)) // without hooks
+		// Without hooks.
+		disk := condvar.NewCapacityResource(7, condvar.MaxWaiting(0))
 		collector.Track("disk", disk)
 		require.True(t, disk.TryAcquire())
 		require.ErrorIs(t, disk.AcquireN(t.Context(), 7), condvar.ErrOverloaded)
@@ -132,7 +134,7 @@ condvar_resource_waits_total{resource="disk"} 0
 	})
 }
 
-// An ownContext ends with an error of its own when done is closed.
+// An ownContext ends with its own error when done is closed.
 type ownContext struct {
 	context.Context
 	done chan struct{}
@@ -239,8 +241,8 @@ func TestCapacitiesThatOverflowTogetherAreAddedUp(t *testing.T) {
 	runtime.KeepAlive(b)
 }
 
-// untilTracked waits until the cleanups of resources that were collected have
-// run, so that n are left.
+// untilTracked waits until the cleanups of collected resources have run, so
+// that n are left.
 func untilTracked(t *testing.T, collector *promcondvar.Collector, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -306,7 +308,7 @@ func TestTheTimeThatPermitsAreHeldIsAHistogramOnRequest(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, r.Acquire(t.Context()))
 		time.Sleep(3 * time.Second)
-		r.Release() // nobody knows who holds it
+		r.Release() // its holder is unknown
 		p.Release()
 		require.NoError(t, r.Do(t.Context(), func(context.Context) error {
 			time.Sleep(time.Second)
@@ -370,7 +372,7 @@ func TestAScrapeIsOfOneMoment(t *testing.T) {
 			collector.Collect(metrics)
 			close(metrics)
 		}()
-		synctest.Wait() // until Collect is about to send the first
+		synctest.Wait() // until Collect is about to send the first metric
 		require.NoError(t, r.Acquire(t.Context()))
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -439,8 +441,8 @@ func TestNamesAreAsPrometheusWantsThem(t *testing.T) {
 	require.Empty(t, problems)
 }
 
-// OpenMetrics takes _total off the names of counters. What remains must not be
-// the name of something else.
+// OpenMetrics removes _total from the names of counters. The rest must not be
+// the name of another metric.
 func TestOpenMetricsHasEachNameOnce(t *testing.T) {
 	registry := lively(t, promcondvar.Opts{})
 	server := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))

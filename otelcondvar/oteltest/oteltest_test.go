@@ -31,14 +31,14 @@ const (
 	openMetrics = "application/openmetrics-text;version=1.0.0"
 )
 
-// An exposition is what was scraped, without what is not of this module.
+// An exposition is the result of a scrape, without metrics of other modules.
 type exposition struct {
 	families []string // in order
 	series   []string // in order
 }
 
-// scrape scrapes the server as one that accepts the given content type, and
-// parses what it gets as Prometheus does.
+// scrape scrapes the server with the given Accept header, and parses the result
+// as Prometheus does.
 func scrape(t *testing.T, server *httptest.Server, accept string) exposition {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
 	require.NoError(t, err)
@@ -76,8 +76,8 @@ func scrape(t *testing.T, server *httptest.Server, accept string) exposition {
 	}
 }
 
-// watched returns a resource with both observers that has waited, held and
-// rejected something, so that all of its series are there.
+// watched returns a resource with both observers that has had waits, holders
+// and rejections, so that all of its series exist.
 func watched(t *testing.T, opts ...condvar.Option) *condvar.CapacityResource {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := condvar.NewCapacityResource(1, append(opts, condvar.MaxWaiting(1), condvar.WithHooks(&condvar.Hooks{
@@ -93,7 +93,8 @@ func watched(t *testing.T, opts ...condvar.Option) *condvar.CapacityResource {
 	return r
 }
 
-// Bug M1. All names of both modules are listed, so that a new one is looked at.
+// Bug M1. All names of both modules are listed, so that a new name fails the
+// test.
 func TestBothExportersInOneRegistry(t *testing.T) {
 	for strategy, translated := range map[otlptranslator.TranslationStrategyOption][]string{
 		otlptranslator.UnderscoreEscapingWithSuffixes: {

@@ -31,7 +31,7 @@ import (
 	"example.com/condvar/promcondvar"
 )
 
-// A recording is what Prometheus has stored after scraping programs for some
+// A recording is the storage of Prometheus after scraping programs for some
 // time.
 type recording struct {
 	series map[model.Fingerprint]*promql.Series
@@ -39,11 +39,12 @@ type recording struct {
 	end    time.Time     // of the last scrape
 }
 
-// A program is what Prometheus scrapes: resources by name.
+// A program is a target of Prometheus: resources by name.
 type program struct {
-	metrics   *promcondvar.Collector
-	registry  *prometheus.Registry
-	resources map[string]*condvar.CapacityResource // the collector does not keep them
+	metrics  *promcondvar.Collector
+	registry *prometheus.Registry
+	// Referred to here, since the collector does not keep them alive.
+	resources map[string]*condvar.CapacityResource
 }
 
 func newProgram(t *testing.T) *program {
@@ -86,7 +87,7 @@ func recordStates(t *testing.T) *recording {
 		wait := func(r *condvar.CapacityResource, n int64) {
 			calls.Go(func() { _ = r.AcquireN(ctx, n) })
 		}
-		// try calls Acquire again and again, each time for at most d.
+		// try calls Acquire repeatedly, each time for at most d.
 		try := func(r *condvar.CapacityResource, first, pause, d time.Duration) {
 			calls.Go(func() {
 				for time.Sleep(first); ctx.Err() == nil; time.Sleep(pause) {
@@ -98,7 +99,7 @@ func recordStates(t *testing.T) *recording {
 				}
 			})
 		}
-		// work has n goroutines that hold one permit each, again and again.
+		// work starts n goroutines that each repeatedly hold one permit.
 		work := func(r *condvar.CapacityResource, n int, hold, d time.Duration) {
 			for range n {
 				calls.Go(func() {
@@ -114,7 +115,7 @@ func recordStates(t *testing.T) *recording {
 			}
 		}
 
-		full("busy", 2) // and nobody waits
+		full("busy", 2) // and no call waits
 		wait(full("stuck", 2), 1)
 		large := busy.add("large", 10)
 		require.True(t, large.TryAcquireN(5))
@@ -214,7 +215,7 @@ func recordDay(t *testing.T) *recording {
 	return rec
 }
 
-// scrape stores the samples of the registry, with the time of now.
+// scrape stores the samples of the registry, with the current time.
 func (r *recording) scrape(t *testing.T, registry *prometheus.Registry, instance string) {
 	families, err := registry.Gather()
 	require.NoError(t, err)
@@ -246,7 +247,7 @@ func (r *recording) Select(_ bool, _ *storage.SelectHints, matchers ...*labels.M
 	return found
 }
 
-// A seriesSet is an iterator, which stands before the first of series.
+// A seriesSet is an iterator that starts before the first of series.
 type seriesSet struct {
 	current storage.Series
 	series  []storage.Series
@@ -264,7 +265,7 @@ func (s *seriesSet) At() storage.Series                { return s.current }
 func (s *seriesSet) Err() error                        { return nil }
 func (s *seriesSet) Warnings() annotations.Annotations { return nil }
 
-// query returns what the expression yielded at each scrape from start to end.
+// query returns the values of the expression at each scrape from start to end.
 func (r *recording) query(t *testing.T, expr string, start time.Time) promql.Matrix {
 	p := parser.NewParser(parser.Options{})
 	parsed, err := p.ParseExpr(expr)
@@ -310,7 +311,8 @@ func (r *recording) firing(t *testing.T, groups *rulefmt.RuleGroups) map[string]
 			require.Positive(t, pending)
 			firing[rule.Alert] = nil
 			for _, series := range r.query(t, rule.Expr, r.end.Add(-pending)) {
-				if len(series.Floats) == int(pending/r.every)+1 { // at each moment
+				// At each moment.
+				if len(series.Floats) == int(pending/r.every)+1 {
 					require.Equal(t, "shop", series.Metric.Get("job"))
 					require.Equal(t, "busy:1234", series.Metric.Get("instance"), "the description names it")
 					firing[rule.Alert] = append(firing[rule.Alert], series.Metric.Get("resource"))
@@ -346,7 +348,7 @@ func TestTheLeakAlertFiresForLeaksOnly(t *testing.T) {
 	}, recordDay(t).firing(t, readRules(t)))
 }
 
-// headings returns the anchors that GitHub makes of the headings of a file.
+// headings returns the anchors of the headings of a file on GitHub.
 func headings(t *testing.T, name string) []string {
 	content, err := os.ReadFile(name)
 	require.NoError(t, err)
@@ -386,7 +388,7 @@ func TestEachAlertLeadsToASectionOfTheDocumentation(t *testing.T) {
 }
 
 type dashboard struct {
-	ID            *int // has to be missing, or an import replaces what has it
+	ID            *int // must be missing: an import would replace the dashboard with it
 	UID, Title    string
 	SchemaVersion int
 	Templating    struct {
@@ -449,7 +451,8 @@ func TestTheDashboardCanBeImported(t *testing.T) {
 		require.True(t, ok)
 		selector, label, _ := strings.Cut(strings.TrimSuffix(values, ")"), ", "+v.Name)
 		require.Empty(t, label)
-		for _, earlier := range names[1:i] { // what is chosen there limits the choice here
+		// Its value limits the choice here.
+		for _, earlier := range names[1:i] {
 			require.Contains(t, selector, earlier+`=~"$`+earlier+`"`)
 		}
 		found := make(map[string]bool)
@@ -504,7 +507,7 @@ func TestEveryPanelOfTheDashboardShowsSomething(t *testing.T) {
 	}
 }
 
-// Some of them of both instances together, some of the worst.
+// Some panels add up both instances, some show the worst.
 func TestPanelsShowWhatTheirTitlesSay(t *testing.T) {
 	panels := make(map[string]panel)
 	for _, panel := range readDashboard(t).Panels {
@@ -513,7 +516,8 @@ func TestPanelsShowWhatTheirTitlesSay(t *testing.T) {
 	rec := recordStates(t)
 	for _, test := range []struct {
 		title, resource string
-		want            map[string]float64 // by instance, if each has a series of its own
+		// By instance, if each has its own series.
+		want map[string]float64
 	}{
 		{"Oldest wait", "stuck", map[string]float64{"busy:1234": 907.25, "idle:1234": 0}},
 		{"Saturation", "stuck", map[string]float64{"busy:1234": 1, "idle:1234": 0}},
@@ -543,7 +547,7 @@ func TestPanelsShowWhatTheirTitlesSay(t *testing.T) {
 	}
 }
 
-// The README has a row for each metric and each alert, and for nothing else.
+// The README has a row for each metric and each alert, and no other rows.
 func TestTheREADMENamesEveryMetricAndAlert(t *testing.T) {
 	content, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
