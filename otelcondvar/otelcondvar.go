@@ -155,16 +155,16 @@ func New(opts Opts) *Observer {
 	observe(upDownCounter("pending_permits", "{permit}", "Permits that the waiting calls ask for."),
 		none, func(s *watch.Sum) float64 { return s.WaitingN })
 	observe(made[metric.Float64Observable](meter.Float64ObservableGauge(prefix+"oldest_wait_time", metric.WithUnit("s"),
-		metric.WithDescription("How long the first in line has been waiting."))),
+		metric.WithDescription("How long the longest wait has lasted so far."))),
 		none, func(s *watch.Sum) float64 { return s.Oldest.OldestWait.Seconds() })
 	instances := upDownCounter("instance.count", "{instance}", "Resources of the name in the state of the attribute.")
 	observe(instances, instanceState.String("open"), func(s *watch.Sum) float64 { return float64(s.Resources - s.Closed) })
 	observe(instances, instanceState.String("closed"), func(s *watch.Sum) float64 { return float64(s.Closed) })
-	observe(counter("finished_waits", "{wait}", "Waits that have ended, with permits or without."),
+	observe(counter("finished_waits", "{wait}", "Finished waits, with permits or without."),
 		none, func(s *watch.Sum) float64 { return float64(s.WaitCount) })
-	observe(counter("finished_wait_time", "s", "Time spent in finished waits."),
+	observe(counter("finished_wait_time", "s", "Total time spent in finished waits."),
 		none, func(s *watch.Sum) float64 { return s.WaitDuration.Seconds() })
-	observe(counter("cancellations", "{cancellation}", "Waits that were ended by their context."),
+	observe(counter("cancellations", "{cancellation}", "Finished waits that were ended by their context."),
 		none, func(s *watch.Sum) float64 { return float64(s.Canceled) })
 	observe(counter("rejections", "{rejection}", "Calls that failed because of MaxWaiting or MaxWait."),
 		none, func(s *watch.Sum) float64 { return float64(s.Rejected) })
@@ -173,9 +173,9 @@ func New(opts Opts) *Observer {
 		return made[metric.Float64Histogram](meter.Float64Histogram(prefix+name, metric.WithUnit("s"), metric.WithDescription(description),
 			metric.WithExplicitBucketBoundaries(1e-4, 3e-4, 1e-3, 3e-3, .01, .03, .1, .3, 1, 3, 10, 30)))
 	}
-	o.waitTime = histogram("wait_time", "How long a wait took, by how it ended.")
+	o.waitTime = histogram("wait_time", "Duration of waits, by result.")
 	if opts.HoldTime {
-		o.holdTime = histogram("hold_time", "How long permits were held.")
+		o.holdTime = histogram("hold_time", "Time for which permits were held.")
 	}
 
 	var observed []metric.Observable

@@ -121,21 +121,21 @@ func New(opts Opts) *Collector {
 		}, labels)
 	}
 	c := &Collector{
-		capacity:       desc("capacity_permits", "Permits there are."),
+		capacity:       desc("capacity_permits", "Total permits."),
 		inUse:          desc("in_use_permits", "Permits held."),
 		waitingCalls:   desc("waiting_calls", "Calls that wait for permits."),
 		waitingPermits: desc("waiting_permits", "Permits that the waiting calls ask for."),
-		oldestWait:     desc("oldest_wait_seconds", "How long the first in line has been waiting."),
+		oldestWait:     desc("oldest_wait_seconds", "How long the longest wait has lasted so far."),
 		closed:         desc("closed", "Whether the resource is closed."),
 		instances:      desc("instances", "Resources of this name."),
-		waits:          desc("waits_total", "Waits that have ended, with permits or without."),
-		waitDuration:   desc("wait_duration_seconds_total", "How long the waits that have ended took together."),
-		canceled:       desc("canceled_waits_total", "Waits that were ended by their context."),
+		waits:          desc("waits_total", "Finished waits, with permits or without."),
+		waitDuration:   desc("wait_duration_seconds_total", "Total time spent in finished waits."),
+		canceled:       desc("canceled_waits_total", "Finished waits that were ended by their context."),
 		rejected:       desc("rejected_calls_total", "Calls that failed because of MaxWaiting or MaxWait."),
-		wait:           histogram("wait_seconds", "How long a wait took, by its result.", "resource", "result"),
+		wait:           histogram("wait_seconds", "Duration of waits, by result.", "resource", "result"),
 	}
 	if opts.HoldTime {
-		c.hold = histogram("hold_seconds", "How long permits were held.", "resource")
+		c.hold = histogram("hold_seconds", "Time for which permits were held.", "resource")
 	}
 	return c
 }
