@@ -1,16 +1,16 @@
 // Command overload simulates a server that gets more requests than it can
-// serve, with different bounds on the line of those that wait.
+// serve, with different bounds on the line of waiting requests.
 //
 // The server has a few slots. The work of a request cannot be stopped, and a
 // client leaves one second after its arrival. So a server without a bound on
-// the line does its work for clients that have left. Time is that of a fake
-// clock, and all variants get the same requests.
+// the line works for clients that have left. The clock is fake, and all
+// variants get the same requests.
 //
 //	cd examples/overload && go run .
 //	go run . -seed 2 -svg ""
 //
 // It prints tables and draws the picture of the README. The exit status is 0,
-// or 2 if the flags make no sense or the picture cannot be written.
+// or 2 if the flags are invalid or the picture cannot be written.
 package main
 
 import (
@@ -28,11 +28,11 @@ import (
 	"example.com/condvar"
 )
 
-// main runs everything as a test: the fake clock is that of testing/synctest,
-// and needs a *testing.T. The test ends the process, so that nothing is printed
-// about it.
+// main runs everything as a test, because the fake clock of testing/synctest
+// needs a *testing.T. The test ends the process, so that its result is not
+// printed.
 func main() {
-	_ = flag.CommandLine.Parse(nil) // the flags of tests are not to be parsed
+	_ = flag.CommandLine.Parse(nil) // the flags of tests must not be parsed
 	testing.Main(
 		func(_, _ string) (bool, error) { return true, nil },
 		[]testing.InternalTest{{Name: "overload", F: func(t *testing.T) {
@@ -40,15 +40,15 @@ func main() {
 		}}}, nil, nil)
 }
 
-// A bubble calls f, and returns when it and the goroutines that it has started
-// are done. Their time is that of a fake clock.
+// A bubble calls f with a fake clock, and returns when f and the goroutines
+// that it has started are done.
 type bubble func(f func())
 
 func fakeClock(t *testing.T) bubble {
 	return func(f func()) { synctest.Test(t, func(*testing.T) { f() }) }
 }
 
-// run is main without the process around it. It returns the exit status.
+// run is main without access to the process. It returns the exit status.
 func run(args []string, b bubble, stdout, stderr io.Writer, getenv func(string) string) int {
 	cfg, err := parse(args, stdout)
 	switch {
@@ -77,14 +77,14 @@ func run(args []string, b bubble, stdout, stderr io.Writer, getenv func(string) 
 	return 0
 }
 
-// A config is what the flags say.
+// A config is the values of the flags.
 type config struct {
 	seed uint64
 	svg  string
 }
 
-// parse returns what args say, or an error that says what is wrong with them.
-// It writes the help to stdout if they ask for it.
+// parse parses args. The error says what is wrong with them. If they request
+// help, parse writes it to stdout.
 func parse(args []string, stdout io.Writer) (config, error) {
 	var cfg config
 	fs := flag.NewFlagSet("overload", flag.ContinueOnError)
@@ -104,7 +104,7 @@ func parse(args []string, stdout io.Writer) (config, error) {
 	case fs.NArg() > 0:
 		return cfg, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if cfg.svg != "" { // better to know before the work than after it
+	if cfg.svg != "" { // check this before the work
 		f, err := os.OpenFile(cfg.svg, os.O_WRONLY|os.O_CREATE, 0o666)
 		if err != nil {
 			return cfg, fmt.Errorf("cannot write the picture: %w", err)
@@ -120,7 +120,7 @@ func loads() []int { return []int{50, 75, 90, 100, 110, 125, 150, 200, 300} }
 // shown is the load that the text explains.
 const shown = 150
 
-// A result is what the variants did at one load.
+// A result is the summaries of the variants at one load.
 type result struct {
 	load int
 	by   []summary // indexed as variants
@@ -147,7 +147,7 @@ func measure(b bubble, limit func() limiter, all []arrival) (s summary) {
 	return s
 }
 
-// at returns what the variants did at a load.
+// at returns the summaries of the variants at a load.
 func at(results []result, load int) []summary {
 	i := slices.IndexFunc(results, func(r result) bool { return r.load == load })
 	return results[i].by
@@ -164,7 +164,7 @@ type bound struct {
 
 const boundRuns = 5 * 3 * 2
 
-// compareBounds shows how much depends on the value of a bound.
+// compareBounds shows the effect of the value of a bound.
 func compareBounds(seed uint64, b bubble, report func(what string)) []bound {
 	var bounds []bound
 	for _, n := range []int{5, 25, 50, 75, 95} {
@@ -183,7 +183,7 @@ func compareBounds(seed uint64, b bubble, report func(what string)) []bound {
 	return bounds
 }
 
-// printLoads prints what the picture shows.
+// printLoads prints the data of the picture.
 func printLoads(w io.Writer, results []result) {
 	fmt.Fprintf(w, "%d slots, work of %d ms ±20 %% that cannot be stopped, clients that leave after %v.\n"+
 		"Measured for %v on a fake clock, after a warm-up of %v. The same requests for all.\n",
@@ -216,7 +216,7 @@ func printLoads(w io.Writer, results []result) {
 // column returns how wide the column of a variant is.
 func column(v variant) int { return max(len(v.name), 8) + 3 }
 
-// printFates prints what became of the requests at one load.
+// printFates prints the outcomes of the requests at one load.
 func printFates(w io.Writer, results []result) {
 	fmt.Fprintf(w, "\nWhat became of the requests at %d %% load\n\n", shown)
 	fmt.Fprintf(w, "%-14s%10s%10s%14s%10s%16s%14s\n", "",
@@ -250,7 +250,7 @@ func printBounds(w io.Writer, bounds []bound) {
 	}
 }
 
-// printWeaknesses says what each variant is bad at.
+// printWeaknesses prints the weakness of each variant.
 func printWeaknesses(w io.Writer, results []result, bounds []bound) {
 	i := slices.IndexFunc(bounds, func(b bound) bool { return b.n == maxWaiting })
 	slow := bounds[i]
@@ -277,7 +277,7 @@ Clients that try again are not simulated. They add to the load.
 		bounds[len(bounds)-1].d.Milliseconds(), meanWork.Milliseconds(), leave.Milliseconds())
 }
 
-// A progress shows on a terminal how far the work is, in a line that changes.
+// A progress shows the progress on a terminal, in a line that changes.
 type progress struct {
 	w         io.Writer
 	live      bool
@@ -309,7 +309,7 @@ func isTerminal(w io.Writer, getenv func(string) string) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// list joins words in the manner of a sentence.
+// list joins words as in a sentence.
 func list(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")

@@ -126,7 +126,7 @@ func TestTheLineIsNeverLongerThanMaxWaiting(t *testing.T) {
 	require.Equal(t, maxWait, by[withMaxWait].refusal)
 }
 
-// A timedLimiter limits the wait by a context of its own.
+// A timedLimiter limits the wait by its own context.
 type timedLimiter struct{ limiter }
 
 func (l timedLimiter) Acquire(ctx context.Context) error {
@@ -170,7 +170,7 @@ func TestASummaryCountsTheWindow(t *testing.T) {
 		at(10*ms, 100*ms, 920*ms, wasted),
 		at(20*ms, 100*ms, leave, left),
 		at(30*ms, 100*ms, 500*ms, rejected),
-		at(window-20*ms, 100*ms, 0, answered), // 20 ms of its work are
+		at(window-20*ms, 100*ms, 0, answered), // 20 ms of its work are in the window
 	})
 	require.Equal(t, summary{
 		offered: 5, fates: [fates]int{2, 1, 1, 1}, goodput: 100 * (50.0 + 100 + 20) / 500,
@@ -220,7 +220,7 @@ func TestTheProgressLineIsRemoved(t *testing.T) {
 func TestEveryRunIsReported(t *testing.T) {
 	n := 0
 	count := func(string) { n++ }
-	skip := func(func()) {} // the runs themselves do not matter
+	skip := func(func()) {} // the results of the runs do not matter
 	compare(1, []int{50, 75}, skip, count)
 	require.Equal(t, 2*len(variants()), n)
 	n = 0

@@ -13,26 +13,27 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// What is simulated.
+// The parameters of the simulation.
 const (
 	slots    = 10
-	meanWork = 100 * time.Millisecond // each takes up to 20 % less or more
-	leave    = time.Second            // a client leaves so long after its arrival
+	meanWork = 100 * time.Millisecond // each takes up to 20 % more or less
+	leave    = time.Second            // after its arrival
 
-	// Requests that arrive in the first warmUp are served but not counted. A
-	// line that starts empty takes time to grow. Those of the window count.
+	// Requests that arrive in the first warmUp are served but not counted,
+	// because a line that starts empty takes time to grow. Requests of the
+	// window count.
 	warmUp = 20 * time.Second
 	window = 30 * time.Second
 )
 
-// A demand says what requests there are.
+// A demand describes the requests.
 type demand struct {
 	seed uint64
 	load int           // in percent of what the slots can serve
 	work time.Duration // of a request on average
 }
 
-// An arrival is a request before anybody has served it.
+// An arrival is a request that has not been served yet.
 type arrival struct {
 	at   time.Duration // since the start
 	work time.Duration
@@ -54,7 +55,7 @@ func (d demand) arrivals() []arrival {
 	}
 }
 
-// A limiter is what a server acquires before it serves a request.
+// A server acquires its limiter before it serves a request.
 type limiter interface {
 	Acquire(ctx context.Context) error
 	Release()
@@ -66,14 +67,14 @@ type semaphoreLimiter struct{ weighted *semaphore.Weighted }
 func (l semaphoreLimiter) Acquire(ctx context.Context) error { return l.weighted.Acquire(ctx, 1) }
 func (l semaphoreLimiter) Release()                          { l.weighted.Release(1) }
 
-// A variant is one of the limiters that are compared.
+// A variant is one of the compared limiters.
 type variant struct {
 	name string
 	make func() limiter
 }
 
-// The bounds that are compared. At full load a line of maxWaiting takes maxWait
-// to be served.
+// The compared bounds. At full load a line of maxWaiting takes maxWait to be
+// served.
 const (
 	maxWaiting = 50
 	maxWait    = 500 * time.Millisecond
@@ -102,7 +103,7 @@ func resource(opts ...condvar.Option) func() limiter {
 	return func() limiter { return condvar.NewCapacityResource(slots, opts...) }
 }
 
-// A fate is what became of a request.
+// A fate is the outcome of a request.
 type fate int
 
 const (
@@ -113,15 +114,15 @@ const (
 	fates
 )
 
-// A record is what became of one arrival.
+// A record is the outcome of one arrival.
 type record struct {
 	arrival
 	fate   fate
 	waited time.Duration // until Acquire returned
 }
 
-// serve sends all requests to a server with that limiter, and returns when the
-// last one is over. Its time should be that of a fake clock.
+// serve sends all requests to a server with the given limiter, and returns when
+// the last one is over. It should run with a fake clock.
 func serve(limit limiter, all []arrival) []record {
 	records := make([]record, len(all))
 	var requests sync.WaitGroup
@@ -158,22 +159,22 @@ func handle(limit limiter, a arrival) record {
 	return r
 }
 
-// A summary is what the records of one run say about the window.
+// A summary summarizes the records of one run in the window.
 type summary struct {
 	offered int
 	fates   [fates]int
-	goodput float64       // in percent of what could have been done
+	goodput float64       // in percent of the possible work
 	p99     time.Duration // from arrival to the end of the work, if it was done
 	refusal time.Duration // the longest that a client waited to be rejected
 	longest int           // the longest line
 }
 
-// share returns how many percent of the requests had a fate.
+// share returns the percentage of requests with the given fate.
 func (s summary) share(f fate) float64 { return 100 * float64(s.fates[f]) / float64(s.offered) }
 
-// summarize looks at the window. Requests count if they arrived in it. Goodput
-// is a share of time: of what the slots could work in the window, how much they
-// worked for requests that were answered.
+// summarize summarizes the window. Requests count if they arrived in it.
+// Goodput is the share of the slots' time in the window that they spent on
+// requests that were answered.
 func summarize(records []record) summary {
 	var s summary
 	var latencies []time.Duration
@@ -204,7 +205,8 @@ func summarize(records []record) summary {
 	return s
 }
 
-// longestLine returns how many requests waited at the same time, at most.
+// longestLine returns the maximum number of requests that waited
+// simultaneously.
 func longestLine(records []record) int {
 	type step struct {
 		at     time.Duration

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// Measures of the picture. It is drawn small and shown larger, so that the text
-// can still be read where the page is narrow.
+// Measures of the picture. It is drawn small and shown larger, so that its text
+// is legible on narrow pages.
 const (
 	width       = 480
 	shownWidth  = 720
 	plotLeft    = 56         // of both plots
-	plotRight   = width - 16 // where the highest load is
+	plotRight   = width - 16 // x of the highest load
 	plotHeight  = 150
 	panelHeight = plotHeight + 84
 )
 
-// The lines of a kind are on top of each other, so the first ones are wide.
+// Lines of a kind lie on top of each other, so the first ones are wide.
 const stylesheet = `
 text { font: 13px ui-sans-serif, system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328 }
 .title { font-size: 15px; font-weight: 600 }
@@ -42,10 +42,10 @@ text { fill: #e6edf3 }
 }
 `
 
-// A plot is one of the two of the picture.
+// A plot is one of the two plots of the picture.
 type plot struct {
 	title  string
-	top    float64 // where its title starts
+	top    float64 // x of its title
 	max    float64 // the value at its upper end
 	ticks  []float64
 	label  func(value float64) string
@@ -83,7 +83,7 @@ func picture(results []result) []byte {
 	return []byte(doc.String())
 }
 
-// description says what the picture shows.
+// description describes the picture in words.
 func description(results []result) string {
 	var goodput, latency []string
 	for i, s := range at(results, shown) {
@@ -96,7 +96,7 @@ func description(results []result) string {
 		results[0].load, results[len(results)-1].load, shown, list(goodput), list(latency), leave.Seconds())
 }
 
-// y returns where a value is.
+// y returns the coordinate of a value.
 func (p *plot) y(value float64) float64 {
 	return p.top + 32 + plotHeight*(1-value/p.max)
 }

@@ -71,7 +71,7 @@ func TestThePictureIsASelfContainedSVG(t *testing.T) {
 		require.Contains(t, found["text"], name)
 	}
 	require.Contains(t, found["style"][0], "prefers-color-scheme: dark")
-	require.NotContains(t, string(data), "href", "it refers to nothing outside")
+	require.NotContains(t, string(data), "href", "it has no external references")
 	require.NotContains(t, string(data), "NaN")
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // An adaptive limit grows by one while its backend answers in time, and shrinks
-// by a tenth when it does not (additive increase, multiplicative decrease). The
-// hooks tell how long permits were held.
+// by a tenth when it does not (additive increase, multiplicative decrease). A
+// Released hook reports how long permits were held.
 type adaptive struct {
 	slots         *condvar.CapacityResource
 	smallest, max int64
@@ -19,14 +19,15 @@ type adaptive struct {
 
 	mu        sync.Mutex
 	limit     int64 // guarded by mu
-	succeeded int64 // in time, since the limit has changed last; guarded by mu
+	succeeded int64 // answers in time since the last change of the limit; guarded by mu
 }
 
 func newAdaptive(smallest, limit, max int64, target time.Duration) *adaptive {
 	a := &adaptive{smallest: smallest, max: max, target: target, limit: limit}
 	a.slots = condvar.NewCapacityResource(limit, condvar.WithHooks(&condvar.Hooks{
 		Released: func(_ int64, hold *condvar.Hold, held time.Duration) {
-			if hold != nil { // not by Acquire and Release, of which nothing is known
+			// Acquire and Release report no hold time.
+			if hold != nil {
 				a.observe(held)
 			}
 		},
@@ -34,16 +35,15 @@ func newAdaptive(smallest, limit, max int64, target time.Duration) *adaptive {
 	return a
 }
 
-// observe changes the limit. It calls Resize with mu held, so that the last
-// change of the limit is the last that the resource gets. A Resized hook must
-// not call it.
+// observe changes the limit. It calls Resize with mu held, so that the resource
+// gets the changes in order. A Resized hook must not call it.
 func (a *adaptive) observe(took time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case took > a.target:
 		a.succeeded, a.limit = 0, max(a.smallest, a.limit*9/10)
-	case a.succeeded+1 < a.limit: // a whole round in time, to grow by one
+	case a.succeeded+1 < a.limit: // a whole round in time: grow by one
 		a.succeeded++
 		return
 	default:
@@ -52,7 +52,7 @@ func (a *adaptive) observe(took time.Duration) {
 	a.slots.Resize(a.limit)
 }
 
-// A limit that adapts itself to what the backend can do.
+// A limit that adapts itself to the capacity of the backend.
 func Example_adaptive() {
 	a := newAdaptive(1, 10, 100, 50*time.Millisecond)
 	do := func() { // a call that the backend answers at once

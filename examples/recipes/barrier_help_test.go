@@ -13,18 +13,17 @@ import (
 	"go.uber.org/goleak"
 )
 
-// These tests use Cond as its users do: through the Barrier of barrier_test.go
-// and the RWGate of gate_test.go, in which waiters with different predicates
-// share a Cond.
+// These tests use Cond through the Barrier of barrier_test.go and the RWGate of
+// gate_test.go, in which waiters with different predicates share a Cond.
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A barrierDoor stands before the lock of a Barrier. While it is shut, whoever
-// wants the lock waits for a turn; so a test can stop a Barrier that drains
-// half-way. It matters to nobody in which order the waiters come to the door,
-// so the tests count them and do not name them.
+// A barrierDoor guards the lock of a Barrier. While it is shut, a goroutine
+// that locks waits for a turn, so that a test can stop a Barrier halfway
+// through draining. The order in which waiters come to the door does not
+// matter, so the tests count them and do not identify them.
 type barrierDoor struct {
 	shut  bool
 	turns chan struct{}
@@ -42,7 +41,7 @@ func newDoorBarrier(parties int, action func()) (*Barrier, *barrierDoor) {
 	return b, d
 }
 
-// let gives n of those at the door a turn, one after the other.
+// let gives n goroutines at the door a turn, one after the other.
 func (d *barrierDoor) let(n int) {
 	for range n {
 		d.turns <- struct{}{}
@@ -50,14 +49,14 @@ func (d *barrierDoor) let(n int) {
 	}
 }
 
-// open lets all at the door pass, for good.
+// open opens the door for all goroutines, now and later.
 func (d *barrierDoor) open() {
 	d.shut = false
 	close(d.turns)
 	synctest.Wait()
 }
 
-// first shuts the door and lets f pass, ahead of those that f wakes.
+// first shuts the door and lets f pass, ahead of the goroutines that f wakes.
 func (d *barrierDoor) first(f func()) {
 	d.shut = true
 	start(func() error {
@@ -67,7 +66,8 @@ func (d *barrierDoor) first(f func()) {
 	d.let(1)
 }
 
-// bypass runs f, which finds the door open, while those at it stay there.
+// bypass runs f with the door open, while the goroutines at the door stay
+// there.
 func (d *barrierDoor) bypass(f func()) {
 	d.shut = false
 	f()
@@ -103,10 +103,10 @@ func arriveN(ctx context.Context, b *Barrier, n int) []*barrierCall {
 	return calls
 }
 
-// A barrierCount says what has become of some calls.
+// A barrierCount counts the outcomes of calls.
 type barrierCount struct{ passed, broken, parked int }
 
-// requireBarrierCount checks what has become of the calls.
+// requireBarrierCount checks the outcomes of the calls.
 func requireBarrierCount(t *testing.T, want barrierCount, calls ...*barrierCall) {
 	t.Helper()
 	var got barrierCount
@@ -153,7 +153,7 @@ func drainHalf(t *testing.T, b *Barrier, d *barrierDoor) []*barrierCall {
 	calls := arriveN(t.Context(), b, b.parties-1)
 	d.shut = true
 	calls = append(calls, arrive(t.Context(), b))
-	d.let(1) // the last arrival, who leaves at once
+	d.let(1) // the last arrival, which leaves at once
 	d.let(1)
 	requireBarrierCount(t, barrierCount{passed: 2, parked: 2}, calls...)
 	require.Equal(t, draining, b.state)
@@ -172,8 +172,8 @@ func start(f func() error) *asyncCall {
 	return a
 }
 
-// An asyncCall is something that runs on a goroutine of its own, and what it
-// returned. err may be read once done is true.
+// An asyncCall is a call on its own goroutine, and what it returned. err may be
+// read once done is true.
 type asyncCall struct {
 	done atomic.Bool
 	err  error
@@ -199,7 +199,7 @@ func (a *asyncCall) requireParked(t *testing.T) {
 }
 
 // A chanLock is a Locker made of a channel. A goroutine of a bubble that waits
-// for it is durably blocked, which one that waits for a sync.Mutex is not.
+// for it is durably blocked, unlike one that waits for a sync.Mutex.
 type chanLock struct {
 	ch         chan struct{}
 	beforeLock func()

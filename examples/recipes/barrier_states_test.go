@@ -30,7 +30,7 @@ func TestBarrier_LetsNobodyLeaveBeforeAllHaveArrived(t *testing.T) {
 	})
 }
 
-// Row E2. With the mutex that the examples use, and no settling in between.
+// Row E2. With the mutex of the examples, and without settling in between.
 func TestBarrier_KeepsItsPartiesInStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const parties, passes = 5, 10
@@ -180,7 +180,7 @@ func TestBarrier_NewcomerThatIsKeptOutObeysItsContext(t *testing.T) {
 			require.NotErrorIs(t, newcomer.err, ErrBroken)
 		})
 		d.open()
-		requirePassed(t, first...) // nobody waited for the newcomer
+		requirePassed(t, first...) // no party waited for the new one
 		requireUsable(t, b)
 	})
 }
@@ -211,7 +211,7 @@ func TestBarrier_DoesNotCountACanceledArrival(t *testing.T) {
 	})
 }
 
-// Row E11. Whoever it is that cancels.
+// Row E11. Whichever call cancels.
 func TestBarrier_IndicesStayUniqueAfterACancel(t *testing.T) {
 	for canceled := range 2 {
 		t.Run(fmt.Sprintf("arrival %d of 2", canceled), func(t *testing.T) {
@@ -314,7 +314,7 @@ func TestBarrier_TakesThoseBackWhomAResetSentAway(t *testing.T) {
 				return err
 			}))
 		}
-		// The first to leave is back while the other is still inside.
+		// The first party to leave is back while the other is still inside.
 		d.first(b.Reset)
 		d.let(1)
 		require.Equal(t, resetting, b.state)

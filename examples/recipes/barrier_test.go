@@ -12,29 +12,30 @@ import (
 	"example.com/condvar"
 )
 
-// ErrBroken is the error of those whose Barrier was reset or is broken.
+// ErrBroken is the error of Wait if the Barrier was reset or is broken.
 var ErrBroken = errors.New("barrier is broken")
 
-// A Barrier lets goroutines, its parties, pass only together, again and again.
+// A Barrier lets goroutines, its parties, pass only together. It can be used
+// repeatedly.
 type Barrier struct {
-	changed *condvar.Cond // the state has; L guards it and inside
+	changed *condvar.Cond // the state has changed; L guards it and inside
 	parties int
 	action  func()
 	state   string
-	inside  int // those who have arrived and not left yet
+	inside  int // parties that have arrived and not left yet
 }
 
-// The states of a Barrier. Whoever arrives while others leave waits until it
-// is filling again; so two generations never mix.
+// The states of a Barrier. A party that arrives while others leave waits until
+// it is filling again, so two generations never mix.
 const (
-	filling   = "filling"   // those who arrive wait for the others
+	filling   = "filling"   // arrived parties wait for the others
 	draining  = "draining"  // all have arrived, and leave
-	resetting = "resetting" // those inside leave with ErrBroken
-	broken    = "broken"    // everybody leaves with ErrBroken until Reset
+	resetting = "resetting" // the parties inside leave with ErrBroken
+	broken    = "broken"    // all parties leave with ErrBroken until Reset
 )
 
 // NewBarrier returns a Barrier for a number of parties. The last one to arrive
-// calls action, if that is not nil, before anybody leaves; action must not use
+// calls action, if it is not nil, before any party leaves; action must not use
 // the Barrier.
 func NewBarrier(parties int, action func()) *Barrier {
 	if parties <= 0 {
@@ -46,10 +47,11 @@ func NewBarrier(parties int, action func()) *Barrier {
 	return &Barrier{changed: condvar.NewCond(new(sync.Mutex)), parties: parties, action: action, state: filling}
 }
 
-// Wait waits until all parties have arrived. Each gets another index, from 0
-// on, in the order in which they leave. If ctx is canceled meanwhile, the party
-// has not arrived, and another may come in its place; but if the deadline
-// passes, somebody has failed to come, and the Barrier breaks for everybody.
+// Wait waits until all parties have arrived. It returns the index of the party,
+// counted from 0 in the order in which the parties leave. If ctx is canceled
+// first, the party counts as not arrived, and another may arrive in its place.
+// If the deadline of ctx passes first, a party has failed to arrive, and the
+// Barrier breaks for all.
 func (b *Barrier) Wait(ctx context.Context) (index int, err error) {
 	b.changed.L.Lock()
 	defer b.changed.L.Unlock()
@@ -68,9 +70,9 @@ func (b *Barrier) Wait(ctx context.Context) (index int, err error) {
 		}
 	}()
 	if b.inside == b.parties {
-		b.setLocked(broken) // it stays so if action panics
+		b.setLocked(broken) // it stays broken if action panics
 		b.action()
-		b.state = draining // nobody has seen broken: they need L for that
+		b.state = draining // no party has seen broken: that needs L
 	}
 	err = b.changed.WaitFor(ctx, func() bool { return b.state != filling })
 	switch {
@@ -85,8 +87,9 @@ func (b *Barrier) Wait(ctx context.Context) (index int, err error) {
 	return b.parties - b.inside, nil
 }
 
-// setLocked changes the state, which is filling or broken if nobody is inside.
-// Those inside and those kept out wait for different states: hence NotifyAll.
+// setLocked changes the state, which is filling or broken if no party is
+// inside. It uses NotifyAll because parties inside and parties kept out wait
+// for different states.
 func (b *Barrier) setLocked(state string) {
 	if b.inside == 0 && state != broken {
 		state = filling
@@ -95,21 +98,22 @@ func (b *Barrier) setLocked(state string) {
 	b.changed.NotifyAll()
 }
 
-// Reset sends everybody inside away with ErrBroken, and mends a broken Barrier.
+// Reset makes all parties inside leave with ErrBroken, and repairs a broken
+// Barrier.
 func (b *Barrier) Reset() {
 	b.changed.L.Lock()
 	defer b.changed.L.Unlock()
 	b.setLocked(resetting)
 }
 
-// Abort breaks the Barrier: Wait returns ErrBroken until it is Reset.
+// Abort breaks the Barrier: Wait returns ErrBroken until Reset.
 func (b *Barrier) Abort() {
 	b.changed.L.Lock()
 	defer b.changed.L.Unlock()
 	b.setLocked(broken)
 }
 
-// Waiting returns how many have arrived and wait for the others.
+// Waiting returns how many parties have arrived and wait for the others.
 func (b *Barrier) Waiting() int {
 	b.changed.L.Lock()
 	defer b.changed.L.Unlock()
@@ -126,8 +130,8 @@ func (b *Barrier) String() string {
 	return fmt.Sprintf("%s, %d/%d", b.state, b.inside, b.parties)
 }
 
-// A barrier between the rounds of a computation. Cond is what such types are
-// made of: this one has four states, and a context for each wait.
+// A barrier between the rounds of a computation, built on a Cond. It has four
+// states, and a context for each wait.
 func Example_barrier() {
 	cells := []int{1, 2, 3}
 	barrier := NewBarrier(len(cells), func() { fmt.Println(cells) })
@@ -137,7 +141,7 @@ func Example_barrier() {
 		g.Go(func() error {
 			for range 3 {
 				cells[i] *= 2
-				// If one fails, ctx is canceled, and nobody waits for it.
+				// If one fails, ctx is canceled, and no party waits for it.
 				if _, err := barrier.Wait(ctx); err != nil {
 					return fmt.Errorf("cell %d: %w", i, err)
 				}
@@ -150,7 +154,7 @@ func Example_barrier() {
 		return
 	}
 
-	// Here the others fail to come.
+	// Here the others do not arrive.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	_, err := barrier.Wait(ctx)

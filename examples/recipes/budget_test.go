@@ -12,17 +12,18 @@ import (
 // paths need a capacity below 2^31.
 type budget struct{ kib *condvar.CapacityResource }
 
-// load calls use with size bytes of the budget. More than there is in all is
-// had alone, when nothing else is in use: so one large file is processed,
-// rather than never, and there is no need to cut a request down to a capacity
-// that may change.
+// load calls use with size bytes of the budget. A request for more than the
+// budget is admitted alone, when nothing else is in use. So a large file is
+// processed too, and callers do not reduce requests to a capacity that may
+// change.
 func (b budget) load(ctx context.Context, size int64, use func(ctx context.Context) error) error {
 	return b.kib.DoN(ctx, (size+1023)/1024, use)
 }
 
 // A memory budget that admits a request for more than the budget alone.
 func Example_budget() {
-	b := budget{condvar.NewCapacityResource(64<<10, condvar.AdmitOversized())} // 64 MiB
+	// 64 MiB.
+	b := budget{condvar.NewCapacityResource(64<<10, condvar.AdmitOversized())}
 	var files sync.WaitGroup
 	for _, size := range []int64{30 << 20, 20 << 20, 200 << 20, 10 << 20} {
 		files.Go(func() {

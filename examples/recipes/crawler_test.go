@@ -10,23 +10,24 @@ import (
 	"example.com/condvar/keyed"
 )
 
-// A crawler fetches a number of pages at a time, and of each host fewer.
+// A crawler fetches a limited number of pages at a time, and fewer of each
+// host.
 type crawler struct {
 	all   *condvar.CapacityResource
 	hosts *keyed.Resource[string]
 	fetch func(ctx context.Context, host, path string) error
 }
 
-// visit waits for its turn at the host first. So a slow host holds up nobody
-// who wants another one.
+// visit first waits for its turn at the host. So a slow host does not delay
+// visits to other hosts.
 func (c *crawler) visit(ctx context.Context, host, path string) error {
 	return c.hosts.Do(ctx, host, func(ctx context.Context) error {
 		return c.all.Do(ctx, func(ctx context.Context) error { return c.fetch(ctx, host, path) })
 	})
 }
 
-// pause lets no further fetch begin until the function that it returns is
-// called. One goroutine at a time may pause.
+// pause prevents further fetches until the function that it returns is called.
+// Only one goroutine at a time may pause.
 func (c *crawler) pause() (resume func()) {
 	before := c.all.Resize(0)
 	return func() { c.all.Resize(before) }
@@ -37,7 +38,8 @@ func Example_crawler() {
 	var fetched, most atomic.Int64
 	c := &crawler{all: condvar.NewCapacityResource(8), hosts: keyed.New[string](2)}
 	c.fetch = func(context.Context, string, string) error {
-		most.Store(max(most.Load(), c.all.Stats().InUse)) // good enough to see that it is never more than 8
+		// Good enough to check that it is never more than 8.
+		most.Store(max(most.Load(), c.all.Stats().InUse))
 		fetched.Add(1)
 		return nil
 	}

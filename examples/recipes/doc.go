@@ -1,5 +1,5 @@
-// Package recipes is a cookbook for [example.com/condvar]. It has no code to
-// import. Its examples are whole programs to copy from:
+// Package recipes has examples for [example.com/condvar] to copy from. It has
+// no code to import. Its examples are whole programs:
 //
 //   - an HTTP middleware that answers 503 with Retry-After when the server is
 //     overloaded
@@ -10,6 +10,6 @@
 //   - work in flight, and a shutdown that waits for it
 //   - a mutex and a readers-writer lock that obey a context
 //   - two priorities, from two Conds
-//   - a barrier, and a gate for readers and writers, made of a Cond
-//   - a limit that adapts itself to what the backend can do
+//   - a barrier, and a gate for readers and writers, built on a Cond
+//   - a limit that adapts itself to the capacity of the backend
 package recipes

@@ -15,15 +15,15 @@ import (
 )
 
 // An RWGate admits many readers or one writer. New readers wait behind a
-// writer that waits, so that readers who keep coming cannot lock it out.
+// waiting writer, so that a stream of readers cannot starve it.
 type RWGate struct {
-	changed *condvar.Cond // L guards all that follows
+	changed *condvar.Cond // L guards the fields below
 	readers int           // inside
 	writing bool          // a writer is inside
 	writers int           // waiting
 }
 
-// NewRWGate returns a gate with nobody inside.
+// NewRWGate returns an empty gate.
 func NewRWGate() *RWGate {
 	return &RWGate{changed: condvar.NewCond(new(sync.Mutex))}
 }
@@ -46,7 +46,7 @@ func (g *RWGate) RUnlock() {
 	defer g.changed.L.Unlock()
 	g.readers--
 	if g.readers == 0 {
-		// Notify might be spent on a reader, who has to wait for the writer.
+		// Notify could wake a reader, which must wait for the writer.
 		g.changed.NotifyAll()
 	}
 }
@@ -59,7 +59,7 @@ func (g *RWGate) Lock(ctx context.Context) error {
 	err := g.changed.WaitFor(ctx, func() bool { return !g.writing && g.readers == 0 })
 	g.writers--
 	if err != nil {
-		g.changed.NotifyAll() // readers may have waited for this writer only
+		g.changed.NotifyAll() // readers may have waited only for this writer
 		return err
 	}
 	g.writing = true
@@ -74,8 +74,8 @@ func (g *RWGate) Unlock() {
 	g.changed.NotifyAll()
 }
 
-// A gate for readers and writers. Two readers never pause until they see the
-// last change, and yet the writer gets in.
+// A gate for readers and writers. Two readers do not pause until they see the
+// last change, but the writer still gets in.
 func Example_readersWriter() {
 	gate := NewRWGate()
 	version, checksum := 0, 0 // guarded by gate

@@ -17,14 +17,15 @@ func (s *server) handle(ctx context.Context, work func(ctx context.Context) erro
 	return s.inFlight.Do(ctx, work) // fails with ErrClosed during the shutdown
 }
 
-// shutdown turns away new requests, and waits for those in flight.
+// shutdown rejects new requests, and waits for those in flight.
 func (s *server) shutdown(ctx context.Context) error { return s.inFlight.Drain(ctx) }
 
-// Work in flight, and a shutdown that waits for it, or says what it still waits
-// for.
+// Work in flight, and a shutdown that waits for it, or reports how much is
+// left.
 func Example_inFlight() {
 	ctx := context.Background()
-	s := &server{condvar.NewCapacityResource(math.MaxInt32)} // no limit, only a count
+	// No limit, only a count.
+	s := &server{condvar.NewCapacityResource(math.MaxInt32)}
 
 	began, finish, done := make(chan bool), make(chan bool), make(chan error)
 	for range 2 {

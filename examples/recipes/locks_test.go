@@ -8,7 +8,7 @@ import (
 	"example.com/condvar"
 )
 
-// A mutex is a lock whose Lock ends with a context. With FIFO it is fair.
+// A mutex is a lock with a context-aware Lock. With FIFO it is fair.
 type mutex struct{ r *condvar.CapacityResource }
 
 func newMutex() mutex { return mutex{condvar.NewCapacityResource(1)} }
@@ -20,9 +20,9 @@ func (m mutex) Unlock()                        { m.r.Release() }
 // readers is how many readers an rwMutex can have at a time.
 const readers = 1 << 20
 
-// An rwMutex can be held by many readers, or by one writer, who takes the
-// permits of all readers. A writer that has waited for 1 ms is not overtaken by
-// readers.
+// An rwMutex can be held by many readers, or by one writer, which takes the
+// permits of all readers. Readers do not overtake a writer that has waited for
+// 1 ms.
 type rwMutex struct{ r *condvar.CapacityResource }
 
 func newRWMutex() rwMutex { return rwMutex{condvar.NewCapacityResource(readers)} }
@@ -32,8 +32,7 @@ func (m rwMutex) RUnlock()                        { m.r.Release() }
 func (m rwMutex) Lock(ctx context.Context) error  { return m.r.AcquireN(ctx, readers) }
 func (m rwMutex) Unlock()                         { m.r.ReleaseN(readers) }
 
-// Downgrade makes the writer a reader, without letting another writer in
-// between.
+// Downgrade makes the writer a reader. No other writer gets in between.
 func (m rwMutex) Downgrade() { m.r.ReleaseN(readers - 1) }
 
 // A mutex and a readers-writer lock that obey a context.

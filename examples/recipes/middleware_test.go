@@ -10,7 +10,7 @@ import (
 )
 
 // limit lets next handle as many requests at a time as slots has permits. If
-// too many wait already, or a request has waited too long, it answers 503.
+// too many already wait, or a request has waited too long, it answers 503.
 func limit(slots *condvar.CapacityResource, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		slot, err := slots.AcquirePermit(req.Context(), 1)
@@ -19,7 +19,7 @@ func limit(slots *condvar.CapacityResource, next http.Handler) http.Handler {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "try again later", http.StatusServiceUnavailable)
 			return
-		case err != nil: // the client has gone, and gets no answer
+		case err != nil: // the client has gone: no answer
 			return
 		}
 		defer slot.Release() // even if next panics
@@ -28,7 +28,7 @@ func limit(slots *condvar.CapacityResource, next http.Handler) http.Handler {
 }
 
 // A middleware that answers 503 with Retry-After when the server is overloaded.
-// In a program, let some calls wait, for a limited time: MaxWaiting(50),
+// In a program, let some calls wait for a limited time: MaxWaiting(50),
 // MaxWait(500*time.Millisecond).
 func Example_middleware() {
 	slots := condvar.NewCapacityResource(1, condvar.MaxWaiting(0))

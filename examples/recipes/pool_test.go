@@ -9,12 +9,12 @@ import (
 	"example.com/condvar"
 )
 
-// A connection is what the pool has, such as a net.Conn.
+// A connection stands for the items of the pool, such as a net.Conn.
 type connection struct{ number int }
 
 func (*connection) Close() error { return nil }
 
-// A pool has at most so many connections in use as slots has permits.
+// A pool has at most as many connections in use as slots has permits.
 type pool struct {
 	slots *condvar.CapacityResource
 	dial  func(ctx context.Context) (*connection, error)
@@ -53,7 +53,7 @@ func (p *pool) get(ctx context.Context) (*lease, error) {
 	return &lease{connection: c, pool: p, slot: slot}, nil
 }
 
-// put gives the connection back, once. One that is broken is closed.
+// put returns the connection to the pool, once. A broken one is closed.
 func (l *lease) put(broken bool) {
 	l.once.Do(func() {
 		p := l.pool
@@ -83,8 +83,8 @@ func (p *pool) close(ctx context.Context) error {
 	return err
 }
 
-// A connection pool on Permits. A dial that fails gives its permit back, and a
-// connection that is put back twice frees one permit only.
+// A connection pool with Permits. A failed dial releases its permit, and a
+// connection that is put back twice releases only one permit.
 func Example_pool() {
 	ctx, dialed := context.Background(), 0
 	p := &pool{

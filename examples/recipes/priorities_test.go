@@ -9,7 +9,7 @@ import (
 	"example.com/condvar"
 )
 
-// A gate lets so many callers in as it has free slots, urgent ones before
+// A gate admits as many callers as it has free slots, urgent ones before
 // others.
 type gate struct {
 	mu             sync.Mutex
@@ -31,7 +31,7 @@ func (g *gate) enter(ctx context.Context, urgent bool) error {
 		g.urgentWaiting++
 		err := g.urgent.WaitFor(ctx, func() bool { return g.free > 0 })
 		if g.urgentWaiting--; err != nil {
-			g.wake() // the others may have waited for this call alone
+			g.wake() // the others may have waited only for this call
 			return err
 		}
 	} else if err := g.others.WaitFor(ctx, func() bool { return g.free > 0 && g.urgentWaiting == 0 }); err != nil {
@@ -49,15 +49,15 @@ func (g *gate) leave() {
 	g.wake()
 }
 
-// wake wakes somebody for a free slot, an urgent caller if one waits.
+// wake wakes a caller for a free slot, an urgent one if one waits.
 func (g *gate) wake() {
 	if g.free > 0 && !g.urgent.Notify() {
 		g.others.Notify()
 	}
 }
 
-// Two priorities, from two Conds with one lock. Others starve while urgent
-// callers keep coming; where that must not be, count how many were let in
+// Two priorities, from two Conds with one lock. Other callers starve during a
+// stream of urgent callers. To prevent that, count how many were admitted
 // before them.
 func Example_priorities() {
 	ctx := context.Background()

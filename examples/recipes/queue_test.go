@@ -12,7 +12,7 @@ import (
 var errQueueClosed = errors.New("queue is closed")
 
 // A queue has room for max values. It can be closed, and both of its waits end
-// with their context, which a channel cannot do all at once without panics.
+// with their context. A channel cannot do both without panics.
 type queue[T any] struct {
 	mu       sync.Mutex
 	notEmpty condvar.Cond // L of both is mu
@@ -42,7 +42,7 @@ func (q *queue[T]) put(ctx context.Context, v T) error {
 	return nil
 }
 
-// get returns what is left in a queue that was closed, and then errQueueClosed.
+// get returns the remaining values of a closed queue, and then errQueueClosed.
 func (q *queue[T]) get(ctx context.Context) (v T, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -65,7 +65,7 @@ func (q *queue[T]) close() {
 	q.notFull.NotifyAll()
 }
 
-// A queue that can be closed, whose calls obey a context.
+// A closable queue with context-aware calls.
 func Example_queue() {
 	ctx := context.Background()
 	q := newQueue[int](2)

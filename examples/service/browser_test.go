@@ -28,19 +28,19 @@ import (
 
 var screenshot = flag.Bool("screenshot", false, "save screenshots of the page in docs/debugging")
 
-// A browser is a tab of headless Chromium in which nothing may be written to
-// the console, and no script may fail.
+// A browser is a tab of headless Chromium. The test fails if anything is
+// written to its console or a script fails.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
 }
 
-const limit = 20 * time.Second // for whatever is to appear on the page
+const limit = 20 * time.Second // limit for changes of the page
 
 // newBrowser starts Chromium, as Debian packages it.
 func newBrowser(t *testing.T) *browser {
 	path, err := exec.LookPath("chromium")
-	require.NoError(t, err, "the tag chromium is for machines that have it: apt-get install chromium")
+	require.NoError(t, err, "the tag chromium requires Chromium: apt-get install chromium")
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WindowSize(1000, 800))
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
@@ -57,7 +57,7 @@ func newBrowser(t *testing.T) *browser {
 }
 
 // silent subscribes to the console. The function that it returns requires that
-// nothing has been written there.
+// nothing was written there.
 func (b *browser) silent() (check func()) {
 	messages := chromedp.Console(b.ctx)
 	return func() {
@@ -92,7 +92,7 @@ func (b *browser) until(js string) {
 	b.wait(js, func() bool { return eval[bool](b, js) })
 }
 
-// wait asks again and again, until the answer is yes.
+// wait polls until yes returns true.
 func (b *browser) wait(what string, yes func() bool) {
 	b.t.Helper()
 	deadline := time.Now().Add(limit)
@@ -115,7 +115,7 @@ func emulate(name, value string) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// get asks the service for something.
+// get sends a request to the service.
 func (p *process) get(t *testing.T, path string) {
 	t.Helper()
 	res, err := http.Get(p.public + path)
@@ -124,7 +124,7 @@ func (p *process) get(t *testing.T, path string) {
 	require.Equal(t, http.StatusOK, res.StatusCode, path)
 }
 
-// getStuck takes all connections, and makes one more request, which hangs.
+// getStuck leaks all connections, and makes one more request, which hangs.
 func (p *process) getStuck(t *testing.T) {
 	for range connections {
 		p.get(t, "/leak")
@@ -142,8 +142,8 @@ func (p *process) getStuck(t *testing.T) {
 	})
 }
 
-// TestBrowser opens the page of the command in Chromium. Each of its parts has
-// a service and a browser of its own.
+// TestBrowser opens the page of the command in Chromium. Each subtest has its
+// own service and browser.
 func TestBrowser(t *testing.T) {
 	path := build(t)
 	for name, test := range map[string]func(*testing.T, *process, *browser){
@@ -169,7 +169,7 @@ func numbersMove(t *testing.T, p *process, b *browser) {
 		require.Contains(t, before, "db")
 		b.until(fmt.Sprintf(`document.querySelector("main").innerText !== %q`, before))
 	}
-	require.True(t, eval[bool](b, `window.loadedOnce === true`), "the page refreshes itself without being loaded anew")
+	require.True(t, eval[bool](b, `window.loadedOnce === true`), "the page refreshes itself without a reload")
 	b.until(`document.querySelector("main svg") !== null`)
 	b.until(`document.querySelector("main").textContent.includes("main.(*service).query")`)
 	b.until(`document.title.startsWith('"db" (')`)
@@ -219,7 +219,7 @@ func withoutJavaScript(t *testing.T, p *process, b *browser) {
 	html := func() string {
 		html, err := chromedp.Run(b.ctx, chromedp.OuterHTML(chromedp.CSS("main")))
 		if err != nil {
-			return "" // it is being loaded
+			return "" // it is loading
 		}
 		return html
 	}
@@ -248,14 +248,14 @@ func escaped(t *testing.T, _ *process, b *browser) {
 	require.NotEqual(t, "broken", eval[string](b, `document.title`))
 	require.Zero(t, eval[int](b, `document.querySelectorAll("main img, main script").length`))
 	silent()
-	runtime.KeepAlive(r) // or it would be collected, and not be on the page
+	runtime.KeepAlive(r) // otherwise it would be collected and not be on the page
 }
 
 // poorContrast lists the texts whose contrast to what is behind them is less
 // than 4.5, as WCAG 2 defines it.
 const poorContrast = `(() => {
 	const probe = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-	const canvas = document.createElement("div"); // what is behind everything
+	const canvas = document.createElement("div"); // the background of the page
 	canvas.style.backgroundColor = "Canvas";
 	document.body.append(canvas);
 	const behindAll = getComputedStyle(canvas).backgroundColor;
@@ -311,8 +311,8 @@ func contrast(t *testing.T, p *process, b *browser) {
 	silent()
 }
 
-// screenshots takes the pictures of docs/debugging.md if it is asked to; else
-// it only sees that the pages fit into a window.
+// screenshots takes the pictures of docs/debugging.md if the flag is set.
+// Otherwise it only checks that the pages fit into a window.
 func screenshots(t *testing.T, p *process, b *browser) {
 	if *screenshot { // minutes of load, for the charts
 		for _, clients := range []int{3, 12, 24, 6, 90, 12} {
@@ -320,7 +320,7 @@ func screenshots(t *testing.T, p *process, b *browser) {
 			b.wait("the load is over", func() bool { return p.resource(t).InUse == 0 })
 		}
 	}
-	p.get(t, "/load?clients=9&seconds=60") // without reports, which would hold up the leaks
+	p.get(t, "/load?clients=9&seconds=60") // without reports, which would delay the leaks
 	p.getStuck(t)
 	for _, view := range []string{"", "?view=stacks"} {
 		for _, width := range []int64{400, 700, 1600, 1000} {
@@ -346,15 +346,14 @@ func screenshots(t *testing.T, p *process, b *browser) {
 	}
 }
 
-// collectGarbage makes the process collect its garbage, as it does now and then
-// without being asked.
+// collectGarbage makes the process run a garbage collection.
 func (p *process) collectGarbage(t *testing.T) {
 	res, err := http.Get(p.debug + "/debug/pprof/heap?gc=1")
 	require.NoError(t, err)
 	res.Body.Close()
 }
 
-// A resource is what the page says of it in JSON.
+// A resource is an entry of the page in JSON.
 type resource struct {
 	InUse      int     `json:"in_use"`
 	OldestWait float64 `json:"oldest_wait_seconds"`

@@ -17,7 +17,8 @@ import (
 )
 
 // The flight recorder keeps the trace of the last seconds in memory. The first
-// slow wait writes it to a file: what happened before and during that wait.
+// slow wait writes it to a file: it shows what happened before and during the
+// wait.
 func Example_flightRecorder() {
 	recorder := trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: 5 * time.Second, MaxBytes: 16 << 20})
 	if err := recorder.Start(); err != nil {
@@ -30,7 +31,8 @@ func Example_flightRecorder() {
 	var debugger condvardebug.Debugger
 	debugger.OnSlowWait(10*time.Millisecond, func(w condvardebug.SlowWait) {
 		if !written.CompareAndSwap(false, true) {
-			return // one file will do, and WriteTo is for one goroutine at a time
+			// One file is enough, and WriteTo must not be called concurrently.
+			return
 		}
 		f, err := os.Create(file)
 		if err == nil {
@@ -40,7 +42,7 @@ func Example_flightRecorder() {
 		fmt.Println("slow wait for", w.Resource, "- trace written:", err == nil)
 	})
 
-	// Somebody holds the only permit until the call that waits for it gives up.
+	// The only permit is held until the call that waits for it is canceled.
 	db := condvar.NewCapacityResource(1, debugger.Watch("db"))
 	db.Acquire(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())

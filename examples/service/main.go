@@ -1,14 +1,14 @@
 // Command service is a small HTTP server that shares four connections to a
-// database, which it only pretends to have. It shows how a service that uses a
-// CapacityResource is wired up so that one can see what waits and who holds:
-// with the page of condvardebug, profiles, metrics, expvar, a log of slow waits
-// and holds, and a shutdown that drains. It answers 503 when too many requests
-// wait. And it makes trouble on demand, to have something to see.
+// simulated database. It shows how to set up a service that uses a
+// CapacityResource so that waiting calls and holders are visible: with the page
+// of condvardebug, profiles, metrics, expvar, a log of slow waits and holds,
+// and a shutdown that drains. It answers 503 when too many requests wait. It
+// also causes problems on demand.
 //
 //	go run .
 //
-// starts it and says what to open. docs/debugging.md of the repository goes
-// through it, task by task.
+// starts it and prints the addresses. docs/debugging.md of the repository
+// explains it, task by task.
 package main
 
 import (
@@ -42,13 +42,13 @@ import (
 
 const (
 	connections  = 4
-	maxWaiting   = 50 // those who would wait behind them are answered at once, with 503
+	maxWaiting   = 50 // more requests get 503 at once
 	drainTimeout = 10 * time.Second
 )
 
 func main() {
 	addr := flag.String("addr", "localhost:8080", "listen here for requests")
-	debugAddr := flag.String("debug", "localhost:8081", "listen here for those who debug: nobody else may reach it")
+	debugAddr := flag.String("debug", "localhost:8081", "listen here for debugging: must not be public")
 	slow := flag.Duration("slow", 100*time.Millisecond, "log waits and holds that take this long or longer")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -65,7 +65,7 @@ func main() {
 		log.Error("cannot start", "err", err)
 		os.Exit(1)
 	}
-	// Names of expvar are global to the process, and can be given once.
+	// Names of expvar are global to the process, and can be used only once.
 	expvar.Publish("db", expvar.Func(func() any { return s.db.Stats() }))
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -92,7 +92,7 @@ http://%[2]s/debug/vars                   expvar
 http://%[2]s/metrics                      Prometheus
 `
 
-// A service is the server and what it shares.
+// A service is the server and its shared state.
 type service struct {
 	log      *slog.Logger
 	db       *condvar.CapacityResource // the connections
@@ -101,14 +101,14 @@ type service struct {
 	clients  sync.WaitGroup // of /load
 	leaked   atomic.Int64   // by /leak
 
-	debugAddr string // where debug is served, for the index page
+	debugAddr string // address of debug, for the index page
 }
 
 func newService(log *slog.Logger, slow time.Duration) *service {
 	s := &service{log: log, registry: prometheus.NewRegistry()}
 
-	// Every acquisition is recorded, so that a single leak is found, from
-	// before Watch. If permits leak time and again, one in 100 will do.
+	// Record every acquisition, so that a single leak is found. The call must
+	// be before Watch. For repeated leaks, one in 100 is enough.
 	s.debugger.SetHolderProfileFraction(1)
 	s.debugger.OnSlowWait(slow, func(w condvardebug.SlowWait) {
 		log.WarnContext(w.Ctx, "slow wait", "wait", w)
@@ -126,7 +126,7 @@ func newService(log *slog.Logger, slow time.Duration) *service {
 	return s
 }
 
-// query is what holds a connection.
+// query holds a connection.
 func (s *service) query(ctx context.Context) error {
 	return s.db.Do(ctx, func(context.Context) error {
 		time.Sleep(2*time.Millisecond + rand.N(6*time.Millisecond))
@@ -134,8 +134,8 @@ func (s *service) query(ctx context.Context) error {
 	})
 }
 
-// report holds three connections, so it has to wait until three are free, and
-// those who come after it have to wait for that, too.
+// report holds three connections, so it must wait until three are free, and
+// later calls wait behind it.
 func (s *service) report(ctx context.Context) error {
 	return s.db.DoN(ctx, 3, func(context.Context) error {
 		time.Sleep(20 * time.Millisecond)
@@ -178,7 +178,7 @@ func (s *service) resize(w http.ResponseWriter, req *http.Request) {
 //go:embed index.html
 var indexHTML string
 
-// index says what there is.
+// index lists the pages.
 func (s *service) index(w http.ResponseWriter, _ *http.Request) {
 	t, err := template.New("index").Parse(indexHTML)
 	if err == nil {
@@ -189,8 +189,8 @@ func (s *service) index(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// public is what everybody may see, and, because this is an example, also what
-// makes trouble: a service of yours has /work and /report only.
+// public is the handler for everyone. Because this is an example, it also has
+// the pages that cause problems: a real service has only /work and /report.
 func (s *service) public() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /work", answer(s.query))
@@ -204,8 +204,8 @@ func (s *service) public() http.Handler {
 	return mux
 }
 
-// debug is for those who debug. It shows call sites and more: not for the
-// public.
+// debug is the handler for debugging. It shows call sites and more, so it must
+// not be public.
 func (s *service) debug() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/debug/condvar", &s.debugger)
@@ -217,9 +217,9 @@ func (s *service) debug() http.Handler {
 	return mux
 }
 
-// answer serves what f does. A wait for connections ends when the client goes
-// away, as the context of its request does. If too many wait already, the
-// answer is 503 at once.
+// answer serves the result of f. A wait for connections ends when the client
+// goes away, because the context of the request does. If too many already wait,
+// the answer is 503 at once.
 func answer(f func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		if err := f(req.Context()); err != nil {
@@ -234,7 +234,7 @@ func answer(f func(context.Context) error) http.HandlerFunc {
 }
 
 // load starts clients that make queries, and every tenth reports, one after the
-// other until the seconds are over or the connections are closed.
+// other until the given seconds are over or the connections are closed.
 func (s *service) load(w http.ResponseWriter, req *http.Request) {
 	clients, err1 := strconv.Atoi(req.FormValue("clients"))
 	seconds, err2 := strconv.Atoi(req.FormValue("seconds"))
@@ -248,13 +248,13 @@ func (s *service) load(w http.ResponseWriter, req *http.Request) {
 			do = s.report
 		}
 		s.clients.Go(func() {
-			// Not the context of the request, which is over soon.
+			// Not the context of the request, which ends soon.
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds)*time.Second)
 			defer cancel()
 			for {
 				err := do(ctx)
 				if errors.Is(err, condvar.ErrOverloaded) {
-					time.Sleep(20 * time.Millisecond) // as one who tries again
+					time.Sleep(20 * time.Millisecond) // like a client that retries
 				} else if err != nil {
 					return
 				}
@@ -265,7 +265,8 @@ func (s *service) load(w http.ResponseWriter, req *http.Request) {
 }
 
 // serve serves until ctx ends, and then drains: no new connections, 503 for
-// those who wait for the database, time to finish for those who have it.
+// requests that wait for the database, and time to finish for requests that
+// hold it.
 func (s *service) serve(ctx context.Context, publicListener, debugListener net.Listener) error {
 	public := &http.Server{Handler: s.public(), ReadHeaderTimeout: 5 * time.Second}
 	debug := &http.Server{Handler: s.debug(), ReadHeaderTimeout: 5 * time.Second}
@@ -275,7 +276,8 @@ func (s *service) serve(ctx context.Context, publicListener, debugListener net.L
 	failed := make(chan error, 2)
 	go func() { failed <- public.Serve(publicListener) }()
 	go func() { failed <- debug.Serve(debugListener) }()
-	defer func() { _ = errors.Join(public.Close(), debug.Close()) }() // last: one can watch the shutdown
+	// Closed last, so that the shutdown can be watched.
+	defer func() { _ = errors.Join(public.Close(), debug.Close()) }()
 
 	select {
 	case err := <-failed:
@@ -285,7 +287,8 @@ func (s *service) serve(ctx context.Context, publicListener, debugListener net.L
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	closed := make(chan error, 1)
-	go func() { closed <- public.Shutdown(ctx) }() // stops accepting, then waits for the answers
+	// It stops accepting, then waits for the answers.
+	go func() { closed <- public.Shutdown(ctx) }()
 	if err := s.drain(ctx); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// build builds the command, and returns where it is.
+// build builds the command, and returns its path.
 func build(t *testing.T) string {
 	path := filepath.Join(t.TempDir(), "service")
 	out, err := exec.Command("go", "build", "-trimpath", "-o", path, ".").CombinedOutput()
@@ -24,11 +24,11 @@ func build(t *testing.T) string {
 	return path
 }
 
-// A process is the command as it runs.
+// A process is a running command.
 type process struct {
 	cmd           *exec.Cmd
 	stderr        bytes.Buffer
-	public, debug string // where it serves: http://host:port
+	public, debug string // its addresses: http://host:port
 }
 
 // startProcess starts the command on free ports. It serves when startProcess

@@ -19,13 +19,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newTestService returns a service and what it logs.
+// newTestService returns a service and its log.
 func newTestService() (*service, *bytes.Buffer) {
 	var logs bytes.Buffer
 	return newService(slog.New(slog.NewTextHandler(&logs, nil)), 100*time.Millisecond), &logs
 }
 
-// get is a request to a handler, without a network.
+// get sends a request to a handler, without a network.
 func get(t *testing.T, h http.Handler, url string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, url, nil))
@@ -236,7 +236,7 @@ func TestServeStopsAcceptingAtOnceAndAnswersWhoIsThere(t *testing.T) {
 	})
 }
 
-// fetch returns the body of an answer, or why there is none.
+// fetch returns the body of an answer, or the error.
 func fetch(client *http.Client, url string) string {
 	res, err := client.Get(url)
 	if err != nil {
@@ -250,7 +250,7 @@ func fetch(client *http.Client, url string) string {
 	return string(body)
 }
 
-// pipes is a listener in memory, for bubbles.
+// pipes is an in-memory listener for bubbles.
 type pipes struct {
 	conns  chan net.Conn
 	closed context.Context

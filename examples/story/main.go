@@ -1,16 +1,16 @@
-// Command story shows why “check an Event, then count” is not the way to share
-// a limited resource, and that a CapacityResource is.
+// Command story shows why “check an Event, then count” is a wrong way to share
+// a limited resource, and that a CapacityResource is a right one.
 //
 // A few workers compete for fewer slots, first with a resource that is built on
-// an Event, then with a CapacityResource. Both play the same rounds. How many
-// really hold a slot at the same time is counted independently.
+// an Event, then with a CapacityResource. Both play the same rounds. The number
+// of actual holders at a time is counted independently.
 //
 //	go run ./examples/story
 //	go run ./examples/story -slow
 //	GOMAXPROCS=1 go run ./examples/story
 //
 // The exit status is 0 if the CapacityResource kept its promise, 1 if it did
-// not, and 2 if the flags make no sense.
+// not, and 2 if the flags are invalid.
 package main
 
 import (
@@ -29,7 +29,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr, os.Getenv))
 }
 
-// A config is what the flags say.
+// A config is the values of the flags.
 type config struct {
 	workers int
 	slots   int
@@ -44,12 +44,12 @@ const (
 	maxWorkers = 1000
 	maxHold    = time.Minute
 
-	// defaultBudget is the budget if the number of rounds is not asked for: a
-	// busy machine plays fewer of them rather than keep the reader waiting.
+	// defaultBudget is the budget if the number of rounds is not given: a busy
+	// machine plays fewer rounds rather than take longer.
 	defaultBudget = 4 * time.Second
 )
 
-// run is main without the process around it. It returns the exit status.
+// run is main without access to the process. It returns the exit status.
 func run(args []string, stdout, stderr io.Writer, getenv func(string) string) int {
 	cfg, err := parse(args, stdout)
 	switch {
@@ -95,8 +95,8 @@ func run(args []string, stdout, stderr io.Writer, getenv func(string) string) in
 	return 0
 }
 
-// parse returns what args say, or an error that says what is wrong with them.
-// It writes the help to stdout if they ask for it.
+// parse parses args. The error says what is wrong with them. If they request
+// help, parse writes it to stdout.
 func parse(args []string, stdout io.Writer) (config, error) {
 	var cfg config
 	fs := flag.NewFlagSet("story", flag.ContinueOnError)
@@ -104,7 +104,7 @@ func parse(args []string, stdout io.Writer) (config, error) {
 	fs.IntVar(&cfg.workers, "workers", 5, "how many workers compete")
 	fs.IntVar(&cfg.slots, "slots", 2, "how many slots there are")
 	fs.DurationVar(&cfg.hold, "hold", 5*time.Microsecond, "how long a worker holds a slot")
-	fs.IntVar(&cfg.rounds, "rounds", 40000, "how many rounds each resource has to stand; by default fewer if they take long")
+	fs.IntVar(&cfg.rounds, "rounds", 40000, "how many rounds to play with each resource; by default fewer if they take long")
 	fs.BoolVar(&cfg.slow, "slow", false, "yield the processor between check and count: nearly every round of the Event fails")
 	fs.StringVar(&cfg.svg, "svg", "", "write the timelines to `file` as a picture")
 
@@ -134,7 +134,7 @@ func parse(args []string, stdout io.Writer) (config, error) {
 			cfg.budget = 0
 		}
 	})
-	if cfg.svg != "" { // better to know before the work than after it
+	if cfg.svg != "" { // check this before the work
 		f, err := os.OpenFile(cfg.svg, os.O_WRONLY|os.O_CREATE, 0o666)
 		if err != nil {
 			return cfg, fmt.Errorf("cannot write the picture: %w", err)
@@ -155,7 +155,7 @@ func isTerminal(w io.Writer, getenv func(string) string) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// hasColor reports whether what is written to w may be colored.
+// hasColor reports whether output to w may be colored.
 func hasColor(w io.Writer, getenv func(string) string) bool {
 	return isTerminal(w, getenv) && getenv("NO_COLOR") == ""
 }
@@ -169,7 +169,7 @@ func columns(getenv func(string) string) int {
 	return min(max(n, 40), 240)
 }
 
-// A console is where the story is told.
+// A console prints the story.
 type console struct {
 	w       io.Writer
 	color   bool
@@ -185,7 +185,7 @@ func (c *console) intro(cfg config) {
 		cfg.hold, rest(cfg.hold), lapsPerRound)
 }
 
-// chapter tells of one resource, and shows a round.
+// chapter prints the result of one resource, and a round.
 func (c *console) chapter(r result) {
 	c.printf("\n%s\n", paint(c.color, bold, r.title))
 	switch {
@@ -232,8 +232,8 @@ func (c *console) paintVerdict(r result) string {
 	return paint(c.color, s, r.verdict()+".")
 }
 
-// A progress shows how far the work is: on a terminal in a line that changes,
-// else in a line for each quarter.
+// A progress shows the progress: on a terminal in a line that changes,
+// otherwise in a line for each quarter.
 type progress struct {
 	w    io.Writer
 	live bool
@@ -266,7 +266,7 @@ func (p *progress) clear() {
 	}
 }
 
-// count returns n and the noun, in the plural if need be.
+// count returns n and the noun, in the plural if necessary.
 func count(n int, noun string) string {
 	if n != 1 {
 		noun += "s"
@@ -274,8 +274,8 @@ func count(n int, noun string) string {
 	return thousands(n) + " " + noun
 }
 
-// percent returns what part of all n is, in percent, such that only all is 100
-// and only nothing is 0.
+// percent returns n as a percentage of all. Only n = all gives 100, and only n
+// = 0 gives 0.
 func percent(n, all int) string {
 	p := 100 * float64(n) / float64(all)
 	switch {

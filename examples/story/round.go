@@ -14,16 +14,16 @@ import (
 const lapsPerRound = 3
 
 // A lap is one acquisition of one worker. Times count from the start of the
-// round. A lap that stalled has waited from want to got, and held nothing.
+// round. A stalled lap has waited from want to got, and held nothing.
 type lap struct {
 	want, got, gave time.Duration
 }
 
-// A trace is what happened in a round.
+// A trace is the events of a round.
 type trace struct {
 	round int // its number, from 1
 	slots int
-	laps  [][]lap // by worker; room for lapsPerRound each, made beforehand
+	laps  [][]lap // by worker; allocated before, with room for lapsPerRound each
 }
 
 func newTrace(workers, slots int) *trace {
@@ -34,7 +34,7 @@ func newTrace(workers, slots int) *trace {
 	return t
 }
 
-// A census counts those who hold a slot, apart from the books of the resource.
+// A census counts the holders of slots, independently of the resource.
 type census struct {
 	holders, peak atomic.Int64
 }
@@ -51,12 +51,12 @@ func (c *census) enter() {
 
 func (c *census) leave() { c.holders.Add(-1) }
 
-// play plays one round with a fresh resource, and writes it down in t. All
-// workers start together; each takes a slot, holds it, gives it back and rests,
-// lapsPerRound times. It returns how many held a slot at the same time, and
-// whether a worker did not get a slot in time.
+// play plays one round with a fresh resource, and records it in t. All workers
+// start together; each takes a slot, holds it, gives it back and rests,
+// lapsPerRound times. It returns the maximum number of simultaneous holders,
+// and whether a worker did not get a slot in time.
 func play(res sharedResource, hold time.Duration, t *trace) (peak int, stalled bool) {
-	// No round has a reason to take this long, even on a busy machine.
+	// No correct round takes this long, even on a busy machine.
 	limit := 10*time.Second + 10*hold*lapsPerRound*time.Duration(len(t.laps))
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -99,11 +99,12 @@ func play(res sharedResource, hold time.Duration, t *trace) (peak int, stalled b
 	return int(c.peak.Load()), stalls.Load()
 }
 
-// rest is how long a worker rests that has held a slot for so long.
+// rest returns how long a worker rests after it has held a slot for the given
+// time.
 func rest(hold time.Duration) time.Duration { return hold / 5 }
 
-// spend spends d and leaves the processor to others, as input and output do. A
-// sleep does that too, but one of microseconds may take a millisecond.
+// spend waits for d and yields the processor, as input and output do. A sleep
+// yields too, but a sleep of microseconds may take a millisecond.
 func spend(d time.Duration) {
 	if d >= time.Millisecond {
 		time.Sleep(d)
@@ -114,20 +115,20 @@ func spend(d time.Duration) {
 	}
 }
 
-// A result is what came out of many rounds.
+// A result is the result of many rounds.
 type result struct {
 	title   string
 	rounds  int
 	over    int // rounds in which more workers than slots held one
 	stalled int // rounds in which a worker did not get a slot in time
-	peak    int // the most who held a slot at the same time
+	peak    int // the maximum number of simultaneous holders
 	shown   *trace
 }
 
 // keptPromise reports whether no round went wrong.
 func (r result) keptPromise() bool { return r.over == 0 && r.stalled == 0 }
 
-// verdict says what came out of the rounds.
+// verdict describes the result.
 func (r result) verdict() string {
 	text := "never over capacity in " + count(r.rounds, "round")
 	if r.over > 0 {
@@ -141,9 +142,9 @@ func (r result) verdict() string {
 }
 
 // measure plays rounds, each with a resource from newResource. The round to
-// show is the one that was over capacity for the largest part of its time; if
-// none was, the last one. After every round it calls report. When the budget of
-// time is spent it stops, but not before the first round is over.
+// show is the one that was over capacity for the largest part of its time, or
+// the last one if none was. It calls report after every round. It stops when
+// the budget of time is used up, but not before the end of the first round.
 func measure(cfg config, newResource func() sharedResource, report func(result)) result {
 	var (
 		res       result
@@ -178,7 +179,7 @@ func measure(cfg config, newResource func() sharedResource, report func(result))
 	return res
 }
 
-// end returns when the round was over.
+// end returns the end time of the round.
 func (t *trace) end() time.Duration {
 	var end time.Duration
 	for _, laps := range t.laps {
@@ -189,16 +190,16 @@ func (t *trace) end() time.Duration {
 	return end
 }
 
-// A step is a moment from which on, up to the next step, so many hold a slot.
+// A step is the number of holders from a moment to the next step.
 type step struct {
 	at      time.Duration
 	holders int
 }
 
-// steps returns how the number of holders went. The first step is at 0, and the
-// last one is to 0 holders.
+// steps returns the changes of the number of holders. The first step is at 0,
+// and the last one is to 0 holders.
 func (t *trace) steps() []step {
-	var changes []step // holders: by how much
+	var changes []step // change of the number of holders
 	for _, laps := range t.laps {
 		for _, l := range laps {
 			changes = append(changes, step{l.got, 1}, step{l.gave, -1})
@@ -217,10 +218,10 @@ func (t *trace) steps() []step {
 	return steps
 }
 
-// A span is a stretch of time.
+// A span is an interval of time.
 type span struct{ from, to time.Duration }
 
-// over returns when too many held a slot.
+// over returns the times at which too many workers held a slot.
 func (t *trace) over() []span {
 	var over []span
 	steps := t.steps()
@@ -230,13 +231,15 @@ func (t *trace) over() []span {
 		case len(over) > 0 && over[len(over)-1].to == s.at:
 			over[len(over)-1].to = steps[i+1].at
 		default:
-			over = append(over, span{s.at, steps[i+1].at}) // the last step is to 0
+			// The last step is to 0, so i+1 exists.
+			over = append(over, span{s.at, steps[i+1].at})
 		}
 	}
 	return over
 }
 
-// shareOver returns for what part of the round too many held a slot.
+// shareOver returns the share of the round in which too many workers held a
+// slot.
 func (t *trace) shareOver() float64 {
 	var sum time.Duration
 	for _, o := range t.over() {

@@ -15,15 +15,15 @@ type sharedResource interface {
 	Release()
 }
 
-// An eventResource is the tempting way to build one: an Event that says whether
-// a slot is free, and a count of the slots in use.
+// An eventResource is the tempting implementation: an Event that says whether a
+// slot is free, and a count of the slots in use.
 //
-// In Python's asyncio this code is not racy. A task switches only at an await,
+// In Python's asyncio this code has no race. A task switches only at an await,
 // so check, increment and clear are atomic, and “event set” always equals “in
-// use < slots”; its faults there are others, such as starvation, and that every
-// release wakes everyone. Goroutines run in parallel: two can pass the check
-// before either of them counts. All is atomic here, so the race detector has
-// nothing to report. What is wrong is the logic.
+// use < slots”. It has other faults there: starvation, and every release wakes
+// everyone. Goroutines run in parallel: two can pass the check before either of
+// them counts. All accesses are atomic here, so the race detector has nothing
+// to report. The logic is wrong.
 type eventResource struct {
 	free  condvar.Event
 	inUse atomic.Int64
@@ -46,7 +46,8 @@ func (r *eventResource) Acquire(ctx context.Context) error {
 	if r.slow {
 		runtime.Gosched()
 	}
-	if r.inUse.Add(1) >= r.slots { // act: count; but others passed the check too
+	// Act: count; but other workers have passed the check too.
+	if r.inUse.Add(1) >= r.slots {
 		r.free.Clear()
 	}
 	return nil
@@ -57,7 +58,7 @@ func (r *eventResource) Release() {
 	r.free.Set()
 }
 
-// A CapacityResource checks and acts in one step. It needs nothing around it.
+// A CapacityResource checks and acts in one step.
 func newCapacityResource(slots int) sharedResource {
 	return condvar.NewCapacityResource(int64(slots))
 }

@@ -127,8 +127,7 @@ func TestOnlyACapacityResourceThatKeptItsPromisePasses(t *testing.T) {
 // quiet is a report for measure.
 func quiet(result) {}
 
-// raceRounds is enough for -slow to go wrong by any measure, as over 99 % of
-// its rounds do.
+// raceRounds is enough for -slow to go wrong: over 99 % of its rounds do.
 const raceRounds = 300
 
 func TestTheSlowEventGoesOverCapacity(t *testing.T) {
@@ -158,7 +157,7 @@ func TestTheCapacityResourceNeverGoesOverCapacity(t *testing.T) {
 	}
 }
 
-// A oneTimeResource admits one, and nobody after that.
+// A oneTimeResource admits one worker, and none after that.
 type oneTimeResource struct{ slot chan struct{} }
 
 func (r oneTimeResource) Acquire(ctx context.Context) error {
@@ -185,7 +184,7 @@ func TestARoundThatStallsEndsAndIsCounted(t *testing.T) {
 	})
 }
 
-// An openResource admits everybody.
+// An openResource admits every worker.
 type openResource struct{}
 
 func (openResource) Acquire(context.Context) error { return nil }
@@ -202,7 +201,8 @@ func TestTheCensusDoesNotBelieveTheResource(t *testing.T) {
 }
 
 func TestTheRoundToShowIsTheWorst(t *testing.T) {
-	// Of two workers on one slot, in each round; and which round is shown.
+	// The holders of two workers on one slot in each round, and the round that
+	// is shown.
 	fine := func() sharedResource { return newCapacityResource(1) }
 	open := func() sharedResource { return openResource{} }
 	partly := func() sharedResource { return &laterOpenResource{sharedResource: fine()} }
@@ -224,7 +224,7 @@ func TestTheRoundToShowIsTheWorst(t *testing.T) {
 	}
 }
 
-// A laterOpenResource is fine for two acquisitions, and then open.
+// A laterOpenResource is correct for two acquisitions, and then open.
 type laterOpenResource struct {
 	sharedResource
 	n atomic.Int64
@@ -282,7 +282,8 @@ Event: round 8 of 8, 7 over capacity
 }
 
 func TestColorsAreForTerminalsWithoutNO_COLOR(t *testing.T) {
-	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device is as near as a test gets
+	// A character device is the closest thing to a terminal in a test.
+	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	defer terminal.Close()
 	file, err := os.Create(filepath.Join(t.TempDir(), "out"))

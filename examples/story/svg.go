@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Measures of the picture. It is drawn small and shown larger, so that the text
-// can still be read where the page is narrow.
+// Measures of the picture. It is drawn small and shown larger, so that its text
+// is legible on narrow pages.
 const (
 	width      = 500
 	shownWidth = 750
 	margin     = 16
-	left       = 88         // where the time starts
-	right      = width - 24 // where it ends
+	left       = 88         // x of the start of the time
+	right      = width - 24 // x of its end
 	rowHeight  = 22
 	barHeight  = 14
 )
@@ -42,8 +42,8 @@ text { fill: #e6edf3 }
 // A canvas collects the elements of a picture from top to bottom.
 type canvas struct {
 	b   strings.Builder
-	y   float64       // where the next thing goes
-	end time.Duration // what right stands for
+	y   float64       // y of the next element
+	end time.Duration // the time at right
 }
 
 // picture returns both timelines as an SVG document, on the same scale of time.
@@ -80,7 +80,7 @@ func (c *canvas) panel(r result) {
 	c.text(margin, c.y+52, "soft", fmt.Sprintf("Shown: round %s, %s.", thousands(t.round), shown))
 	c.y += 64
 
-	// The number of holders, in as much room as there is.
+	// The number of holders, as wide as there is room.
 	most := t.slots
 	for _, s := range steps {
 		most = max(most, s.holders)
@@ -146,7 +146,7 @@ func (c *canvas) legend() {
 	c.y += 40
 }
 
-// x returns where a moment is.
+// x returns the coordinate of a moment.
 func (c *canvas) x(at time.Duration) float64 {
 	return left + (right-left)*float64(at)/float64(c.end)
 }

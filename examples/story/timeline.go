@@ -12,7 +12,7 @@ const (
 	holds = '█'
 )
 
-// A style is what a color terminal makes of some text.
+// A style is a style of text on a color terminal.
 type style string
 
 const (
@@ -31,10 +31,10 @@ func paint(color bool, s style, text string) string {
 	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
 }
 
-// draw writes t as a timeline of so many columns, one row for each worker, the
-// number of holders below. Every column shows one moment: of the time that it
-// stands for, the one at which most hold a slot, so that what is too much is
-// never lost between two columns.
+// draw writes t as a timeline of the given number of columns, one row for each
+// worker, with the number of holders below. Every column shows one moment of
+// its interval: the one with the most holders, so that no excess is lost
+// between two columns.
 func (t *trace) draw(w io.Writer, columns int, color bool) {
 	last := fmt.Sprintf("worker %d", len(t.laps))
 	indent := len(last) + 2
@@ -133,7 +133,7 @@ func digit(n int) rune {
 	return '0' + rune(n)
 }
 
-// axis returns a line that tells the time.
+// axis returns a line with the time.
 func axis(end time.Duration, columns int) string {
 	line := []rune(strings.Repeat(" ", columns))
 	for at, every := time.Duration(0), tick(end, columns/10); at < end; at += every {

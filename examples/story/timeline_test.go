@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crowded returns a round of three workers on one slot. From 30 to 40 two hold
-// it, and for one nanosecond all three do.
+// crowded returns a round of three workers on one slot. From 30 to 40 two
+// workers hold it, and for one nanosecond all three do.
 func crowded() *trace {
 	return &trace{round: 7, slots: 1, laps: [][]lap{
 		{{0, 0, 20}, {24, 30, 50}},
