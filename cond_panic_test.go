@@ -145,7 +145,7 @@ func TestCond_LockThatPanicsInAWaitThatNoContextCanEndPassesOnTheNotification(t 
 				require.Equal(t, 1, n.notify(c))
 				synctest.Wait()
 				require.Equal(t, "lock", value)
-				if n.name == "NotifyAll" { // which woke all waiters that were in line
+				if n.name == "NotifyAll" { // it woke all waiters
 					next.requireParked(t)
 					require.True(t, c.Notify())
 					synctest.Wait()

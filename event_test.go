@@ -399,7 +399,7 @@ func (c hookContext) Done() <-chan struct{} {
 }
 
 // Row 64. Bug E2. Wait may have found the event not set, but is not in line
-// yet. It returns nil all the same: the event was set before the cancel.
+// yet. It still returns nil: the event was set before the cancel.
 func TestEvent_SetAndThenCancelGivesNilToAWaitThatHasJustBegun(t *testing.T) {
 	for _, name := range []string{"at the first look at the context", "at Done"} {
 		t.Run(name, func(t *testing.T) {

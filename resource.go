@@ -49,7 +49,7 @@ type CapacityResource struct {
 	// it.
 	starving bool
 
-	waitingN    [2]uint64     // permits that the waiters want, high and low word
+	waitingN    [2]uint64     // permits wanted by waiters, high and low word
 	lastArrival time.Duration // arrivedAt of the last waiter that joined
 
 	waitCount, canceled, rejected int64 // see Stats
@@ -65,10 +65,11 @@ type CapacityResource struct {
 	fifo              bool
 	admitOversized    bool
 	maxWaiting        int
-	maxWait           time.Duration                    // or 0
-	hooksSeeEveryCall bool                             // there is an Acquired or a Released hook
-	observers         []func(*CapacityResource) *Hooks // nil once they have run
-	hooks             []Hooks
+	maxWait           time.Duration // or 0
+	hooksSeeEveryCall bool          // there is an Acquired or Released hook
+
+	observers []func(*CapacityResource) *Hooks // nil once they have run
+	hooks     []Hooks
 }
 
 // The layout of state. With a larger capacity, or with hooks that see every

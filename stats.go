@@ -18,7 +18,7 @@ type Stats struct {
 
 	WaitCount    int64         // finished waits, with permits or without
 	WaitDuration time.Duration // total time spent in them
-	Canceled     int64         // finished waits that were ended by their context
+	Canceled     int64         // finished waits ended by their context
 	Rejected     int64         // calls that failed with ErrOverloaded
 }
 

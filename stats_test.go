@@ -404,8 +404,9 @@ func TestStats_NoWaitIsNegativeEvenAcrossClocks(t *testing.T) {
 	require.ErrorIs(t, <-done, condvar.ErrClosed)
 }
 
-// A metrics goroutine may look at a resource whose waiters are in a bubble: to
-// wake one of them from outside, or to look at its context, would be fatal.
+// A metrics goroutine may call Stats of a resource whose waiters are in a
+// bubble. Waking one of them from outside, or checking its context, would be
+// fatal.
 func TestStats_WakesNobody(t *testing.T) {
 	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
 		r := condvar.NewCapacityResource(2, opts...)

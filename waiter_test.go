@@ -454,7 +454,8 @@ func resWakeUps() (n int64) {
 		for more := true; more; {
 			var frame runtime.Frame
 			frame, more = frames.Next()
-			if strings.Contains(frame.Function, "Mutex") { // contention is not a wait
+			// Contention is not a wait.
+			if strings.Contains(frame.Function, "Mutex") {
 				inAcquire = false
 				break
 			}

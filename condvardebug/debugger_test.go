@@ -221,7 +221,8 @@ func TestALongNameIsCut(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context) {
 		var d condvardebug.Debugger
 		d.SetHolderProfileFraction(1)
-		name := strings.Repeat("\u202e\x1b[31mevil", 1<<17) // more than a megabyte
+		// More than a megabyte.
+		name := strings.Repeat("\u202e\x1b[31mevil", 1<<17)
 		var told string
 		d.OnSlowWait(0, func(w condvardebug.SlowWait) { told = w.Resource })
 		r := condvar.NewCapacityResource(1, d.Watch(name))
@@ -579,7 +580,8 @@ func TestAWaitIsATraceRegion(t *testing.T) {
 		regions = append(regions, event[1]+" "+event[2])
 	}
 	require.Equal(t, []string{
-		`RegionBegin "around"`, `RegionBegin "condvar wait first pool"`, // of two Debuggers: two regions would overlap
+		// Of two Debuggers: two regions would overlap.
+		`RegionBegin "around"`, `RegionBegin "condvar wait first pool"`,
 		`RegionEnd "condvar wait first pool"`, `RegionEnd "around"`,
 	}, regions)
 }
@@ -628,7 +630,8 @@ func TestAWaitThatIsOverDoesNotMeanThatThereAreNoHooks(t *testing.T) {
 		var d condvardebug.Debugger
 		r := condvar.NewCapacityResource(1)
 		d.Track("pool", r)
-		hooks := d.Hooks("pool") // they report nothing, as if the wait were over
+		// They report nothing, as if the wait were over.
+		hooks := d.Hooks("pool")
 		hold(t, r, 1)
 		go r.Acquire(ctx)
 		synctest.Wait()

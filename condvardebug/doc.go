@@ -45,7 +45,8 @@
 //     release does not depend on the number of watched resources.
 //   - A deep stack: more. With 25 more frames, a goroutine ID takes 12 µs, and
 //     a recorded acquisition with its release 38 µs.
-//   - A slow wait or hold: the time of the callback, at most five times a second.
+//   - A slow wait or hold: the time of the callback, at most five times a
+//     second.
 //   - Run: one [condvar.CapacityResource.Stats] of each resource per second,
 //     and 2.4 KB for each name.
 //   - The page: one Stats of each resource, and a copy of its records. It is
@@ -122,8 +123,8 @@
 //
 //   - goroutines: the number of all goroutines
 //   - too_many: whether there are too many, so that their stacks were not taken
-//   - blocked: a list of objects with method, count and stack, the most frequent
-//     first
+//   - blocked: a list of objects with method, count and stack, the most
+//     frequent first
 //
 // # What cannot be seen
 //

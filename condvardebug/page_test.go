@@ -164,7 +164,8 @@ func TestThePageShowsEverything(t *testing.T) {
 // requireBalanced checks that each element of the page is closed.
 func requireBalanced(t *testing.T, body string) {
 	t.Helper()
-	body = regexp.MustCompile(`(?s)<script.*</script>`).ReplaceAllString(body, "") // is not XML
+	// The script is not XML.
+	body = regexp.MustCompile(`(?s)<script.*</script>`).ReplaceAllString(body, "")
 	decoder := xml.NewDecoder(strings.NewReader(strings.ReplaceAll(body, "\x1b", "")))
 	decoder.Strict = false
 	decoder.AutoClose = []string{"meta"}

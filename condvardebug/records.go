@@ -183,7 +183,8 @@ func (s *records) acquired(n int64, id *condvar.Hold, rate int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inUse += n
-	if h != nil && s.count == maxHolds { // other calls have taken the room since look
+	// Other calls have taken the room since look.
+	if h != nil && s.count == maxHolds {
 		s.profile.Remove(h)
 		h = nil
 	}

@@ -35,7 +35,7 @@ type snapshot struct {
 	Process  process   `json:"process"`
 	Headline string    `json:"headline"`
 	Parts    []string  `json:"-"` // of the headline
-	More     int       `json:"-"` // how many need attention and are not in the headline
+	More     int       `json:"-"` // those not in the headline
 	Title    string    `json:"-"`
 	Fraction int       `json:"holder_profile_fraction"`
 
@@ -66,7 +66,7 @@ type resource struct {
 
 	WaitingAt   []*waitSite `json:"waiting_at"` // the longest first
 	MoreWaiting int         `json:"waiting_at_more"`
-	HeldAt      []*holdSite `json:"held_at"` // leaks, exact ones, guesses; the longest first
+	HeldAt      []*holdSite `json:"held_at"` // leaks, exact ones, guesses
 	MoreHeld    int         `json:"held_at_more"`
 	Chart       *chart      `json:"history"`
 
@@ -83,7 +83,7 @@ type waitSite struct {
 	Calls    int      `json:"calls"`
 	Permits  number   `json:"permits"`
 	Longest  seconds  `json:"longest_seconds"`
-	Deadline *seconds `json:"next_deadline_seconds"` // nil if no context has one
+	Deadline *seconds `json:"next_deadline_seconds"` // nil if none
 
 	Goroutines []uint64 `json:"goroutines"`
 	Stack      string   `json:"stack"`
@@ -98,7 +98,7 @@ type holdSite struct {
 	Holds    int      `json:"holds"`
 	Permits  number   `json:"permits"`
 	Longest  seconds  `json:"longest_seconds"`
-	WaitsFor []string `json:"waits_for"` // names of resources that the goroutines wait for
+	WaitsFor []string `json:"waits_for"` // names of resources
 
 	Goroutines []uint64 `json:"goroutines"`
 	Stack      string   `json:"stack"`

@@ -44,7 +44,8 @@ func TestHooksAndOptionsMayUseTheResource(t *testing.T) {
 		r.Len()
 		r.Stats("a")
 		r.Stats("b")
-		if calls[name] == 1 && r.TryAcquire("other") { // which calls some of them again
+		// This calls some of them again.
+		if calls[name] == 1 && r.TryAcquire("other") {
 			r.Release("other")
 		}
 	}

@@ -39,7 +39,7 @@ type Resource[K comparable] struct {
 	// Stats of an entry that is not in use.
 	mu       primitives.Mutex
 	capacity int64
-	entries  map[K]*entry // those with calls or held permits; see enter and leave
+	entries  map[K]*entry // those in use; see enter and leave
 	idle     []*entry     // for later keys; they have the capacity
 }
 

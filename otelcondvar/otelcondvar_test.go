@@ -459,7 +459,8 @@ func TestNothingIsKeptOfResourcesThatAreGone(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	shortLived(strconv.Itoa) // in the first run a map grows, which does not shrink
+	// In the first run a map grows, which does not shrink.
+	shortLived(strconv.Itoa)
 	before := heap()
 	shortLived(func(i int) string { return strconv.Itoa(10_000 + i) })
 	shortLived(func(int) string { return "pool" })

@@ -87,8 +87,11 @@ type Opts struct {
 // makes one; the zero value is not usable. All methods may be called by
 // multiple goroutines simultaneously.
 type Collector struct {
-	capacity, inUse, waitingCalls, waitingPermits, oldestWait, closed, instances *prometheus.Desc // gauges
-	waits, waitDuration, canceled, rejected                                      *prometheus.Desc // counters
+	// gauges
+	capacity, inUse, waitingCalls, waitingPermits, oldestWait, closed, instances *prometheus.Desc
+
+	// counters
+	waits, waitDuration, canceled, rejected *prometheus.Desc
 
 	wait, hold *prometheus.HistogramVec // hold is nil without Opts.HoldTime
 

@@ -170,7 +170,8 @@ func TestASummaryCountsTheWindow(t *testing.T) {
 		at(10*ms, 100*ms, 920*ms, wasted),
 		at(20*ms, 100*ms, leave, left),
 		at(30*ms, 100*ms, 500*ms, rejected),
-		at(window-20*ms, 100*ms, 0, answered), // 20 ms of its work are in the window
+		// 20 ms of its work are in the window.
+		at(window-20*ms, 100*ms, 0, answered),
 	})
 	require.Equal(t, summary{
 		offered: 5, fates: [fates]int{2, 1, 1, 1}, goodput: 100 * (50.0 + 100 + 20) / 500,

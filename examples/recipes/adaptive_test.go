@@ -19,7 +19,7 @@ type adaptive struct {
 
 	mu        sync.Mutex
 	limit     int64 // guarded by mu
-	succeeded int64 // answers in time since the last change of the limit; guarded by mu
+	succeeded int64 // answers in time since the last change; guarded by mu
 }
 
 func newAdaptive(smallest, limit, max int64, target time.Duration) *adaptive {

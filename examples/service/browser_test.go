@@ -248,7 +248,8 @@ func escaped(t *testing.T, _ *process, b *browser) {
 	require.NotEqual(t, "broken", eval[string](b, `document.title`))
 	require.Zero(t, eval[int](b, `document.querySelectorAll("main img, main script").length`))
 	silent()
-	runtime.KeepAlive(r) // otherwise it would be collected and not be on the page
+	// Otherwise r would be collected and not be on the page.
+	runtime.KeepAlive(r)
 }
 
 // poorContrast lists the texts whose contrast to what is behind them is less
@@ -320,7 +321,8 @@ func screenshots(t *testing.T, p *process, b *browser) {
 			b.wait("the load is over", func() bool { return p.resource(t).InUse == 0 })
 		}
 	}
-	p.get(t, "/load?clients=9&seconds=60") // without reports, which would delay the leaks
+	// Without reports, which would delay the leaks.
+	p.get(t, "/load?clients=9&seconds=60")
 	p.getStuck(t)
 	for _, view := range []string{"", "?view=stacks"} {
 		for _, width := range []int64{400, 700, 1600, 1000} {

@@ -254,7 +254,8 @@ func (s *service) load(w http.ResponseWriter, req *http.Request) {
 			for {
 				err := do(ctx)
 				if errors.Is(err, condvar.ErrOverloaded) {
-					time.Sleep(20 * time.Millisecond) // like a client that retries
+					// Like a client that retries.
+					time.Sleep(20 * time.Millisecond)
 				} else if err != nil {
 					return
 				}

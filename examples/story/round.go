@@ -23,7 +23,7 @@ type lap struct {
 type trace struct {
 	round int // its number, from 1
 	slots int
-	laps  [][]lap // by worker; allocated before, with room for lapsPerRound each
+	laps  [][]lap // by worker; allocated before the round
 }
 
 func newTrace(workers, slots int) *trace {

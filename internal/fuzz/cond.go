@@ -41,7 +41,7 @@ type fuzzWaiter struct {
 	fuzzCall
 	l         *condvar.Listener // or nil
 	token     bool              // waits in l.C
-	broadcast bool              // the token is from NotifyAll, and not passed on
+	broadcast bool              // the token is from NotifyAll
 	waitFor   bool
 	target    int  // of the counter, for WaitFor
 	checks    int  // calls of pred; changed with L held

@@ -21,8 +21,10 @@ type Set[K comparable] struct {
 
 // A group is the resources with the same key.
 type group struct {
-	last map[weak.Pointer[condvar.CapacityResource]]Counters // as of the last Sums
-	gone Counters                                            // of the resources whose cleanup has run
+	// last is as of the last Sums.
+	last map[weak.Pointer[condvar.CapacityResource]]Counters
+
+	gone Counters // of the resources whose cleanup has run
 }
 
 // counters returns the totals of all resources, including collected ones whose
@@ -59,10 +61,12 @@ type Sum struct {
 	// not include what a collected resource counted after the last Sums.
 	Counters
 
-	Resources, Closed                  int     // how many exist, and how many are closed
-	Paused                             int     // how many are open with capacity 0
-	Capacity, InUse, Waiting, WaitingN float64 // an int64 may overflow
-	ClosedInUse                        float64 // the part of InUse of closed resources
+	// Resources counts all resources. Paused ones are open with capacity 0.
+	Resources, Closed, Paused int
+
+	// These are float64 because a sum of int64 may overflow. ClosedInUse is the
+	// part of InUse of closed resources.
+	Capacity, InUse, Waiting, WaitingN, ClosedInUse float64
 
 	// Oldest is of the resource whose head has waited longest. It is zero if no
 	// call waits.

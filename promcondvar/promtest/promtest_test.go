@@ -388,7 +388,7 @@ func TestEachAlertLeadsToASectionOfTheDocumentation(t *testing.T) {
 }
 
 type dashboard struct {
-	ID            *int // must be missing: an import would replace the dashboard with it
+	ID            *int // nil: an import would replace this dashboard
 	UID, Title    string
 	SchemaVersion int
 	Templating    struct {
@@ -486,7 +486,8 @@ func TestEveryPanelOfTheDashboardShowsSomething(t *testing.T) {
 		require.NotEmpty(t, panel.Targets)
 		for _, target := range panel.Targets {
 			require.Equal(t, panel.Datasource, target.Datasource)
-			for _, chosen := range []string{"job", "instance", "resource"} { // everywhere
+			// These are chosen in every query.
+			for _, chosen := range []string{"job", "instance", "resource"} {
 				require.Equal(t, strings.Count(target.Expr, "condvar_resource_"), strings.Count(target.Expr, chosen+`=~"$`+chosen+`"`), target.Expr)
 			}
 			require.NotEmpty(t, rec.query(t, choose(target.Expr, ".*", ".*", ".*"), rec.end), "%s: %s", panel.Title, target.Expr)
@@ -529,9 +530,11 @@ func TestPanelsShowWhatTheirTitlesSay(t *testing.T) {
 		{"Rejected calls per second", "overloaded", map[string]float64{"": 1}},
 		{"Rejected calls per second", "late", map[string]float64{"": 1}},
 		{"Rejected calls per second", "saturated", map[string]float64{"": 0}},
-		{"Hold time", "saturated", map[string]float64{"": .65}}, // of 1 s each: the middle of the bucket from 0.3 s
+		// Of 1 s each: the middle of the bucket from 0.3 s.
+		{"Hold time", "saturated", map[string]float64{"": .65}},
 		{"Paused", "paused", map[string]float64{"": 1}},
-		{"Paused", "closed", map[string]float64{"": 0}}, // though its capacity is 0
+		// Its capacity is 0, but it is closed.
+		{"Paused", "closed", map[string]float64{"": 0}},
 		{"Paused", "stuck", map[string]float64{"": 0}},
 		{"Closed", "closed", map[string]float64{"": 1}},
 		{"Closed", "paused", map[string]float64{"": 0}},
