@@ -222,9 +222,9 @@ func ExampleCond_NotifyAll() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println("everybody has caught up")
+	fmt.Println("all followers have caught up")
 
-	// Output: everybody has caught up
+	// Output: all followers have caught up
 }
 
 // A start gate: early requests wait until the service is ready.
@@ -400,12 +400,12 @@ func ExampleCapacityResource_Drain() {
 	}
 	fmt.Println("served:", served.Load())
 	if err := requests.Acquire(ctx); errors.Is(err, condvar.ErrClosed) {
-		fmt.Println("newcomers are turned away")
+		fmt.Println("new requests are rejected")
 	}
 
 	// Output:
 	// served: 3
-	// newcomers are turned away
+	// new requests are rejected
 }
 
 // Figures for a dashboard and a health check.

@@ -277,7 +277,7 @@ func (d *Debugger) OnSlowHold(threshold time.Duration, f func(SlowHold)) {
 // A SlowWait is a finished wait that took long.
 type SlowWait struct {
 	Resource string          // the name given to Watch or Hooks
-	N        int64           // the permits asked for
+	N        int64           // how many permits were asked for
 	Waited   time.Duration   // how long it took
 	Err      error           // returned by Acquire; nil if it has the permits
 	Ctx      context.Context // of the call, for the functions of slog
@@ -307,7 +307,7 @@ func (s SlowWait) LogValue() slog.Value {
 // A SlowHold reports released permits that were held for long.
 type SlowHold struct {
 	Resource string        // the name given to Watch or Hooks
-	N        int64         // the permits
+	N        int64         // how many permits were released
 	Held     time.Duration // how long they were held
 
 	// Stack is where they were acquired, as in SlowWait; empty if not recorded.

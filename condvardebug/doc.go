@@ -1,6 +1,6 @@
-// Package condvardebug shows, in a service that is stuck, for which resource of
-// package condvar calls wait, for how long, where in the code, and which code
-// holds its permits. To set up a [Debugger]:
+// Package condvardebug shows, in a service that is stuck, which resource of
+// package condvar calls wait for, how long, and where in the code, and which
+// code holds its permits. To set up a [Debugger]:
 //
 //	debugger := &condvardebug.Debugger{}
 //	debugger.SetHolderProfileFraction(1) // if wanted, and before Watch

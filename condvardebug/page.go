@@ -26,7 +26,7 @@ const refreshSeconds = 5
 // every N seconds, with ?refresh=0 never.
 //
 // With ?view=stacks it serves the call sites of all goroutines that are blocked
-// in condvar instead. These include waits for a [condvar.Cond], an
+// in condvar instead. These include waits for a [condvar.Cond], a
 // [condvar.Event] and resources that are not watched. Stacks are taken at most
 // once a second for all viewers, and not if there are more than 250,000
 // goroutines.

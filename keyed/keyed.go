@@ -20,8 +20,10 @@ import (
 //
 // [New] makes a Resource; the zero value is not usable. A Resource must not be
 // copied. All methods may be called by multiple goroutines simultaneously. A
-// call for one key never waits for a call for another. A key must be equal to
-// itself; NaN is not.
+// call for one key never waits for a call for another, except that calls
+// briefly lock a mutex that all keys share, when they begin and when they
+// return. A key must be equal to itself; NaN is not. As with a map, an
+// interface key whose value is not comparable panics.
 //
 // In the terminology of the Go memory model, a call to Release “synchronizes
 // before” the return of any call for the same key that acquires the permits
