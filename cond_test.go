@@ -625,11 +625,13 @@ func TestCond_VetFlagsACopiedCond(t *testing.T) {
 
 // Not tested here:
 //
-// Row 13: there is no helper that runs a function with L held. Row 30:
-// goroutines have no identity; locking L twice is a deadlock of the caller. Row
-// 35: TryLock belongs to the Locker. Row 48: waiters are not moved to the queue
-// of the lock, which the package does not implement. Row 49: a Cond has no
-// Close.
+//   - Row 13: there is no helper that runs a function with L held.
+//   - Row 30: goroutines have no identity; locking L twice is a deadlock of the
+//     caller.
+//   - Row 35: TryLock belongs to the Locker.
+//   - Row 48: waiters are not moved to the queue of the lock, which the package
+//     does not implement.
+//   - Row 49: a Cond has no Close.
 
 func TestCond_NotifyAllIsOneMoment(t *testing.T) {
 	const n = 1000
