@@ -376,7 +376,7 @@ func TestCapacityResource_TheLineMovesWheneverItsHeadFits(t *testing.T) {
 			func(r resource, _ []resWaiter) { r.Resize(6) }, 2, 0, 6},
 		{"a pause and its end", 3, 2, []int64{2, 1},
 			func(r resource, _ []resWaiter) { r.Resize(0); r.Release(); r.Resize(3) }, 1, 0, 3},
-		{"a shrink that rejects the head", 4, 1, []int64{4, 1, 1, 1},
+		{"a shrink that the head does not survive", 4, 1, []int64{4, 1, 1, 1},
 			func(r resource, _ []resWaiter) { r.Resize(3) }, 2, 1, 3},
 		{"the head is canceled", 3, 1, []int64{3, 1, 1, 1},
 			func(_ resource, line []resWaiter) { line[0].cancel() }, 2, 1, 3},
