@@ -21,7 +21,7 @@ fi
 pattern=$(printf '%s' "$old" | sed 's/[.]/\\./g')
 git ls-files -z --cached --others --exclude-standard |
 	{ xargs -0 grep -Ils --null "$pattern" || true; } | while IFS= read -r -d '' file; do
-		sed -E -i.bak "s#(^|https://|[^A-Za-z0-9._/-])$pattern(\$|[^A-Za-z0-9_-])#\1$new\2#g" "$file"
+		sed -E -i.bak "s#(^|https://(pkg\.go\.dev/)?|\\\\t|[^A-Za-z0-9._/-])$pattern(\$|[^A-Za-z0-9_-])#\1$new\3#g" "$file"
 		rm "$file.bak"
 		echo "$file"
 	done

@@ -71,9 +71,9 @@ func run(args []string, stdout, stderr io.Writer, getenv func(string) string) in
 	event := measure(cfg, func() sharedResource { return newEventResource(cfg.slots, cfg.slow) },
 		status.reporter("Event", cfg.rounds))
 	status.clear()
-	event.title = "SharedResource on an Event: check, then count"
+	event.title = "Counter and Event: check, then count"
 	if cfg.slow {
-		event.title = "SharedResource on an Event: check, yield, then count"
+		event.title = "Counter and Event: check, yield, then count"
 	}
 	out.chapter(event)
 	capacity := measure(cfg, func() sharedResource { return newCapacityResource(cfg.slots) },
