@@ -55,7 +55,11 @@ case $(go list -m) in
 example.com/*) refuses "is a placeholder" -no-checks $version ;;
 esac
 
-[ "$(go list -m)" = $path ] || scripts/rename-module.sh $path >/dev/null
+before=$(go list -m)
+if [ "$before" != $path ]; then
+	scripts/rename-module.sh $path >/dev/null
+	! git grep -nF "$before" || fail "rename-module.sh leaves the old path"
+fi
 refuses "the tree is not clean" -no-checks $version
 [ -z "$(git status --porcelain)" ] || git commit -qam "the path"
 for bad in 0.1.0 v0.1 v2.0.0 v01.0.0 v0.1.0+x; do
