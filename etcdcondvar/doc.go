@@ -1,0 +1,64 @@
+// Package etcdcondvar limits how much of something a fleet of processes uses at
+// a time: a weighted semaphore like [condvar.CapacityResource], with the count
+// in etcd.
+//
+//	r := etcdcondvar.New(client, "exports", 4)
+//	err := r.Do(ctx, func(ctx context.Context) error {
+//		return export(ctx) // in at most 4 processes at a time
+//	})
+//
+// Do is the same in both packages. Here ctx ends when the permit is lost, so fn
+// has to stop then.
+//
+// # What it protects
+//
+// It limits concurrency. It protects no data: a process that was stopped after
+// its last look at the clock may still write when its permit belongs to
+// another. To protect data in the same etcd, add [Permit.Guard] to the
+// transaction that writes it. Elsewhere, with a capacity of 1, refuse a
+// [Permit.Token] that is below the highest one seen.
+//
+// # Losing a permit
+//
+// All permits of a process hang on one lease, which it renews. If it cannot,
+// its permits end before the server can give them to others, by a margin of a
+// tenth of the lease, at least 250 ms: the contexts end with the cause
+// [ErrLost], and [Permit.Err] says so. This assumes that the rates of the
+// clocks differ by less than the margin. Keys that somebody deletes by hand,
+// and an etcd that is restored from a backup, are exceptions.
+//
+// A process that was stopped, or whose machine was suspended, finds out by the
+// first look at the clock: Permit.Err, or Err of a context of [Permit.Context].
+// Done of that context, and contexts that are derived from it, follow: after a
+// suspend that can take a fifth of the lease.
+//
+// # When etcd is down
+//
+// Holders keep their permits until the lease ends. Whoever wants one waits
+// until its context ends. Its error then matches the one of etcd, too. What
+// waiting does not heal, such as a permission that is missing, is returned at
+// once.
+//
+// # Order
+//
+// Calls are served in the order in which etcd commits them, whatever number of
+// permits they want. Nobody overtakes, TryAcquire included. At most 100 calls
+// of one process stand in the line of the fleet. Its others wait in a line of
+// their own.
+//
+// # What it costs
+//
+// An Acquire that finds room is one round trip, and so is a Release. Calls of a
+// process that come at the same time share a transaction. A TryAcquire is a
+// read, and if there is room a round trip more. While calls of a process wait,
+// it watches the keys of the resource: 2 events for each permit that is used in
+// the fleet, and about 200 bytes for each ticket. While it holds permits, it
+// renews its lease every fifth of the TTL. A Resource has at most 5 goroutines,
+// beside those of the client, and none for a call.
+//
+// # Servers
+//
+// The time after which a server gives up a lease starts again when its leader
+// changes. Servers of etcd 3.6.16 and 3.7.3 check that they still lead before
+// they renew or revoke a lease. Older ones may not.
+package etcdcondvar

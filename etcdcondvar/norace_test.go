@@ -1,0 +1,5 @@
+//go:build !race
+
+package etcdcondvar_test
+
+const raced = false

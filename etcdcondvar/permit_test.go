@@ -1,0 +1,188 @@
+package etcdcondvar_test
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/condvar/etcdcondvar"
+)
+
+func txn(b *bench, guard clientv3.Cmp) (*clientv3.TxnResponse, error) {
+	client, _ := b.client()
+	return client.Txn(context.Background()).If(guard).Commit()
+}
+
+func TestPermit_GuardHoldsWhileHeld(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		for _, n := range []int64{1, 2} {
+			p := b.acquire(b.resource(2), n)
+			resp, err := txn(b, p.Guard())
+			require.NoError(t, err)
+			require.True(t, resp.Succeeded)
+			p.Release()
+			resp, err = txn(b, p.Guard())
+			require.NoError(t, err)
+			require.False(t, resp.Succeeded)
+		}
+	})
+}
+
+func TestPermit_Context(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		p := b.acquire(r, 1)
+		type key struct{}
+		parent, cancel := context.WithTimeout(context.WithValue(context.Background(), key{}, 1), time.Hour)
+		ctx := p.Context(parent)
+		require.Equal(t, 1, ctx.Value(key{}))
+		deadline, ok := ctx.Deadline()
+		require.True(t, ok)
+		require.Equal(t, time.Now().Add(time.Hour), deadline)
+		synctest.Wait()
+		before := runtime.NumGoroutine()
+		for range 1000 {
+			child, stop := context.WithCancel(p.Context(parent))
+			defer stop()
+			require.NoError(t, child.Err())
+		}
+		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		cancel()
+		require.Equal(t, context.Canceled, ctx.Err())
+		ctx = p.Context(context.Background())
+		p.Release()
+		require.Equal(t, context.Canceled, ctx.Err())
+		require.Equal(t, context.Canceled, p.Context(context.Background()).Err())
+		require.NoError(t, p.Err())
+	})
+}
+
+func TestPermit_isLostAMarginBeforeTheLeaseEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		start := time.Now()
+		p := b.acquire(r, 1)
+		b.set(faults{answer: 300 * time.Millisecond}) // the lease counts from the request
+		time.Sleep(3 * time.Second)
+		b.cut(b.links[r], 20*time.Second)
+		<-p.Context(context.Background()).Done()
+		// The last renewal that was answered was sent at 3*TTL/5, and answered
+		// later.
+		require.Equal(t, 3*ttl/5+ttl-etcdcondvar.Margin(ttl), time.Since(start))
+		p.Release()
+	})
+}
+
+func TestPermit_ReleaseReturnsWhenEtcdIsSilent(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		p := b.acquire(r, 1)
+		b.set(faults{loseRequest: 100})
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(p.Release)
+		}
+		wg.Wait()
+		require.Equal(t, time.Second, time.Since(start))
+		require.Zero(t, r.Stats().InUse)
+	})
+}
+
+// Fleet test 5.
+func TestRelease_inEachState(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		var none *etcdcondvar.Permit
+		none.Release()
+		r := b.resource(3)
+		p, q, last := b.acquire(r, 1), b.acquire(r, 1), b.acquire(r, 1)
+		p.Release()
+		p.Release()
+		require.NoError(t, p.Err())
+		require.Equal(t, int64(2), r.Stats().InUse)
+		require.NoError(t, r.Close())
+		q.Release()
+		require.NoError(t, q.Err())
+		require.Equal(t, 1, b.tickets())
+		b.set(faults{loseRequest: 100})
+		<-last.Context(context.Background()).Done()
+		start := time.Now()
+		last.Release()
+		require.Zero(t, time.Since(start), "the session is over")
+		require.Equal(t, etcdcondvar.ErrLost, last.Err())
+	})
+	inBubble(t, func(t *testing.T, b *bench) { // not beyond the session
+		p := b.acquire(b.resource(1), 1)
+		b.set(faults{loseRequest: 100})
+		time.Sleep(ttl - etcdcondvar.Margin(ttl) - time.Second/2)
+		start := time.Now()
+		p.Release()
+		require.Equal(t, time.Second/2, time.Since(start))
+		require.NoError(t, p.Err())
+	})
+}
+
+// Fleet test 6: whoever is told after a Release finds the permit free.
+func TestRelease_isSeenByOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.set(faults{delay: 5 * time.Millisecond})
+		resources := []*etcdcondvar.Resource{b.resource(1), b.resource(1)}
+		p := b.acquire(resources[0], 1)
+		for i := range 1000 {
+			p.Release()
+			var err error
+			p, err = resources[(i+1)%2].TryAcquire(context.Background())
+			require.NoError(t, err, "round %d", i)
+		}
+		p.Release()
+	})
+}
+
+// A stoppable is a context with a stop function that asks something.
+type stoppable struct {
+	context.Context
+	stopped func()
+}
+
+func (c *stoppable) Done() <-chan struct{} { return c.Context.Done() }
+func (c *stoppable) Value(any) any         { return nil }
+
+func (c *stoppable) AfterFunc(f func()) func() bool {
+	stop := context.AfterFunc(c.Context, f)
+	return func() bool { c.stopped(); return stop() }
+}
+
+// While the contexts of a lost permit are canceled, one after the other, some
+// goroutine asks Permit.Err, and then one whose turn has not come.
+func TestPermit_ContextSaysWhatErrHasSaid(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		p := b.acquire(r, 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		var second context.Context
+		var byPermit, byContext error
+		p.Context(&stoppable{ctx, func() {
+			done := make(chan struct{})
+			go func() {
+				byPermit, byContext = p.Err(), second.Err()
+				close(done)
+			}()
+			<-done
+		}})
+		second = p.Context(context.Background())
+		b.cut(b.links[r], 20*time.Second)
+		time.Sleep(ttl)
+		synctest.Wait()
+		require.Equal(t, etcdcondvar.ErrLost, byPermit)
+		require.Equal(t, context.Canceled, byContext)
+		require.Equal(t, etcdcondvar.ErrLost, context.Cause(second))
+		p.Release()
+	})
+}

@@ -1,0 +1,701 @@
+package etcdcondvar
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"math"
+	"math/bits"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/condvar"
+)
+
+// A Resource is a weighted semaphore that the processes of a fleet share. All
+// Resources of the same name, in the same etcd, are one.
+//
+// [New] makes one. It must not be copied. All methods may be called by several
+// goroutines at the same time. A Resource has a lease from its first call until
+// it has been idle as long as the lease lasts. A Resource that is idle has no
+// goroutine, no watch and no timer.
+//
+// In the terminology of the Go memory model, a Release in one process
+// “synchronizes before” the return of a call in the same process that acquires
+// what it put back.
+type Resource struct {
+	// These are constant once New has returned.
+	kv       clientv3.KV
+	lease    clientv3.Lease
+	watching clientv3.Watcher
+	base     context.Context // of requests; ends when the client is closed
+	keys     keys
+	name     string
+	label    string
+	ttl      time.Duration
+	initial  int64 // the capacity that was given to New
+	hooks    []condvar.Hooks
+	now      func() instant
+	closing  context.Context // ends at Close
+	endCalls context.CancelFunc
+
+	took atomic.Int64 // how long the last answer of etcd took; see timeout
+
+	// mu guards all that follows, and the Permits and sessions. It is not held
+	// while etcd, a hook or a context is called.
+	//
+	// A Permit is made when its call begins, and is in one state at a time:
+	//
+	//	queued   in queue; not known to etcd
+	//	sending  in the transaction that the sender has under way
+	//	inLine   its ticket exists, and was not granted yet
+	//	held     its ticket is granted, and nobody has released it
+	//	ended    anything else: failed, released, or lost
+	//
+	// The sender moves Permits from queued to sending, and from there to inLine
+	// or held, or back to queued. The watcher moves them from inLine to held.
+	// The call itself ends it when its context ends. The end of a session makes
+	// inLine queued and held ended.
+	mu lock
+
+	queue   list.List          // of *Permit: the queued, by arrival
+	arrival int64              // of the last call
+	calls   map[string]*Permit // by key: sending, inLine and held
+	inLine  int                // how many are inLine
+	sending int                // how many are sending
+	held    int64              // permits of those that are held
+
+	session *session
+	limit   limit // the last seen
+	view    *view // of the watch; nil if there is none
+
+	deletes []*deletion  // tickets that no caller knows
+	revokes []revocation // of leases that are of no use
+
+	unsure bool // a queued call wants more than the limit, which may be old
+
+	losses []*Permit // that the hooks are not told of yet
+
+	sender, janitor, keeper, watcher, teller worker
+
+	closed  bool
+	drained condvar.Cond // L is &mu; notified when a closed Resource may be at rest
+
+	waiting                 int64
+	waitingN                [2]uint64 // high and low word
+	waitCount, waitCanceled int64
+	waitDuration            time.Duration
+}
+
+// maxInLine is how many calls of one process stand in the line of the fleet,
+// and how many tickets a transaction has at most. A server allows 128
+// operations in a transaction by default.
+const maxInLine = 100
+
+// A lock is a mutex that runs functions after it has been unlocked.
+type lock struct {
+	sync.Mutex
+	after []func()
+}
+
+func (l *lock) Unlock() {
+	after := l.after
+	l.after = nil
+	l.Mutex.Unlock()
+	for _, f := range after {
+		f()
+	}
+}
+
+// A worker is a goroutine of a Resource. It runs while there is something to do
+// for it.
+type worker struct {
+	runs bool
+	wake chan struct{} // has a token if it should look again
+
+	// trouble is the error of the last request that failed. It is nil after a
+	// success that counts: for the sender that of a transaction with tickets, as
+	// others succeed without space, for the watcher a snapshot.
+	trouble error
+}
+
+// startLocked makes sure that w runs, and looks again.
+func (r *Resource) startLocked(w *worker, run func()) {
+	if !w.runs {
+		w.runs = true
+		w.wake = make(chan struct{}, 1)
+		w.trouble = nil
+		go run()
+		return
+	}
+	w.wakeLocked()
+}
+
+func (w *worker) wakeLocked() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// waitLocked unlocks mu until somebody wakes w, or d has passed if it is not
+// negative.
+func (r *Resource) waitLocked(w *worker, d time.Duration) {
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	if d < 0 {
+		<-w.wake
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-w.wake:
+	case <-timer.C:
+	}
+}
+
+// stoppedLocked says that w has returned.
+func (r *Resource) stoppedLocked(w *worker) {
+	w.runs = false
+	r.drained.NotifyAll()
+}
+
+// An Option configures [New]. Of two options of a kind the last counts, except
+// that all of WithHooks count.
+type Option func(*Resource)
+
+// WithTTL sets how long the lease of a process lasts if it is not renewed: 10 s
+// if the option is not used. It is how long the permits of a process that was
+// killed stay away. d is rounded up to seconds, and the server may choose more.
+// More than 9e9 s, which is the most that etcd allows, counts as that. WithTTL
+// panics if d <= 0.
+func WithTTL(d time.Duration) Option {
+	if d <= 0 {
+		panic("etcdcondvar: WithTTL with a duration that is not positive")
+	}
+	const longest = 9e9 * time.Second
+	seconds := (min(d, longest)-1)/time.Second + 1
+	return func(r *Resource) { r.ttl = seconds * time.Second }
+}
+
+// WithLabel sets how [Resource.Fleet] calls this process. Without it, that is
+// its host and process id, as in host:4711.
+func WithLabel(s string) Option { return func(r *Resource) { r.label = s } }
+
+// WithHooks makes the Resource call hooks for the calls of this process, as a
+// [condvar.CapacityResource] does. A call waits if it is not granted in its
+// first transaction, or if that has to wait. TryAcquire does not. A permit that
+// is lost is reported by Released when that is noticed, on a goroutine of the
+// Resource: if that hook panics, so does the program. Later changes to *hooks
+// have no effect. WithHooks(nil) is a no-op.
+func WithHooks(hooks *condvar.Hooks) Option {
+	if hooks == nil {
+		return func(*Resource) {}
+	}
+	h := *hooks
+	return func(r *Resource) { r.hooks = append(r.hooks, h) }
+}
+
+// New returns the resource of that name. It makes no request: the first call
+// does. New starts nothing, and a Resource that is not used any more need not
+// be closed once its permits are released.
+//
+// capacity is what the fleet starts with. The first process stores it. Then the
+// stored one counts, so that a restart does not undo a [Resource.Resize].
+//
+// Of client only KV, Lease and Watcher are used, and its context, which ends
+// when it is closed. So a client with a namespace works. A role that may read
+// and write the keys below condvar1/<name>/, with the name escaped as by
+// [url.PathEscape], is enough. If the client is closed while the Resource is in
+// use, all calls fail, and permits are lost when their lease ends.
+//
+// New panics if client is nil, the name is empty, or capacity < 1. To start
+// with a paused resource, call [Resource.Resize] with 0.
+func New(client *clientv3.Client, name string, capacity int64, opts ...Option) *Resource {
+	switch {
+	case client == nil:
+		panic("etcdcondvar: New with a nil client")
+	case name == "":
+		panic("etcdcondvar: New with an empty name")
+	case capacity < 1:
+		panic("etcdcondvar: New with a capacity below 1 (to start paused, call Resize with 0)")
+	}
+	r := &Resource{
+		kv: client.KV, lease: client.Lease, watching: client.Watcher, base: client.Ctx(),
+		keys: keysOf(name), name: name, ttl: 10 * time.Second, initial: capacity, now: clock(),
+		limit: limit{capacity: capacity, from: -1}, calls: map[string]*Permit{},
+	}
+	r.closing, r.endCalls = context.WithCancel(context.Background())
+	r.drained.L = &r.mu
+	if r.base == nil { // of a client that was not made by a function of its package
+		r.base = context.Background()
+	}
+	for _, opt := range opts {
+		opt(r)
+	}
+	if r.label == "" {
+		host, _ := os.Hostname()
+		r.label = host + ":" + strconv.Itoa(os.Getpid())
+	}
+	return r
+}
+
+// Acquire is [Resource.AcquireN] with n = 1.
+func (r *Resource) Acquire(ctx context.Context) (*Permit, error) { return r.AcquireN(ctx, 1) }
+
+// AcquireN takes n permits, all at once, and waits until that is possible. If
+// it fails, the Permit is nil, nothing is changed in the end, and the error is
+// the first of these that applies, when it comes true:
+//
+//   - the error of ctx, as [condvar.Cond.Wait] returns it, if ctx ended before
+//     the permits were taken. If etcd did not answer as it should, the error
+//     matches the last one of etcd, too;
+//   - [condvar.ErrClosed], if the Resource is closed;
+//   - [condvar.ErrTooLarge], if n is more than the capacity, and that is not 0;
+//   - an error of etcd that waiting does not heal: a missing permission,
+//     a stored capacity that is no number, a client that is closed.
+//
+// If ctx ends, AcquireN returns at once. What it has left at etcd is taken back
+// in the background. A call that waits when the lease of its process is lost
+// joins the line of the fleet again, at its end.
+//
+// AcquireN of 0 permits makes no request, but it fails if ctx is done or the
+// Resource is closed. AcquireN panics if n < 0. If there is room it takes one
+// round trip, and the first of a lease three.
+func (r *Resource) AcquireN(ctx context.Context, n int64) (*Permit, error) {
+	p, err := r.begin(ctx, n)
+	if err != nil || n == 0 {
+		return p, err
+	}
+	r.enqueueLocked(p)
+	err = r.awaitLocked(ctx, p) // unlocks
+	if err != nil {
+		return nil, err
+	}
+	r.runAcquired(ctx, p)
+	return p, nil
+}
+
+// TryAcquire is [Resource.TryAcquireN] with n = 1.
+func (r *Resource) TryAcquire(ctx context.Context) (*Permit, error) { return r.TryAcquireN(ctx, 1) }
+
+// TryAcquireN takes n permits if it need not wait for others to release. If it
+// would have to, or a call waits, of this process or in the line of the fleet,
+// it returns [ErrFull] and has written nothing. Otherwise it is like
+// [Resource.AcquireN]: it waits for etcd, and returns the same errors. Calls of
+// other processes that come at the same time can make it try several times.
+func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
+	for {
+		p, err := r.begin(ctx, n)
+		if err != nil || n == 0 {
+			return p, err
+		}
+		if r.waiting > 0 {
+			r.mu.Unlock()
+			return nil, ErrFull
+		}
+		r.mu.Unlock()
+		limit, used, revision, err := r.count(ctx)
+		switch {
+		case err != nil:
+			return nil, err
+		case limit.tooLarge(n):
+			return nil, condvar.ErrTooLarge
+		case n > limit.capacity-min(used, limit.capacity):
+			return nil, ErrFull
+		}
+		r.mu.Lock()
+		if r.closed || r.waiting > 0 {
+			r.mu.Unlock()
+			continue
+		}
+		if limit.mod == 0 && r.session != nil { // somebody has deleted cap: it is put with the next epoch
+			r.session.epoch = ""
+		}
+		p.try, p.tryRevision, p.tryLimit = true, revision, limit.mod
+		r.enqueueLocked(p)
+		err = r.awaitLocked(ctx, p)
+		if err == nil {
+			r.runAcquired(ctx, p)
+			return p, nil
+		}
+		if !errors.Is(err, errAgain) {
+			return nil, err
+		}
+	}
+}
+
+// count reads the limit, the weights of all tickets, and the revision.
+func (r *Resource) count(ctx context.Context) (l limit, used, revision int64, err error) {
+	read := func(ctx context.Context) error {
+		resp, err := r.kv.Txn(ctx).Then(append(r.countOps(), clientv3.OpGet(r.keys.cap))...).Commit()
+		if err != nil {
+			return err
+		}
+		used, revision = countOf(resp.Responses, nil), resp.Header.GetRevision()
+		l, err = r.readLimitOf(resp.Responses[2].GetResponseRange().Kvs)
+		return err
+	}
+	err = r.untilClosed(ctx, func(ctx context.Context) error { return r.retry(ctx, read) })
+	return l, used, revision, err
+}
+
+// begin does what is common to all calls. If it returns a nil error and n is
+// not 0, mu is held.
+func (r *Resource) begin(ctx context.Context, n int64) (*Permit, error) {
+	if n < 0 {
+		panic("etcdcondvar: negative number of permits")
+	}
+	if ctx.Err() != nil {
+		return nil, contextError(ctx)
+	}
+	p := &Permit{r: r, n: n}
+	p.cond.L = &r.mu
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil, condvar.ErrClosed
+	}
+	if n == 0 {
+		p.state = held
+		r.mu.Unlock()
+		r.runAcquired(ctx, p)
+	}
+	return p, nil
+}
+
+func (r *Resource) enqueueLocked(p *Permit) {
+	r.arrival++
+	p.arrival = r.arrival
+	p.element = r.queue.PushBack(p)
+	r.unsure = r.unsure || r.limit.tooLarge(p.n)
+	r.startLocked(&r.sender, r.send)
+}
+
+// requeueLocked puts calls back into the queue.
+func (r *Resource) requeueLocked(calls []*Permit) {
+	for _, p := range calls {
+		r.forgetLocked(p)
+		p.state = queued
+		e := r.queue.Front()
+		for e != nil && e.Value.(*Permit).arrival < p.arrival {
+			e = e.Next()
+		}
+		if e == nil {
+			p.element = r.queue.PushBack(p)
+		} else {
+			p.element = r.queue.InsertBefore(p, e)
+		}
+		r.unsure = r.unsure || r.limit.tooLarge(p.n)
+		r.markWaitingLocked(p)
+	}
+	if len(calls) > 0 {
+		r.startLocked(&r.sender, r.send)
+	}
+}
+
+// forgetLocked takes p out of everything that its state has put it into.
+func (r *Resource) forgetLocked(p *Permit) {
+	switch p.state {
+	case queued:
+		r.queue.Remove(p.element)
+		p.element = nil
+	case sending:
+		r.sending--
+		delete(r.calls, p.key)
+	case inLine:
+		r.inLine--
+		delete(r.calls, p.key)
+	case held:
+		r.held -= p.n
+		delete(r.calls, p.key)
+		delete(p.session.permits, p)
+	}
+}
+
+// endLocked ends the call p with err.
+func (r *Resource) endLocked(p *Permit, err error) {
+	wasInLine, wasQueued := p.state == inLine, p.state == queued
+	if p.state == sending { // the sender looks at it when it has the answer
+		p.left = true
+	} else {
+		r.forgetLocked(p)
+	}
+	p.state, p.err = ended, err
+	r.waitDoneLocked(p, false)
+	p.cond.Notify()
+	if wasInLine {
+		r.deleteLocked(p.session, p.key, nil)
+	}
+	if wasInLine || wasQueued { // there is room, or less to wait for
+		r.wakeLocked()
+	}
+}
+
+// wakeLocked makes all workers look again.
+func (r *Resource) wakeLocked() {
+	for _, w := range []*worker{&r.sender, &r.janitor, &r.keeper, &r.watcher} {
+		if w.runs {
+			w.wakeLocked()
+		}
+	}
+	if r.closed {
+		r.drained.NotifyAll()
+	}
+}
+
+// awaitLocked waits until the call p is decided. It unlocks mu.
+func (r *Resource) awaitLocked(ctx context.Context, p *Permit) error {
+	var later context.Context
+	if len(r.hooks) > 0 && !p.try {
+		err := p.cond.WaitFor(ctx, func() bool { return p.decided() || p.waiting })
+		if err == nil && !p.decided() {
+			r.mu.Unlock()
+			later, err = r.waitWithHooks(ctx, p)
+			p.later = later
+			return err
+		}
+		return r.decideLocked(p, err)
+	}
+	return r.decideLocked(p, p.cond.WaitFor(ctx, p.decided))
+}
+
+// decideLocked returns the error of the call p, which is decided if err is nil.
+// Otherwise its context has ended, and the call with it. It unlocks mu.
+func (r *Resource) decideLocked(p *Permit, err error) error {
+	defer r.mu.Unlock()
+	if err == nil {
+		return p.err
+	}
+	// The context was first: otherwise the wait would have been notified.
+	err = withTrouble(err, r.troubleLocked(p))
+	if p.waiting {
+		r.waitDoneLocked(p, true)
+	}
+	if p.state == held { // granted since
+		if !p.since.IsZero() {
+			r.waitCanceled++
+		}
+		p.releaseLocked(nil)
+		p.err = err
+	} else if p.state != ended {
+		r.endLocked(p, err)
+	}
+	return err
+}
+
+// troubleLocked returns the last error of etcd that keeps the call p waiting.
+func (r *Resource) troubleLocked(p *Permit) error {
+	if p.state != inLine && r.sender.trouble != nil {
+		return r.sender.trouble
+	}
+	return cmp.Or(r.watcher.trouble, r.keeper.trouble)
+}
+
+// markWaitingLocked says that the call p waits.
+func (r *Resource) markWaitingLocked(p *Permit) {
+	if p.waiting || p.try {
+		return
+	}
+	p.waiting, p.since = true, time.Now()
+	r.waiting++
+	r.addWaitingNLocked(p.n)
+	if len(r.hooks) > 0 {
+		p.cond.Notify()
+	}
+}
+
+// waitDoneLocked says that the call p does not wait any longer.
+func (r *Resource) waitDoneLocked(p *Permit, canceled bool) {
+	if !p.waiting {
+		return
+	}
+	p.waiting = false
+	r.waiting--
+	r.addWaitingNLocked(-p.n)
+	r.waitCount++
+	r.waitDuration += time.Since(p.since)
+	if canceled {
+		r.waitCanceled++
+	}
+}
+
+// addWaitingNLocked adds n, which may be negative.
+func (r *Resource) addWaitingNLocked(n int64) {
+	var carry uint64
+	r.waitingN[1], carry = bits.Add64(r.waitingN[1], uint64(n), 0)
+	r.waitingN[0] += carry + uint64(n>>63)
+}
+
+// grantLocked gives p, which is inLine or sending, its permits. A session that
+// is over by the clock ends instead.
+func (r *Resource) grantLocked(p *Permit) {
+	if !r.validLocked(p.session) {
+		r.endSessionLocked(p.session)
+		return
+	}
+	if p.state == inLine {
+		r.inLine--
+	} else {
+		r.sending--
+	}
+	p.state = held
+	r.held += p.n
+	p.session.permits[p] = struct{}{}
+	r.waitDoneLocked(p, false)
+	p.cond.Notify()
+}
+
+// Do is [Resource.DoN] with n = 1.
+func (r *Resource) Do(ctx context.Context, fn func(ctx context.Context) error) error {
+	return r.DoN(ctx, 1, fn)
+}
+
+// DoN acquires n permits, calls fn, and returns what fn returns. It releases
+// the permits when fn returns, panics or calls [runtime.Goexit]. If it cannot
+// acquire them, it returns the error of [Resource.AcquireN] without calling fn.
+// It panics if n < 0.
+//
+// The context of fn is that of [Permit.Context]: when the permits are lost, it
+// ends with the cause [ErrLost]. fn must stop then, as others may get them. If
+// they were lost before fn returned, the error matches ErrLost and what fn
+// returned. fn should not acquire from the Resource: it may wait for itself.
+func (r *Resource) DoN(ctx context.Context, n int64, fn func(ctx context.Context) error) error {
+	p, err := r.AcquireN(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer p.Release() // on panic and Goexit
+	err = fn(p.Context(ctx))
+	p.Release()
+	if lost := p.Err(); lost != nil {
+		if err == nil {
+			return lost
+		}
+		return &lostError{err}
+	}
+	return err
+}
+
+// A lostError is the error of a function whose permits were lost.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string   { return ErrLost.Error() + ": " + e.err.Error() }
+func (e *lostError) Unwrap() []error { return []error{ErrLost, e.err} }
+
+// Stats returns a snapshot of this process, without a request: what it holds,
+// and its waiting calls. Capacity is that of the fleet as last seen, the one of
+// New if it was not seen yet. Rejected is 0.
+func (r *Resource) Stats() condvar.Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := condvar.Stats{
+		Capacity: r.limit.capacity, InUse: r.held, Closed: r.closed,
+		Waiting: r.waiting, WaitingN: math.MaxInt64,
+		WaitCount: r.waitCount, WaitDuration: r.waitDuration, Canceled: r.waitCanceled,
+	}
+	if r.waitingN[0] == 0 && r.waitingN[1] <= math.MaxInt64 {
+		s.WaitingN = int64(r.waitingN[1])
+	}
+	oldest := func(p *Permit) {
+		if p.waiting {
+			s.OldestWait = max(s.OldestWait, time.Since(p.since))
+		}
+	}
+	for _, p := range r.calls {
+		oldest(p)
+	}
+	if first := r.queue.Front(); first != nil {
+		oldest(first.Value.(*Permit))
+	}
+	return s
+}
+
+// String describes what Stats reports, in the form "exports: 3/5 in use, 2
+// waiting", followed by ", closed" or, if the capacity is 0, ", paused".
+func (r *Resource) String() string {
+	s := r.Stats()
+	var b strings.Builder
+	b.WriteString(r.name + ": " + strconv.FormatInt(s.InUse, 10) + "/" + strconv.FormatInt(s.Capacity, 10) +
+		" in use, " + strconv.FormatInt(s.Waiting, 10) + " waiting")
+	switch {
+	case s.Closed:
+		b.WriteString(", closed")
+	case s.Capacity == 0:
+		b.WriteString(", paused")
+	}
+	return b.String()
+}
+
+// Close closes the Resource for this process: waiting and later calls fail with
+// [condvar.ErrClosed], Resize included; Fleet, Stats and String go on. Those
+// who hold permits still have to release them. With the last permit the lease
+// is given back. Close does not block and always returns nil. It may be called
+// again. Other processes are not concerned.
+func (r *Resource) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	r.endCalls()
+	r.failLocked(condvar.ErrClosed)
+	for _, p := range r.callsLocked(inLine, sending) {
+		r.endLocked(p, condvar.ErrClosed)
+	}
+	r.wakeLocked()
+	return nil
+}
+
+// Drain closes the Resource, waits until this process holds nothing, has given
+// back its lease and has no goroutine left for the Resource, and returns nil.
+// It is what a process calls before it exits. If ctx ends first, the error
+// matches the one that [condvar.Cond.Wait] would return, and its text has the
+// number of permits that are still held. Do not call Drain while holding a
+// permit: it would wait for itself.
+func (r *Resource) Drain(ctx context.Context) error {
+	_ = r.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.drained.WaitFor(ctx, r.restsLocked); err != nil {
+		return &drainError{r.held, withTrouble(err, cmp.Or(r.janitor.trouble, r.sender.trouble))}
+	}
+	return nil
+}
+
+// restsLocked reports whether nothing is left to do.
+func (r *Resource) restsLocked() bool {
+	return !r.sender.runs && !r.janitor.runs && !r.keeper.runs && !r.watcher.runs && !r.teller.runs
+}
+
+// busyLocked reports whether the session is in use.
+func (r *Resource) busyLocked() bool {
+	return r.queue.Len() > 0 || r.sending > 0 || r.inLine > 0 || r.held > 0 || len(r.deletes) > 0
+}
+
+// failLocked ends all calls that are queued.
+func (r *Resource) failLocked(err error) {
+	for r.queue.Len() > 0 {
+		r.endLocked(r.queue.Front().Value.(*Permit), err)
+	}
+}
+
+// callsLocked returns the calls that are in one of the states, in the order of
+// their tickets. The tickets of those that are sending come last.
+func (r *Resource) callsLocked(states ...state) []*Permit {
+	var calls []*Permit
+	for _, p := range r.calls {
+		if slices.Contains(states, p.state) {
+			calls = append(calls, p)
+		}
+	}
+	slices.SortFunc(calls, comparePermits)
+	return calls
+}

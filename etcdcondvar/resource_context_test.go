@@ -1,0 +1,205 @@
+package etcdcondvar_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"example.com/condvar/etcdcondvar"
+)
+
+// Fleet test 9: a context that ends in each state.
+func TestContext_endsInEachState(t *testing.T) {
+	cause := errors.New("cause")
+	for name, prepare := range map[string]func(b *bench, r *etcdcondvar.Resource){
+		"opening a session": func(b *bench, _ *etcdcondvar.Resource) { b.set(faults{loseRequest: 100}) },
+		"in the line of the process": func(b *bench, r *etcdcondvar.Resource) {
+			time.AfterFunc(time.Minute, b.acquire(r, 1).Release)
+			for range 101 {
+				_ = b.start(context.Background(), r, 1)
+			}
+		},
+		"under way": func(b *bench, r *etcdcondvar.Resource) {
+			b.acquire(r, 1).Release()
+			b.then("put", step{before: func() { time.Sleep(time.Second) }})
+		},
+		"in line": func(b *bench, _ *etcdcondvar.Resource) {
+			p := b.acquire(b.resource(1), 1)
+			time.AfterFunc(time.Minute, p.Release)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				r := b.resource(1)
+				prepare(b, r)
+				synctest.Wait()
+				ctx, cancel := context.WithCancelCause(context.Background())
+				done := b.start(ctx, r, 1)
+				time.Sleep(500 * time.Millisecond)
+				if name == "in the line of the process" { // a holder and 100 others are ahead
+					require.Empty(t, done)
+				}
+				cancel(cause)
+				synctest.Wait()
+				require.Len(t, done, 1)
+				err := (<-done).err
+				require.ErrorIs(t, err, context.Canceled)
+				require.ErrorIs(t, err, cause)
+				b.set(faults{})
+				_ = r.Close() // of those that are still in line
+				time.Sleep(2 * time.Minute)
+				require.LessOrEqual(t, b.tickets(), 1)
+			})
+		})
+	}
+}
+
+// Fleet test 9: of a grant and the end of a context the first counts.
+func TestContext_endsAtTheGrant(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(1), b.resource(1)
+		won := 0
+		for range 500 {
+			p := b.acquire(r, 1)
+			ctx, cancel := context.WithCancel(context.Background())
+			done := b.start(ctx, other, 1)
+			synctest.Wait()
+			go cancel()
+			p.Release()
+			if got := <-done; got.err == nil {
+				won++
+				got.p.Release()
+			} else {
+				require.ErrorIs(t, got.err, context.Canceled)
+			}
+			synctest.Wait()
+			require.Zero(t, b.tickets())
+		}
+		stats := other.Stats()
+		require.Equal(t, int64(500), stats.WaitCount)
+		require.Equal(t, int64(500-won), stats.Canceled)
+		require.Zero(t, stats.InUse)
+	})
+}
+
+// Fleet test 9: the error matches the last one of etcd.
+func TestContext_errorHasThatOfEtcd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.mu.Lock()
+		b.noSpace = true
+		b.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		r := b.resource(1)
+		_, err := r.Acquire(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, rpctypes.ErrNoSpace)
+		for range 100 {
+			b.then("range", step{err: rpctypes.ErrNoLeader})
+		}
+		ctx, cancel = context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err = r.Fleet(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, rpctypes.ErrNoLeader)
+		b.mu.Lock()
+		b.noSpace = false
+		b.script["range"] = nil
+		b.mu.Unlock()
+	})
+}
+
+// Requests that succeed without space do not make a call forget the error of
+// those that do not.
+func TestContext_errorHasThatOfEtcdWhateverElseSucceeds(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		b.acquire(r, 1).Release()
+		b.set(faults{answer: 10 * time.Millisecond})
+		b.mu.Lock()
+		b.noSpace = true
+		b.mu.Unlock()
+		var wg sync.WaitGroup
+		var without atomic.Int64
+		for i := range 200 { // until after a renewal
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(15+7*i)*time.Millisecond)
+				defer cancel()
+				_, err := r.Acquire(ctx)
+				if !errors.Is(err, rpctypes.ErrNoSpace) {
+					without.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		b.mu.Lock()
+		b.noSpace = false
+		b.mu.Unlock()
+		require.Zero(t, without.Load(), "of 200 errors")
+	})
+}
+
+// A call in line waits for the watch, not for a transaction.
+func TestContext_errorOfACallInLineHasThatOfEtcd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.acquire(b.resource(1), 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		r := b.resource(1)
+		done := b.start(ctx, r, 1)
+		synctest.Wait()
+		for range 100 {
+			b.then("renew", step{err: rpctypes.ErrNoLeader})
+		}
+		time.Sleep(ttl / 2)
+		cancel()
+		err := (<-done).err
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, rpctypes.ErrNoLeader)
+		b.mu.Lock()
+		b.script["renew"] = nil
+		b.refuseWatch = rpctypes.ErrGRPCNoLeader.Error()
+		b.mu.Unlock()
+		ctx, cancel = context.WithCancel(context.Background())
+		done = b.start(ctx, b.resource(1), 1)
+		synctest.Wait()
+		cancel()
+		err = (<-done).err
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, "no leader")
+		b.mu.Lock()
+		b.refuseWatch = ""
+		b.mu.Unlock()
+		p.Release()
+	})
+}
+
+// The error of a request that no call waits for any longer is not that of the
+// next call.
+func TestContext_errorHasNoneOfEtcdThatIsOver(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		b.acquire(r, 1).Release()
+		b.mu.Lock()
+		b.noSpace = true
+		b.mu.Unlock()
+		for _, want := range []bool{true, false} {
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			_, err := r.Acquire(ctx)
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Equal(t, want, errors.Is(err, rpctypes.ErrNoSpace))
+			time.Sleep(time.Second) // it looks again, and nobody is there
+			b.mu.Lock()
+			b.noSpace = false
+			b.mu.Unlock()
+			b.then("put", step{before: func() { time.Sleep(time.Second) }})
+		}
+	})
+}

@@ -1,0 +1,323 @@
+package etcdcondvar_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/namespace"
+
+	"example.com/condvar"
+	"example.com/condvar/etcdcondvar"
+)
+
+func TestNew_panics(t *testing.T) {
+	client := clientv3.NewCtxClient(t.Context())
+	require.Panics(t, func() { etcdcondvar.New(nil, "r", 1) })
+	require.Panics(t, func() { etcdcondvar.New(client, "", 1) })
+	require.Panics(t, func() { etcdcondvar.New(client, "r", 0) })
+	require.Panics(t, func() { etcdcondvar.WithTTL(0) })
+}
+
+func TestNew_escapesTheName(t *testing.T) {
+	seen := map[string]bool{}
+	for _, name := range []string{"a", "a/p", "a/p/1", "a b", "a%2Fp", "a\x00", "..", strings.Repeat("é", 500)} {
+		root := etcdcondvar.KeysOf(name)
+		require.Equal(t, 2, strings.Count(root, "/"), root)
+		require.False(t, seen[root])
+		seen[root] = true
+	}
+}
+
+func TestResource_answersInOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		dead, cancel := context.WithCancelCause(context.Background())
+		cause := errors.New("cause")
+		cancel(cause)
+		r := b.resource(2)
+		open := b.resource(2)
+		b.acquire(open, 1).Release()
+		requests := b.requests("put")
+		require.NoError(t, r.Close())
+		for _, call := range []func(ctx context.Context, n int64) (*etcdcondvar.Permit, error){r.AcquireN, r.TryAcquireN} {
+			for _, n := range []int64{0, 1, 3} {
+				require.Panics(t, func() { _, _ = call(dead, -1) })
+				_, err := call(dead, n)
+				require.ErrorIs(t, err, context.Canceled)
+				require.ErrorIs(t, err, cause)
+				_, err = call(context.Background(), n)
+				require.Equal(t, condvar.ErrClosed, err)
+			}
+		}
+		require.Equal(t, requests, b.requests("put"))
+		for _, call := range []func(ctx context.Context, n int64) (*etcdcondvar.Permit, error){open.AcquireN, open.TryAcquireN} {
+			_, err := call(dead, 3)
+			require.ErrorIs(t, err, context.Canceled)
+			_, err = call(context.Background(), 3)
+			require.Equal(t, condvar.ErrTooLarge, err)
+			_, err = call(context.Background(), math.MaxInt64)
+			require.Equal(t, condvar.ErrTooLarge, err)
+			p, err := call(context.Background(), 0)
+			require.NoError(t, err)
+			require.Zero(t, p.Token())
+			require.NoError(t, p.Err())
+			p.Release()
+			resp, err := txn(b, p.Guard())
+			require.NoError(t, err)
+			require.False(t, resp.Succeeded)
+		}
+		require.Panics(t, func() { _ = open.Resize(context.Background(), -1) })
+	})
+}
+
+func TestResource_startsWithTheStoredCapacity(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		first := b.resource(2)
+		b.acquire(first, 2).Release()
+		second := b.resource(7)
+		b.acquire(second, 1).Release()
+		require.Equal(t, int64(2), second.Stats().Capacity)
+		require.NoError(t, second.Resize(context.Background(), 5))
+		third := b.resource(2)
+		b.acquire(third, 5).Release()
+		_, err := third.AcquireN(context.Background(), 6)
+		require.Equal(t, condvar.ErrTooLarge, err)
+	})
+}
+
+func TestResource_waitsForAnEngineThatIsAbsent(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.set(faults{loseRequest: 100})
+		r := b.resource(1)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, err := r.Acquire(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "etcd")
+		done := b.start(context.Background(), r, 1)
+		time.Sleep(time.Minute)
+		b.set(faults{})
+		got := <-done
+		require.NoError(t, got.err)
+		got.p.Release()
+	})
+}
+
+func TestResource_DoReportsTheLoss(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		broken := errors.New("broken")
+		for _, want := range []error{nil, broken, context.Canceled} {
+			r := b.resource(1)
+			err := r.Do(context.Background(), func(ctx context.Context) error {
+				child, cancel := context.WithTimeout(ctx, time.Hour)
+				defer cancel()
+				b.cut(b.links[r], 20*time.Second)
+				<-child.Done()
+				require.Equal(t, etcdcondvar.ErrLost, context.Cause(child))
+				return want
+			})
+			require.ErrorIs(t, err, etcdcondvar.ErrLost)
+			if want != nil {
+				require.ErrorIs(t, err, want)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+func TestStats(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(3)
+		require.Equal(t, condvar.Stats{Capacity: 3}, r.Stats())
+		p := b.acquire(r, 2)
+		waiting := b.start(context.Background(), r, 3)
+		time.Sleep(time.Second)
+		require.Equal(t, condvar.Stats{Capacity: 3, InUse: 2, Waiting: 1, WaitingN: 3, OldestWait: time.Second}, r.Stats())
+		require.Equal(t, "r: 2/3 in use, 1 waiting", r.String())
+		p.Release()
+		b.await(waiting).Release()
+		require.Equal(t, condvar.Stats{Capacity: 3, WaitCount: 1, WaitDuration: time.Second}, r.Stats())
+	})
+}
+
+// Fleet test 3.
+func TestDo_releases(t *testing.T) {
+	broken := errors.New("broken")
+	for name, fn := range map[string]func(ctx context.Context) error{
+		"returns": func(context.Context) error { return nil },
+		"error":   func(context.Context) error { return broken },
+		"panic":   func(context.Context) error { panic("it panics") },
+		"Goexit":  func(context.Context) error { runtime.Goexit(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				r := b.resource(2)
+				var inner context.Context
+				var inUse int64
+				got := errors.New("nothing returned")
+				done := make(chan any)
+				go func() {
+					var recovered any
+					defer func() { done <- recovered }()
+					defer func() { recovered = recover() }()
+					got = r.DoN(context.Background(), 2, func(ctx context.Context) error {
+						inner = ctx
+						inUse = r.Stats().InUse
+						return fn(ctx)
+					})
+				}()
+				recovered := <-done
+				require.Equal(t, int64(2), inUse)
+				require.Zero(t, b.tickets())
+				require.Equal(t, context.Canceled, inner.Err())
+				require.Zero(t, r.Stats().InUse)
+				switch name {
+				case "returns":
+					require.NoError(t, got)
+				case "error":
+					require.Equal(t, broken, got)
+				case "panic":
+					require.Equal(t, "it panics", recovered)
+				}
+			})
+		})
+	}
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		require.NoError(t, r.DoN(context.Background(), 0, func(ctx context.Context) error { return ctx.Err() }))
+		require.Equal(t, condvar.ErrTooLarge, r.DoN(context.Background(), 2, nil))
+	})
+}
+
+// Fleet test 10.
+func TestResource_makesNoRequestUnasked(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		dead, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = r.Stats()
+		_ = r.String()
+		for _, call := range []func(ctx context.Context, n int64) (*etcdcondvar.Permit, error){r.AcquireN, r.TryAcquireN} {
+			p, err := call(context.Background(), 0)
+			require.NoError(t, err)
+			p.Release()
+			_, err = call(dead, 1)
+			require.ErrorIs(t, err, context.Canceled)
+		}
+		require.ErrorIs(t, r.Resize(dead, 1), context.Canceled)
+		_, err := r.Fleet(dead)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NoError(t, r.Drain(context.Background()))
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		require.Empty(t, b.count)
+	})
+}
+
+// Fleet test 12: the keys of a client with a namespace are below it.
+func TestNew_withANamespace(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		client, _ := b.client()
+		client.KV = namespace.NewKV(client.KV, "tenant/")
+		client.Lease = namespace.NewLease(client.Lease, "tenant/")
+		client.Watcher = namespace.NewWatcher(client.Watcher, "tenant/")
+		plain := b.resource(1)
+		r := etcdcondvar.New(client, "r", 1, etcdcondvar.WithTTL(ttl))
+		other := etcdcondvar.New(client, "r", 1, etcdcondvar.WithTTL(ttl))
+		p, q := b.acquire(r, 1), b.acquire(plain, 1)
+		waiting := b.start(ctx, other, 1)
+		synctest.Wait()
+		require.Empty(t, waiting)
+		resp, err := client.Txn(ctx).If(p.Guard()).Commit()
+		require.NoError(t, err)
+		require.True(t, resp.Succeeded)
+		require.NoError(t, other.Resize(ctx, 2))
+		b.await(waiting).Release()
+		fleet, err := r.Fleet(ctx)
+		require.NoError(t, err)
+		require.Equal(t, []int64{2, 1}, []int64{fleet.Capacity, fleet.InUse})
+		b.mu.Lock()
+		for key := range b.keys {
+			require.True(t, strings.HasPrefix(key, "tenant/condvar1/r/") || strings.HasPrefix(key, "condvar1/r/"), key)
+		}
+		b.mu.Unlock()
+		p.Release()
+		q.Release()
+		require.NoError(t, r.Drain(ctx))
+		require.NoError(t, other.Drain(ctx))
+		b.mu.Lock()
+		delete(b.keys, "tenant/condvar1/r/cap")
+		b.mu.Unlock()
+	})
+}
+
+// Fleet test 13: of 50 at once the capacity of one is stored, once.
+func TestNew_manyAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.set(faults{delay: 50 * time.Millisecond})
+		var wg sync.WaitGroup
+		var resources []*etcdcondvar.Resource
+		for i := range int64(50) {
+			r := b.resource(1 + i)
+			resources = append(resources, r)
+			wg.Go(func() { b.acquire(r, 1).Release() })
+		}
+		wg.Wait()
+		for _, r := range resources {
+			require.Equal(t, resources[0].Stats().Capacity, r.Stats().Capacity)
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		writes := 0
+		for _, c := range b.history {
+			if strings.HasSuffix(string(c.event.Kv.Key), "/cap") {
+				writes++
+			}
+		}
+		require.Equal(t, 1, writes)
+	})
+}
+
+func TestWithTTL_isAtMostThatOfEtcd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1, etcdcondvar.WithTTL(math.MaxInt64))
+		p := b.acquire(r, 1)
+		b.mu.Lock()
+		require.Equal(t, 9_000_000_000*time.Second, b.ttls[b.lastID])
+		b.mu.Unlock()
+		time.Sleep(24 * time.Hour)
+		require.NoError(t, p.Err())
+		p.Release()
+	})
+}
+
+// An engine that was restored from a backup has older revisions.
+func TestResource_afterARestore(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		r := b.resource(1)
+		for i := range int64(20) {
+			require.NoError(t, r.Resize(ctx, 2+i))
+		}
+		b.acquire(r, 1).Release()
+		synctest.Wait()
+		b.mu.Lock()
+		b.revision, b.history = 7, nil
+		cap := b.keys[etcdcondvar.KeysOf("r")+"cap"]
+		cap.Value, cap.CreateRevision, cap.ModRevision = []byte("5 0 0"), 3, 3
+		b.mu.Unlock()
+		p, err := r.AcquireN(ctx, 5)
+		require.NoError(t, err)
+		p.Release()
+		require.Equal(t, int64(5), r.Stats().Capacity)
+	})
+}

@@ -1,0 +1,239 @@
+package etcdcondvar_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/condvar/etcdcondvar"
+)
+
+func TestResource_TryAcquireOfAFullOneWritesNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(1), b.resource(1)
+		p := b.acquire(r, 1)
+		puts := b.requests("put")
+		for range 10 {
+			_, err := other.TryAcquire(context.Background())
+			require.Equal(t, etcdcondvar.ErrFull, err)
+		}
+		require.Equal(t, puts, b.requests("put"))
+		require.Zero(t, other.Stats().Waiting)
+		p.Release()
+		p, err := other.TryAcquire(context.Background())
+		require.NoError(t, err)
+		p.Release()
+	})
+}
+
+// Fleet test 7: tries that lose leave nothing that makes another lose.
+func TestTryAcquire_losersDisturbNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		b.set(faults{delay: 4 * time.Millisecond})
+		r, sixth := b.resource(1), b.resource(1)
+		var others []*etcdcondvar.Resource
+		for range 5 {
+			others = append(others, b.resource(1))
+		}
+		for round := range 1000 {
+			p := b.acquire(r, 1)
+			var stop atomic.Bool
+			var wg sync.WaitGroup
+			for _, other := range others {
+				wg.Go(func() {
+					for !stop.Load() {
+						if _, err := other.TryAcquire(ctx); !errors.Is(err, etcdcondvar.ErrFull) {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			time.Sleep(10 * time.Millisecond)
+			stop.Store(true)
+			wg.Wait()
+			p.Release()
+			p, err := sixth.TryAcquire(ctx)
+			require.NoError(t, err, "round %d", round)
+			p.Release()
+		}
+	})
+}
+
+// Fleet test 7: of six at once on one free permit exactly one wins.
+func TestTryAcquire_oneOfManyWins(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.set(faults{delay: 20 * time.Millisecond})
+		var resources []*etcdcondvar.Resource
+		for range 6 {
+			resources = append(resources, b.resource(1))
+		}
+		for range 500 {
+			var wg sync.WaitGroup
+			var won atomic.Int32
+			for _, r := range resources {
+				wg.Go(func() {
+					p, err := r.TryAcquire(context.Background())
+					if err != nil {
+						return
+					}
+					won.Add(1)
+					time.Sleep(time.Second)
+					p.Release()
+				})
+			}
+			wg.Wait()
+			require.Equal(t, int32(1), won.Load())
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		puts := 0
+		for _, c := range b.history {
+			if strings.Contains(string(c.event.Kv.Key), "/p/") && c.event.Type == clientv3.EventTypePut {
+				puts++
+			}
+		}
+		require.Equal(t, 500, puts, "a try that loses puts no ticket")
+	})
+}
+
+// Fleet test 8.
+func TestTryAcquire_besideOtherCalls(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		r := b.resource(5)
+		b.set(faults{delay: 5 * time.Millisecond})
+		var wg sync.WaitGroup
+		for range 4 { // before there is a session: there is room for all
+			wg.Go(func() {
+				p, err := r.TryAcquire(ctx)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(time.Minute)
+				p.Release()
+			})
+		}
+		time.Sleep(time.Second)
+		big := b.start(ctx, r, 3)
+		time.Sleep(time.Second)
+		for _, n := range []int64{1, 2} { // a permit is free, but one of ours waits
+			_, err := r.TryAcquireN(ctx, n)
+			require.Equal(t, etcdcondvar.ErrFull, err)
+		}
+		wg.Wait()
+		b.await(big).Release()
+	})
+	inBubble(t, func(t *testing.T, b *bench) { // a try that is queued when others line up
+		ctx := context.Background()
+		r := b.resource(1)
+		p := b.acquire(r, 1)
+		p.Release()
+		var ahead <-chan pending
+		b.then("read", step{before: func() { // it reads, and then others are first
+			ahead = b.start(ctx, r, 1)
+			synctest.Wait()
+		}})
+		b.then("put", step{before: func() { time.Sleep(time.Second) }})
+		_, err := r.TryAcquire(ctx)
+		require.Equal(t, etcdcondvar.ErrFull, err)
+		b.await(ahead).Release()
+	})
+}
+
+// A TryAcquire of a process whose view of the capacity is old.
+func TestTryAcquire_seesTheCapacity(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		r, other := b.resource(1), b.resource(1)
+		b.acquire(r, 1).Release()
+		require.NoError(t, other.Resize(ctx, 2))
+		p, err := r.TryAcquireN(ctx, 2)
+		require.NoError(t, err)
+		require.Equal(t, int64(2), r.Stats().Capacity)
+		p.Release()
+		client, _ := b.client()
+		_, err = client.KV.Txn(ctx).Then(clientv3.OpDelete(etcdcondvar.KeysOf("r") + "cap")).Commit()
+		require.NoError(t, err)
+		p, err = r.TryAcquire(ctx)
+		require.NoError(t, err)
+		p.Release()
+		require.NoError(t, r.Resize(ctx, 0))
+		_, err = other.TryAcquire(ctx)
+		require.Equal(t, etcdcondvar.ErrFull, err)
+	})
+}
+
+// A process that has seen an older capacity does not read again and again.
+func TestResource_TryAcquireAfterItsOwnResize(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		p := b.acquire(r, 1)
+		require.NoError(t, r.Resize(context.Background(), 2))
+		reads, puts := b.requests("read"), b.requests("put")
+		q, err := r.TryAcquire(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 1}, []int{b.requests("read") - reads, b.requests("put") - puts})
+		p.Release()
+		q.Release()
+	})
+}
+
+// A TryAcquire does not wait, even if a crowd of its process comes while it
+// reads.
+func TestResource_TryAcquireDoesNotWaitBehindACrowd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		r := b.resource(1)
+		b.acquire(r, 1).Release()
+		b.set(faults{answer: 100 * time.Millisecond})
+		tried := make(chan error, 1)
+		go func() {
+			_, err := r.TryAcquire(ctx)
+			tried <- err
+		}()
+		synctest.Wait() // it has read
+		b.set(faults{})
+		var crowd []<-chan pending
+		for range 200 {
+			crowd = append(crowd, b.start(ctx, r, 1))
+		}
+		require.Equal(t, etcdcondvar.ErrFull, <-tried)
+		cancel()
+		for _, done := range crowd {
+			(<-done).p.Release()
+		}
+	})
+}
+
+// A try does not wait for calls of its process that are ahead of it.
+func TestTryAcquire_behindACrowd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		b.acquire(r, 1).Release()
+		b.then("put", step{before: func() { time.Sleep(time.Second) }})
+		p := b.start(context.Background(), r, 1)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(context.Background())
+		for range 100 { // of the next transaction
+			_ = b.start(ctx, r, 1)
+		}
+		synctest.Wait()
+		limited, stop := context.WithTimeout(context.Background(), time.Minute)
+		defer stop()
+		_, err := r.TryAcquire(limited)
+		require.Equal(t, etcdcondvar.ErrFull, err)
+		cancel()
+		b.await(p).Release()
+	})
+}

@@ -1,0 +1,852 @@
+package etcdcondvar
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/condvar"
+)
+
+// A session is a lease and what hangs on it. mu of the Resource guards it.
+//
+// All tickets of the session are attached to the lease. So when the lease ends
+// at the server they are deleted at one revision. renewed is when the last
+// renewal that was acknowledged was sent, so the server cannot end the lease
+// before renewed+ttl. The session ends a margin earlier for its holders.
+// Nothing makes it valid again then.
+//
+// A transaction that puts tickets compares that the epoch exists. If the
+// outcome of one is unknown, its tickets are in fence. Then a transaction that
+// deletes the epoch and these tickets is repeated until it is answered:
+// whatever is still under way finds its epoch gone. Until then, and until there
+// is a new epoch, no ticket is put. epoch is "" meanwhile.
+type session struct {
+	lease     clientv3.LeaseID
+	ttl       time.Duration // as granted
+	renewed   instant
+	attempted instant // when the last renewal was sent
+	lastUse   instant
+	ended     bool
+
+	epoch         string // "" if there is none that exists for certain
+	epochRevision int64  // since when it exists
+	epochs        int64  // how many there were
+	batches       int64  // how many transactions with tickets there were
+	fence         []string
+
+	permits map[*Permit]struct{} // those that are held
+}
+
+// margin is how long before the server a session of that ttl ends.
+func margin(ttl time.Duration) time.Duration { return max(ttl/10, 250*time.Millisecond) }
+
+// remainingLocked returns how long s is valid, by the clock.
+func (r *Resource) remainingLocked(s *session) time.Duration {
+	return s.ttl - margin(s.ttl) - r.now().since(s.renewed)
+}
+
+func (r *Resource) validLocked(s *session) bool { return !s.ended && r.remainingLocked(s) > 0 }
+
+// endSessionLocked ends s: its holders have lost their permits, its waiting
+// calls line up again, and its lease is revoked.
+func (r *Resource) endSessionLocked(s *session) {
+	if s.ended {
+		return
+	}
+	s.ended = true
+	if r.session == s {
+		r.session = nil
+	}
+	r.view = nil
+	lost := len(s.permits) > 0
+	for p := range s.permits {
+		p.loseLocked()
+	}
+	r.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine), func(p *Permit) bool { return p.session != s }))
+	r.deletes = slices.DeleteFunc(r.deletes, func(d *deletion) bool {
+		return d.session == s && !d.underWay && r.doneLocked(d)
+	})
+	v := revocation{lease: s.lease}
+	if lost { // whoever held a permit has the margin to notice, before others can have it
+		v.since, v.after = r.now(), margin(s.ttl)
+	}
+	r.revokes = append(r.revokes, v)
+	r.startLocked(&r.janitor, r.clean)
+	r.wakeLocked()
+}
+
+// request calls f with the context of a request of w, and remembers its error.
+// Requests do not run on the contexts of calls, so that a caller who leaves does
+// not make an outcome unknown. mu is not held.
+func (r *Resource) request(w *worker, limit time.Duration, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(r.base), limit)
+	defer cancel()
+	start := time.Now()
+	err := f(ctx)
+	if err == nil {
+		r.took.Store(int64(time.Since(start)))
+		return nil
+	}
+	if r.base.Err() != nil {
+		err = errClientClosed
+	}
+	r.mu.Lock()
+	w.trouble = err
+	r.mu.Unlock()
+	return err
+}
+
+// retry calls f until there is no trouble, or ctx ends. It is for requests of
+// callers which may be repeated.
+func (r *Resource) retry(ctx context.Context, f func(ctx context.Context) error) error {
+	var last error
+	for attempt := 0; ; attempt++ {
+		if ctx.Err() != nil {
+			return withTrouble(contextError(ctx), last)
+		}
+		limited, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), r.timeout(attempt))
+		start := time.Now()
+		err := f(limited)
+		cancel()
+		if err == nil {
+			r.took.Store(int64(time.Since(start)))
+			return nil
+		}
+		if r.base.Err() != nil {
+			return errClientClosed
+		}
+		if ctx.Err() == nil && faultOf(err) != trouble {
+			return err
+		}
+		if ctx.Err() == nil {
+			last = err
+		}
+		timer := time.NewTimer(backoff(attempt))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// untilClosed calls f with a context that ends with ctx and at Close.
+func (r *Resource) untilClosed(ctx context.Context, f func(ctx context.Context) error) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	if r.closing.Err() != nil {
+		return condvar.ErrClosed
+	}
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.closing, cancel)()
+	err := f(inner)
+	if err != nil && ctx.Err() == nil && r.closing.Err() != nil {
+		return condvar.ErrClosed
+	}
+	return err
+}
+
+// backoff returns how long to wait before a request is repeated. See timeout.
+func backoff(attempt int) time.Duration {
+	if attempt%3 == 1 {
+		return 0
+	}
+	return min(10*time.Millisecond<<min(attempt, 10), 250*time.Millisecond)
+}
+
+// timeout returns how long to wait for the answer to a request. Every third is
+// given more time, as etcd may be slow. The two after it are short, and one
+// follows the other at once: a client with several endpoints takes turns, so if
+// one of two is silent, one of the two requests gets an answer. With long ones
+// alone, those of another worker may take the turn of the live one each time.
+// Short is twice as long as the last answer took, at least.
+func (r *Resource) timeout(attempt int) time.Duration {
+	most := r.ttl / 2
+	short := min(max(r.ttl/32, 100*time.Millisecond, 2*time.Duration(r.took.Load())), most)
+	k := min(attempt/3, 10)
+	switch {
+	case attempt%3 != 0:
+		return short
+	case short < most>>k:
+		return short << k
+	}
+	return most
+}
+
+// send is the sender: it opens a session for the calls in the queue, and puts
+// their tickets.
+func (r *Resource) send() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.stoppedLocked(&r.sender)
+	failedPuts := 0
+	for attempt := 0; r.session != nil || r.queue.Len() > 0; {
+		s := r.session
+		var err error
+		put := false
+		switch {
+		case s == nil && r.unsure:
+			err = r.lookAgainLocked(r.timeout(attempt))
+		case s == nil:
+			err = r.openLocked(r.timeout(attempt))
+		case s.fence != nil:
+			err = r.fenceLocked(s, r.timeout(attempt))
+		case r.unsure && r.queue.Len() > 0:
+			err = r.lookAgainLocked(r.timeout(attempt))
+		case !r.mayPutLocked():
+			if r.queue.Len() == 0 {
+				r.sender.trouble = nil // those whom it was about have left
+			}
+			r.markQueueLocked()
+			r.waitLocked(&r.sender, -1)
+			continue
+		case s.epoch == "":
+			err = r.putEpochLocked(s, r.timeout(attempt))
+		default:
+			put = true
+			if failedPuts%2 == 1 {
+				r.skipTurnLocked()
+				if s.ended || s.epoch == "" || !r.mayPutLocked() || r.unsure {
+					continue
+				}
+			}
+			err = r.putLocked(s, r.timeout(9+attempt/3*3))
+		}
+		if err == nil {
+			if put {
+				attempt, failedPuts, r.sender.trouble = 0, 0, nil
+			}
+			continue
+		}
+		if put {
+			failedPuts++
+		}
+		r.markQueueLocked()
+		switch fault := faultOf(err); {
+		case fault == denied:
+			r.failLocked(err)
+			if s != nil && s.fence != nil { // tickets that cannot be deleted end with the lease
+				r.endSessionLocked(s)
+			}
+		case fault == closed:
+			r.failLocked(err)
+			if s != nil {
+				r.endSessionLocked(s)
+			}
+		case fault == leaseGone && s != nil:
+			r.endSessionLocked(s)
+		}
+		r.waitLocked(&r.sender, backoff(attempt))
+		attempt++
+	}
+}
+
+// skipTurnLocked makes a request whose answer does not matter. If a client with
+// two endpoints takes turns, and one is silent, then the request after one that
+// has succeeded, which is that for a new epoch, goes to the silent one each
+// time.
+func (r *Resource) skipTurnLocked() {
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	ctx, cancel := context.WithTimeout(r.base, time.Millisecond)
+	defer cancel()
+	_, _ = r.kv.Get(ctx, r.keys.cap)
+}
+
+// markQueueLocked says that all calls in the queue wait. Those that wait
+// already are at its front.
+func (r *Resource) markQueueLocked() {
+	for e := r.queue.Back(); e != nil; e = e.Prev() {
+		p := e.Value.(*Permit)
+		if p.waiting {
+			return
+		}
+		r.markWaitingLocked(p)
+	}
+}
+
+// mayPutLocked reports whether calls of the queue may get tickets now. A crowd
+// waits until half of the places in the line of the fleet are free, so that a
+// transaction has many tickets.
+func (r *Resource) mayPutLocked() bool {
+	n := r.queue.Len()
+	return n > 0 && (r.inLine+n <= maxInLine || r.inLine <= maxInLine/2)
+}
+
+// openLocked makes a session. The first renewal of its lease is the grant.
+func (r *Resource) openLocked(limit time.Duration) error {
+	r.mu.Unlock()
+	sent := r.now()
+	var lease *clientv3.LeaseGrantResponse
+	err := r.request(&r.sender, limit, func(ctx context.Context) (err error) {
+		lease, err = r.lease.Grant(ctx, int64(r.ttl/time.Second))
+		return err
+	})
+	r.mu.Lock()
+	if err != nil {
+		return err
+	}
+	r.session = &session{
+		lease: lease.ID, ttl: time.Duration(lease.TTL) * time.Second, permits: map[*Permit]struct{}{},
+		renewed: sent, attempted: sent, lastUse: r.now(),
+	}
+	r.startLocked(&r.keeper, r.keep)
+	r.startLocked(&r.watcher, r.watch)
+	return nil
+}
+
+// putEpochLocked makes an epoch, and cap if it does not exist.
+func (r *Resource) putEpochLocked(s *session, limit time.Duration) error {
+	s.epochs++
+	epoch := r.keys.ofLease(s.lease) + strconv.FormatInt(s.epochs, 10)
+	l := r.limit // the last known, if somebody has deleted it
+	l.from = -1  // what was granted before is not known any longer
+	r.mu.Unlock()
+	var resp *clientv3.TxnResponse
+	err := r.request(&r.sender, limit, func(ctx context.Context) (err error) {
+		put := clientv3.OpPut(epoch, r.label, clientv3.WithLease(s.lease))
+		resp, err = r.kv.Txn(ctx).If(clientv3.Compare(clientv3.Version(r.keys.cap), ">", 0)).
+			Then(put, clientv3.OpGet(r.keys.cap)).
+			Else(put, clientv3.OpPut(r.keys.cap, l.String())).Commit()
+		return err
+	})
+	r.mu.Lock()
+	if err != nil {
+		return err
+	}
+	revision := resp.Header.GetRevision()
+	if resp.Succeeded {
+		if l, err = parseLimit(resp.Responses[1].GetResponseRange().Kvs[0]); err != nil {
+			return err
+		}
+	} else {
+		l.mod = revision
+	}
+	r.setLimitLocked(l)
+	s.epoch, s.epochRevision = epoch, revision
+	return nil
+}
+
+// setLimitLocked makes l the limit unless a later one is known.
+func (r *Resource) setLimitLocked(l limit) {
+	if l.mod <= r.limit.mod {
+		return
+	}
+	changed := l.capacity != r.limit.capacity
+	r.limit = l
+	if !changed {
+		return
+	}
+	r.refuseQueueLocked()
+	for _, p := range r.callsLocked(inLine) {
+		if l.tooLarge(p.n) {
+			r.endLocked(p, condvar.ErrTooLarge)
+		}
+	}
+}
+
+// countOps are reads of the weights of all tickets. Tickets of weight 1 need
+// not be read to be counted.
+func (r *Resource) countOps() []clientv3.Op {
+	return []clientv3.Op{
+		clientv3.OpGet(r.keys.ones, clientv3.WithPrefix(), clientv3.WithCountOnly()),
+		clientv3.OpGet(r.keys.others, clientv3.WithPrefix()),
+	}
+}
+
+// lookAgainLocked reads the limit, since the one that is known may be old, and
+// refuses the calls of the queue that want more.
+func (r *Resource) lookAgainLocked(wait time.Duration) error {
+	r.unsure = false
+	r.mu.Unlock()
+	err := r.request(&r.sender, wait, func(ctx context.Context) error {
+		resp, err := r.kv.Get(ctx, r.keys.cap)
+		if err == nil {
+			_, err = r.readLimitOf(resp.Kvs)
+		}
+		return err
+	})
+	r.mu.Lock()
+	if err != nil {
+		r.unsure = true
+		return err
+	}
+	r.refuseQueueLocked()
+	return nil
+}
+
+// refuseQueueLocked ends queued calls that want more than the capacity.
+func (r *Resource) refuseQueueLocked() {
+	for e := r.queue.Front(); e != nil; {
+		p := e.Value.(*Permit)
+		e = e.Next()
+		if r.limit.tooLarge(p.n) {
+			r.endLocked(p, condvar.ErrTooLarge)
+		}
+	}
+}
+
+// takeLocked takes calls from the queue that are to share a transaction. A call
+// of TryAcquire has one of its own.
+func (r *Resource) takeLocked() (batch []*Permit) {
+	for r.queue.Len() > 0 && len(batch)+r.inLine < maxInLine {
+		p := r.queue.Front().Value.(*Permit)
+		if len(batch) > 0 && (p.try || batch[0].try) {
+			break
+		}
+		r.forgetLocked(p)
+		p.state = sending
+		r.sending++
+		batch = append(batch, p)
+	}
+	return batch
+}
+
+// putLocked puts the tickets of calls from the queue in one transaction, which
+// also counts all tickets: as ours are the youngest, it tells which of them are
+// granted.
+func (r *Resource) putLocked(s *session, wait time.Duration) error {
+	if first := r.queue.Front().Value.(*Permit); first.try && first.tryLimit != r.limit.mod {
+		r.endLocked(first, errAgain)
+		return nil
+	}
+	batch, limit := r.takeLocked(), r.limit
+	r.markQueueLocked() // there is no room for them now
+	compares := []clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", limit.mod),
+		clientv3.Compare(clientv3.Version(s.epoch), ">", 0),
+	}
+	if batch[0].try {
+		none := clientv3.Compare(clientv3.CreateRevision(r.keys.tickets), "<", batch[0].tryRevision+1).WithPrefix()
+		compares = append(compares, none)
+	}
+	var ops []clientv3.Op
+	now := time.Now()
+	fence := []string{s.epoch}
+	for i, p := range batch {
+		p.session, p.token = s, 0
+		p.seq = s.batches<<placeBits + int64(i)
+		var value string
+		p.key, value = r.keys.ticket(p.n, s.lease, p.seq, now)
+		r.calls[p.key] = p
+		ops = append(ops, clientv3.OpPut(p.key, value, clientv3.WithLease(s.lease)))
+		fence = append(fence, p.key)
+	}
+	s.batches++
+	s.lastUse = r.now()
+	ops = append(ops, r.countOps()...)
+	orElse := []clientv3.Op{clientv3.OpGet(r.keys.cap), clientv3.OpGet(s.epoch, clientv3.WithCountOnly())}
+
+	r.mu.Unlock()
+	var resp *clientv3.TxnResponse
+	var older int64
+	err := r.request(&r.sender, wait, func(ctx context.Context) (err error) {
+		resp, err = r.kv.Txn(ctx).If(compares...).Then(ops...).Else(orElse...).Commit()
+		if err == nil && resp.Succeeded {
+			older = countOf(resp.Responses[len(batch):], batch)
+		}
+		return err
+	})
+	r.mu.Lock()
+
+	switch {
+	case err != nil && faultOf(err) == denied: // before it was applied
+		for _, p := range batch {
+			if !p.left {
+				r.endLocked(p, err)
+			}
+		}
+		r.backLocked(batch)
+	case err != nil:
+		r.requeueLocked(r.backLocked(batch))
+		s.epoch, s.fence = "", fence
+	case resp.Succeeded:
+		r.placeLocked(s, batch, limit, resp.Header.GetRevision(), older)
+	default:
+		if resp.Header.GetRevision() < limit.mod { // etcd was restored from a backup
+			r.limit.mod = 0
+		}
+		err = r.notPutLocked(s, batch, resp)
+	}
+	return err
+}
+
+// backLocked returns those of the batch whose callers still wait, and takes the
+// others out of what they are in.
+func (r *Resource) backLocked(batch []*Permit) []*Permit {
+	return slices.DeleteFunc(batch, func(p *Permit) bool {
+		if p.left {
+			r.sending--
+			delete(r.calls, p.key)
+		}
+		return p.left
+	})
+}
+
+// placeLocked gives the calls of a batch whose tickets exist since revision
+// their places in the line, and their permits if they are granted. older is the
+// sum of the weights of the tickets before them.
+func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revision, older int64) {
+	if s.ended { // and so are the tickets, at the latest with the lease
+		r.requeueLocked(r.backLocked(batch))
+		return
+	}
+	for i, p := range batch {
+		p.token = tokenOf(revision, int64(i))
+		granted := p.n <= limit.capacity-min(older, limit.capacity)
+		older = add(older, p.n)
+		switch {
+		case p.left:
+			r.sending--
+			delete(r.calls, p.key)
+			r.deleteLocked(s, p.key, nil)
+		case granted:
+			r.grantLocked(p)
+		case p.try: // cannot be: there was room, and nobody came
+			r.sending--
+			p.state, p.left = inLine, false
+			r.inLine++
+			r.endLocked(p, errAgain)
+		default:
+			r.sending--
+			p.state = inLine
+			r.inLine++
+			r.markWaitingLocked(p)
+			if r.limit.tooLarge(p.n) { // since the transaction
+				r.endLocked(p, condvar.ErrTooLarge)
+			} else {
+				r.lookUpLocked(p)
+			}
+		}
+		if s.ended {
+			r.requeueLocked(slices.DeleteFunc(r.backLocked(batch[i:]), func(p *Permit) bool { return p.state != sending }))
+			return
+		}
+	}
+	if r.inLine > 0 {
+		r.failTriesLocked()
+	}
+	r.wakeLocked()
+}
+
+// failTriesLocked makes the calls of TryAcquire that are queued look again:
+// others of this process wait, and they must not wait for them.
+func (r *Resource) failTriesLocked() {
+	for e := r.queue.Front(); e != nil; {
+		p := e.Value.(*Permit)
+		e = e.Next()
+		if p.try {
+			r.endLocked(p, errAgain)
+		}
+	}
+}
+
+// notPutLocked handles a transaction that put nothing since something else has
+// changed.
+func (r *Resource) notPutLocked(s *session, batch []*Permit, resp *clientv3.TxnResponse) error {
+	batch = r.backLocked(batch)
+	if len(batch) > 0 && batch[0].try {
+		p := batch[0]
+		r.requeueLocked(batch)
+		r.endLocked(p, errAgain)
+	} else {
+		r.requeueLocked(batch)
+	}
+	if resp.Responses[1].GetResponseRange().Count == 0 { // somebody has deleted the epoch
+		r.endSessionLocked(s)
+	}
+	kvs := resp.Responses[0].GetResponseRange().Kvs
+	if len(kvs) == 0 { // somebody has deleted cap: it is put with the next epoch
+		s.epoch = ""
+		return nil
+	}
+	l, err := parseLimit(kvs[0])
+	if err != nil {
+		return err
+	}
+	r.setLimitLocked(l)
+	return nil
+}
+
+// countOf sums up the weights in the answers to countOps, without those of the
+// batch, whose tickets are among them.
+func countOf(responses []*etcdserverpb.ResponseOp, batch []*Permit) int64 {
+	sum := responses[0].GetResponseRange().Count
+	var mine map[string]struct{}
+	for _, p := range batch {
+		if p.n == 1 {
+			sum--
+			continue
+		}
+		if mine == nil {
+			mine = map[string]struct{}{}
+		}
+		mine[p.key] = struct{}{}
+	}
+	for _, kv := range responses[1].GetResponseRange().Kvs {
+		if _, ok := mine[string(kv.Key)]; !ok {
+			sum = add(sum, weight(kv.Value))
+		}
+	}
+	return sum
+}
+
+// fenceLocked deletes the epoch and the tickets of a transaction whose outcome
+// is unknown. It puts nothing, as a server that has no space refuses puts.
+func (r *Resource) fenceLocked(s *session, limit time.Duration) error {
+	var ops []clientv3.Op
+	for _, key := range s.fence {
+		ops = append(ops, clientv3.OpDelete(key))
+	}
+	r.mu.Unlock()
+	err := r.request(&r.sender, limit, func(ctx context.Context) error {
+		_, err := r.kv.Txn(ctx).Then(ops...).Commit()
+		return err
+	})
+	r.mu.Lock()
+	if err == nil {
+		s.fence = nil
+	}
+	return err
+}
+
+// A deletion is a ticket that is to be deleted.
+type deletion struct {
+	session  *session
+	key      string
+	told     *Permit // whose Release waits; or nil
+	tries    int
+	underWay bool
+}
+
+// deleteLocked makes the janitor delete a ticket.
+func (r *Resource) deleteLocked(s *session, key string, told *Permit) {
+	d := &deletion{session: s, key: key, told: told}
+	if s.ended { // the lease is revoked
+		r.doneLocked(d)
+		return
+	}
+	r.deletes = append(r.deletes, d)
+	r.startLocked(&r.janitor, r.clean)
+}
+
+// doneLocked tells that d is done. It returns true.
+func (r *Resource) doneLocked(d *deletion) bool {
+	if d.told != nil {
+		d.told.deleted = true
+		d.told.cond.Notify()
+	}
+	return true
+}
+
+// A revocation is a lease that is to be revoked, not earlier than after since.
+type revocation struct {
+	lease clientv3.LeaseID
+	since instant
+	after time.Duration
+}
+
+// nextRevokeLocked returns the index of a lease that is to be revoked now, or
+// -1 and how long there is none. That is negative if nothing is to be revoked.
+func (r *Resource) nextRevokeLocked() (i int, wait time.Duration) {
+	wait = -1
+	for i, v := range r.revokes {
+		left := v.after - r.now().since(v.since)
+		if v.after == 0 || left <= 0 {
+			return i, 0
+		}
+		if wait < 0 || left < wait {
+			wait = left
+		}
+	}
+	return -1, wait
+}
+
+// clean is the janitor: it deletes tickets that no caller knows and revokes
+// leases. It repeats that until it is answered. Neither depends on puts.
+func (r *Resource) clean() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.stoppedLocked(&r.janitor)
+	for attempt := 0; r.session != nil || len(r.deletes)+len(r.revokes) > 0; {
+		if i, wait := r.nextRevokeLocked(); i < 0 && len(r.deletes) == 0 {
+			r.waitLocked(&r.janitor, wait)
+			continue
+		}
+		err := r.deleteAllLocked(r.timeout(attempt))
+		if e := r.revokeLocked(r.timeout(attempt)); e != nil {
+			err = e
+		}
+		if err == nil {
+			attempt, r.janitor.trouble = 0, nil
+			continue
+		}
+		r.waitLocked(&r.janitor, backoff(attempt))
+		attempt++
+	}
+}
+
+func (r *Resource) deleteAllLocked(limit time.Duration) error {
+	var ops []clientv3.Op
+	batch := slices.Clone(r.deletes[:min(len(r.deletes), maxInLine)])
+	if len(batch) == 0 {
+		return nil
+	}
+	for _, d := range batch {
+		d.underWay = true
+		ops = append(ops, clientv3.OpDelete(d.key))
+	}
+	r.mu.Unlock()
+	var resp *clientv3.TxnResponse
+	err := r.request(&r.janitor, limit, func(ctx context.Context) (err error) {
+		resp, err = r.kv.Txn(ctx).Then(ops...).Commit()
+		return err
+	})
+	r.mu.Lock()
+	if fault := faultOf(err); err != nil && (fault == closed || fault == denied) && r.session != nil {
+		r.endSessionLocked(r.session) // its tickets end with the lease
+	}
+	for i, d := range batch {
+		d.underWay = false
+		d.tries++
+		if err != nil && !d.session.ended {
+			continue
+		}
+		// What is missing at the first try was deleted by somebody else.
+		if err == nil && d.told != nil && d.tries == 1 && resp.Responses[i].GetResponseDeleteRange().Deleted == 0 {
+			d.told.lost = ErrLost
+		}
+		r.doneLocked(d)
+		d.key = ""
+	}
+	r.deletes = slices.DeleteFunc(r.deletes, func(d *deletion) bool { return d.key == "" })
+	if len(r.deletes) == 0 {
+		r.wakeLocked()
+	}
+	return err
+}
+
+// revokeLocked revokes the first of the leases that are of no use.
+func (r *Resource) revokeLocked(limit time.Duration) error {
+	i, _ := r.nextRevokeLocked()
+	if i < 0 {
+		return nil
+	}
+	v := r.revokes[i]
+	r.revokes[i] = r.revokes[0] // others may be appended meanwhile
+	r.revokes[0] = v
+	r.mu.Unlock()
+	err := r.request(&r.janitor, limit, func(ctx context.Context) error {
+		_, err := r.lease.Revoke(ctx, v.lease)
+		return err
+	})
+	r.mu.Lock()
+	switch {
+	case err == nil || faultOf(err) == leaseGone:
+		err = nil
+	case faultOf(err) == closed || faultOf(err) == denied: // it ends, as nobody renews it
+		err = nil
+	default:
+		r.revokes = append(r.revokes[1:], v)
+		return err
+	}
+	r.revokes = slices.Delete(r.revokes, 0, 1)
+	return err
+}
+
+// keep is the keeper: it renews the lease, and ends the session when it is over
+// by the clock or has been idle.
+func (r *Resource) keep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.stoppedLocked(&r.keeper)
+	for attempt := 0; r.session != nil; {
+		s := r.session
+		now := r.now()
+		if r.busyLocked() || s.fence != nil {
+			s.lastUse = now
+		}
+		left, idle := r.remainingLocked(s), r.ttl-now.since(s.lastUse)
+		if r.closed && s.lastUse != now || left <= 0 {
+			idle = 0
+		}
+		if left <= 0 || idle <= 0 {
+			r.endSessionLocked(s)
+			continue
+		}
+		due := s.ttl/5 - now.since(s.attempted)
+		if attempt > 0 {
+			due = backoff(attempt) - now.since(s.attempted)
+		}
+		if due > 0 {
+			r.waitLocked(&r.keeper, min(due, left, idle))
+			continue
+		}
+		if r.renewLocked(s, min(r.timeout(6+attempt), left)) {
+			attempt = 0
+		} else {
+			attempt++
+		}
+	}
+}
+
+// renewLocked renews the lease of s, and reports whether it did.
+func (r *Resource) renewLocked(s *session, limit time.Duration) bool {
+	sent := r.now()
+	s.attempted = sent
+	r.mu.Unlock()
+	var resp *clientv3.LeaseKeepAliveResponse
+	err := r.request(&r.keeper, limit, func(ctx context.Context) (err error) {
+		resp, err = r.lease.KeepAliveOnce(newOneAttempt(ctx), s.lease)
+		return err
+	})
+	r.mu.Lock()
+	switch {
+	case err == nil && !s.ended && r.validLocked(s):
+		s.renewed, s.ttl = sent, time.Duration(resp.TTL)*time.Second
+		r.keeper.trouble = nil
+		return true
+	case err != nil && faultOf(err) == leaseGone:
+		r.endSessionLocked(s)
+	}
+	return false
+}
+
+// A oneAttempt is the context of one renewal. KeepAliveOnce of the client tries
+// again at once, and for ever, while there is no connection. This context ends
+// when the one that KeepAliveOnce has derived from it for an attempt has ended.
+//
+// Its values are those of the parent, but it has another Done: otherwise the
+// context package would attach a derived context to what it finds among the
+// values, and not call AfterFunc.
+type oneAttempt struct {
+	context.Context // the parent
+	own             context.Context
+	cancel          context.CancelFunc
+}
+
+// newOneAttempt returns a context that ends with parent, too, which must end.
+func newOneAttempt(parent context.Context) *oneAttempt {
+	own, cancel := context.WithCancel(parent)
+	return &oneAttempt{parent, own, cancel}
+}
+
+func (c *oneAttempt) Done() <-chan struct{} { return c.own.Done() }
+func (c *oneAttempt) Err() error            { return c.own.Err() }
+
+// AfterFunc is called by the context package when a context is derived. stop is
+// called when the derived context has ended.
+func (c *oneAttempt) AfterFunc(f func()) (stop func() bool) {
+	detach := context.AfterFunc(c.own, f)
+	return func() bool {
+		defer c.cancel()
+		return detach()
+	}
+}

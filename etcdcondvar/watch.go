@@ -1,0 +1,263 @@
+package etcdcondvar
+
+import (
+	"cmp"
+	"context"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
+)
+
+// watch is the watcher. While calls of this process are in line it watches all
+// keys, and for a lease after that. Otherwise, while permits are held, it
+// watches the epoch, so that a lease which somebody revokes is noticed.
+func (r *Resource) watch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.stoppedLocked(&r.watcher)
+	for attempt := 0; r.session != nil; {
+		s, all := r.session, r.inLine > 0
+		if !all && r.held == 0 {
+			r.watcher.trouble = nil
+			r.waitLocked(&r.watcher, -1)
+			continue
+		}
+		r.mu.Unlock()
+		heard := r.watchOnce(s, all, r.timeout(attempt))
+		r.mu.Lock()
+		r.view = nil
+		if heard {
+			attempt = 0
+			continue
+		}
+		r.waitLocked(&r.watcher, backoff(attempt))
+		attempt++
+	}
+}
+
+// watchOnce makes a watch and follows it until it breaks, or something else is
+// to be watched. It reports whether the watch was of use. mu is not held.
+//
+// The watch begins at the revision that the store has, and the snapshot is read
+// after that. A watch that begins at an older revision is served every 100 ms.
+func (r *Resource) watchOnce(s *session, all bool, limit time.Duration) bool {
+	// Watches that share their metadata share a stream. A new stream may take
+	// another connection.
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(
+		clientv3.WithRequireLeader(r.base), "condvar-watch", time.Now().String()))
+	defer cancel()
+	prefix := r.keys.root
+	if !all {
+		prefix = r.keys.ofLease(s.lease)
+	}
+	// Watch blocks until the server has acknowledged it.
+	timer := time.AfterFunc(limit, cancel)
+	defer timer.Stop()
+	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	created, ok := <-events
+	if !ok || created.Err() != nil || !timer.Stop() {
+		r.watchFailed(cmp.Or(created.Err(), context.DeadlineExceeded))
+		return false
+	}
+	if !r.readSnapshot(s, all, prefix) {
+		return false
+	}
+	return r.follow(ctx, s, all, events)
+}
+
+// watchFailed remembers why there is no watch. What does not heal ends the
+// calls that wait for it.
+func (r *Resource) watchFailed(err error) {
+	if err == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watcher.trouble = err
+	if faultOf(err) == denied {
+		for _, p := range r.callsLocked(inLine) {
+			r.endLocked(p, err)
+		}
+	}
+}
+
+// readSnapshot reads what is to be watched. It tries again on the same watch:
+// if one of two endpoints is silent, requests alternate between them.
+func (r *Resource) readSnapshot(s *session, all bool, prefix string) bool {
+	for attempt := range 7 {
+		var v *view
+		var epochs map[string]string
+		err := r.request(&r.watcher, r.timeout(attempt), func(ctx context.Context) error {
+			resp, err := r.kv.Get(ctx, prefix, clientv3.WithPrefix())
+			if err != nil {
+				return err
+			}
+			snap, err := r.keys.parseSnapshot(resp)
+			v, epochs = newView(snap), snap.epochs
+			return err
+		})
+		r.mu.Lock()
+		over := s.ended
+		if !over && err == nil {
+			r.watcher.trouble = nil
+			r.installLocked(s, all, v, epochs)
+		}
+		r.mu.Unlock()
+		if over || err == nil {
+			return !over
+		}
+		if r.watchFailed(err); faultOf(err) == denied {
+			return false
+		}
+		time.Sleep(backoff(attempt))
+	}
+	return false
+}
+
+// installLocked makes v the view, which is as of a snapshot that has epochs.
+func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[string]string) {
+	if _, ok := epochs[s.epoch]; !ok && s.epoch != "" && s.epochRevision <= v.revision {
+		r.endSessionLocked(s)
+		return
+	}
+	if !all {
+		return
+	}
+	if v.limit.mod == 0 { // somebody has deleted cap
+		v.limit = r.limit
+	} else {
+		r.setLimitLocked(v.limit)
+	}
+	r.view = v
+	for _, p := range r.callsLocked(inLine, held) {
+		if p.session == s && p.token>>placeBits <= v.revision && v.get(p.key) == nil {
+			r.missingLocked(p)
+		}
+	}
+	r.advanceLocked()
+}
+
+// missingLocked handles a ticket that somebody else has deleted: its call lines
+// up again, or has lost its permits.
+func (r *Resource) missingLocked(p *Permit) {
+	switch p.state {
+	case inLine:
+		r.requeueLocked([]*Permit{p})
+	case held:
+		p.loseLocked()
+	}
+}
+
+// advanceLocked lets tickets pass, and grants those that are ours.
+func (r *Resource) advanceLocked() {
+	v := r.view
+	v.advance(func(t *ticket) {
+		if p := r.calls[t.key]; p != nil && p.state == inLine && r.view == v {
+			r.grantLocked(p)
+		}
+	})
+	if r.mayPutIfAnyLocked() {
+		r.sender.wakeLocked()
+	}
+}
+
+func (r *Resource) mayPutIfAnyLocked() bool { return r.sender.runs && r.mayPutLocked() }
+
+// lookUpLocked looks for the ticket of p, which has just been put in line, in a
+// view that may be ahead of the answer to the transaction.
+func (r *Resource) lookUpLocked(p *Permit) {
+	if r.view == nil || r.view.revision < p.token>>placeBits {
+		return
+	}
+	switch t := r.view.get(p.key); {
+	case t == nil:
+		r.missingLocked(p)
+	case t.passed:
+		r.grantLocked(p)
+	}
+}
+
+// follow applies events until the watch breaks, or something else is to be
+// watched.
+func (r *Resource) follow(ctx context.Context, s *session, all bool, events clientv3.WatchChan) bool {
+	ticker := time.NewTicker(r.ttl / 8)
+	defer ticker.Stop()
+	asked := r.now()
+	heard, lastWaiter := r.now(), r.now()
+	for {
+		r.mu.Lock()
+		now := r.now()
+		if r.inLine > 0 {
+			lastWaiter = now
+		}
+		over := r.session != s || all && now.since(lastWaiter) >= r.ttl ||
+			!all && (r.inLine > 0 || r.held == 0 && r.closed)
+		silent := all && now.since(heard) > r.ttl/2
+		r.mu.Unlock()
+		if over || silent {
+			return true
+		}
+		select {
+		case resp, ok := <-events:
+			if !ok || resp.Err() != nil {
+				r.watchFailed(resp.Err())
+				return ok
+			}
+			heard = r.now()
+			r.mu.Lock()
+			r.applyLocked(s, resp)
+			r.mu.Unlock()
+		case <-ticker.C:
+			if all && r.now().since(asked) >= r.ttl/4 {
+				asked = r.now()
+				limited, cancel := context.WithTimeout(ctx, r.ttl/8)
+				_ = r.watching.RequestProgress(limited)
+				cancel()
+			}
+		case <-r.watcher.wake:
+		}
+	}
+}
+
+// applyLocked applies the events of a response, in the order of their
+// revisions. All events of a revision are in one response.
+func (r *Resource) applyLocked(s *session, resp clientv3.WatchResponse) {
+	v := r.view
+	for i, event := range resp.Events {
+		key, revision := string(event.Kv.Key), event.Kv.ModRevision
+		deleted := event.Type == clientv3.EventTypeDelete
+		if deleted && key == s.epoch && revision > s.epochRevision {
+			r.endSessionLocked(s)
+		}
+		if v == nil || r.view != v {
+			continue
+		}
+		if revision > v.revision {
+			r.applyEventLocked(v, key, event, deleted)
+		}
+		if last := i+1 == len(resp.Events) || resp.Events[i+1].Kv.ModRevision > revision; last && r.view == v {
+			v.revision = max(v.revision, revision)
+			r.advanceLocked()
+		}
+	}
+}
+
+func (r *Resource) applyEventLocked(v *view, key string, event *clientv3.Event, deleted bool) {
+	switch {
+	case key == r.keys.cap && !deleted:
+		if l, err := parseLimit(event.Kv); err == nil {
+			v.limit = l
+			r.setLimitLocked(l)
+		}
+	case !strings.HasPrefix(key, r.keys.tickets):
+	case deleted:
+		v.remove(key)
+		if p := r.calls[key]; p != nil {
+			r.missingLocked(p)
+		}
+	case event.Kv.CreateRevision == event.Kv.ModRevision:
+		v.append(r.keys.parseTicket(event.Kv))
+	}
+}

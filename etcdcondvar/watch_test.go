@@ -1,0 +1,155 @@
+package etcdcondvar_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/condvar/etcdcondvar"
+)
+
+func TestResource_aWaiterThatWasStoppedBelievesNoOldEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		var jump atomic.Int64
+		start := time.Now()
+		other, r := b.resource(1), b.resource(1)
+		r.SetClock(func() (time.Duration, time.Duration) {
+			return time.Since(start), time.Since(start) + time.Duration(jump.Load())
+		})
+		p := b.acquire(other, 1)
+		waiting := b.start(context.Background(), r, 1)
+		synctest.Wait()
+		jump.Store(int64(ttl))
+		p.Release()
+		got := <-waiting
+		require.NoError(t, got.err)
+		require.NoError(t, got.p.Err())
+		got.p.Release()
+	})
+}
+
+func TestResource_whatIsDeletedByHand(t *testing.T) {
+	for _, what := range []string{"p/", "e/", "cap", ""} {
+		inBubble(t, func(t *testing.T, b *bench) {
+			r, other := b.resource(1), b.resource(1)
+			p := b.acquire(r, 1)
+			waiting := b.start(context.Background(), other, 1)
+			synctest.Wait()
+			client, _ := b.client()
+			_, err := client.KV.Txn(context.Background()).
+				Then(clientv3.OpDelete(etcdcondvar.KeysOf("r")+what, clientv3.WithPrefix())).Commit()
+			require.NoError(t, err)
+			if what == "cap" {
+				time.Sleep(time.Second)
+				require.NoError(t, p.Err())
+			} else if what != "p/" {
+				synctest.Wait()
+				require.Equal(t, etcdcondvar.ErrLost, p.Err())
+			}
+			p.Release()
+			if what == "p/" {
+				require.Equal(t, etcdcondvar.ErrLost, p.Err())
+			}
+			got := <-waiting
+			require.NoError(t, got.err)
+			got.p.Release()
+		})
+	}
+}
+
+func TestResource_noticesAWatchThatSaysNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(1), b.resource(1)
+		p := b.acquire(r, 1)
+		b.set(faults{muteWatch: 100})
+		waiting := b.start(context.Background(), other, 1)
+		time.Sleep(100 * time.Millisecond)
+		b.set(faults{})
+		p.Release()
+		start := time.Now()
+		got := <-waiting
+		require.NoError(t, got.err)
+		require.LessOrEqual(t, time.Since(start), ttl*3/4)
+		got.p.Release()
+	})
+}
+
+// Trap a: a watch that begins at a revision that exists is served late.
+func TestOrder_aFreshWatchIsNotLate(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(1), b.resource(1)
+		p := b.acquire(r, 1)
+		waiting := b.start(context.Background(), other, 1)
+		synctest.Wait()
+		start := time.Now()
+		p.Release()
+		got := <-waiting
+		require.Zero(t, time.Since(start))
+		got.p.Release()
+	})
+}
+
+// Trap a: what happens before the watch begins is in the snapshot.
+func TestOrder_nothingIsMissedBeforeTheWatch(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(1), b.resource(1)
+		p := b.acquire(r, 1)
+		synctest.Wait() // r watches its epoch
+		b.then("watch", step{before: p.Release})
+		select {
+		case got := <-b.start(context.Background(), other, 1):
+			require.NoError(t, got.err)
+			got.p.Release()
+		case <-time.After(ttl):
+			t.Fatal("the release is missed")
+		}
+	})
+}
+
+// A grant that the watch tells before the transaction is answered counts.
+func TestOrder_theViewIsAheadOfTheAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(1), b.resource(1)
+		p := b.acquire(r, 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		left := b.start(ctx, other, 1) // other watches
+		synctest.Wait()
+		cancel()
+		require.Error(t, (<-left).err)
+		synctest.Wait()
+		b.set(faults{answer: 50 * time.Millisecond})
+		waiting := b.start(context.Background(), other, 1)
+		time.Sleep(time.Millisecond) // the ticket exists, the answer is under way
+		p.Release()
+		b.await(waiting).Release()
+	})
+}
+
+// An event of a revision that the snapshot has is not applied again.
+func TestOrder_oldEventsAreDropped(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		r, other := b.resource(1), b.resource(1)
+		p := b.acquire(r, 1)
+		synctest.Wait()
+		var second <-chan pending
+		b.then("watch", step{}, step{})       // of other, and of r
+		b.then("range", step{before: func() { // the watch of other has begun
+			second = b.start(ctx, r, 1)
+			time.Sleep(time.Millisecond)
+		}})
+		first := b.start(ctx, other, 1)
+		time.Sleep(time.Second)
+		third := b.start(ctx, other, 1)
+		synctest.Wait()
+		p.Release()
+		b.await(first).Release()
+		b.await(second).Release()
+		b.await(third).Release()
+	})
+}
