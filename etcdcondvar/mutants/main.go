@@ -1,0 +1,189 @@
+// Command mutants plants bugs in package etcdcondvar, one at a time, and runs
+// for each the test that has to find it. Run it in the folder of the package:
+//
+//	go run ./mutants
+//	go run ./mutants no-epoch no-watchdog
+//
+// The exit status is 1 if a bug was not found.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A mutant is a change of one file, and the test that has to find it.
+type mutant struct{ name, test, file, old, new string }
+
+func mutants() []mutant {
+	return []mutant{
+		// Those of row 46 of the tests.
+		{"no-epoch", "TestFence", "session.go", `clientv3.Compare(clientv3.Version(s.epoch), ">", 0),`, ``},
+		{"deadline-from-receipt", "TestPermit_isLostAMarginBeforeTheLeaseEnds", "session.go", "s.renewed, s.ttl = sent,", "s.renewed, s.ttl = r.now(),"},
+		{"no-look-at-the-clock-at-a-grant", "TestResource_aWaiterThatWasStoppedBelievesNoOldEvent", "resource.go", "if !r.validLocked(p.session) {\n\t\tr.endS", "if false {\n\t\tr.endS"},
+		{"watch-from-a-revision", "TestOrder_aFreshWatchIsNotLate", "watch.go", "clientv3.WithCreatedNotify())", "clientv3.WithCreatedNotify(), clientv3.WithRev(1))"},
+		{
+			"snapshot-before-subscription", "TestOrder_nothingIsMissedBeforeTheWatch", "watch.go", `	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	created, ok := <-events
+	if !ok || created.Err() != nil || !timer.Stop() {
+		r.watchFailed(created.Err())
+		return false
+	}
+	if !r.readSnapshot(s, all, prefix) {
+		return false
+	}
+`, `	if !r.readSnapshot(s, all, prefix) {
+		return false
+	}
+	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	created, ok := <-events
+	if !ok || created.Err() != nil || !timer.Stop() {
+		r.watchFailed(created.Err())
+		return false
+	}
+`,
+		},
+		{"two-watches-for-cap-and-tickets", "TestResize_isObeyedByWhoeverHearsOfTheRelease", "watch.go", "\t\t\tr.applyLocked(s, resp)\n", `
+			rest := resp
+			rest.Events = nil
+			for _, e := range resp.Events {
+				if string(e.Kv.Key) != r.keys.cap {
+					rest.Events = append(rest.Events, e)
+					continue
+				}
+				go func() {
+					time.Sleep(100 * time.Millisecond)
+					r.mu.Lock()
+					defer r.mu.Unlock()
+					if l, err := parseLimit(e.Kv); err == nil && r.view != nil {
+						r.view.limit = l
+						r.setLimitLocked(l)
+						r.advanceLocked()
+					}
+				}()
+			}
+			r.applyLocked(s, rest)
+`},
+		{"a-shrink-is-ignored-on-resync", "TestResize_isObeyedByASnapshot", "watch.go", "if snap.limit.mod == 0 {", "if snap.limit.capacity < r.limit.capacity {"},
+		{"the-frontier-is-not-moved-on-a-cancel", "TestResource_aBigRequestIsNotOvertaken", "watch.go", "last && r.view == v {", "last && !deleted && r.view == v {"},
+		{"ranks-off-by-one", "TestOrder_isThatOfTheTokens", "session.go", "older = add(older, p.n)", "_ = i"},
+		{"releases-are-batched-with-puts", "TestResource_withoutSpace", "session.go", "\t\td.underWay = true\n", "\t\td.underWay = true\n\t\tops = append(ops, clientv3.OpPut(r.keys.root+\"x\", \"\"))\n"},
+		{"try-without-its-compare", "TestTryAcquire_oneOfManyWins", "session.go", "compares = append(compares, none)", "_ = none"},
+		{"granted-is-not-stored", "TestResource_aShrinkForgetsNoGrant", "fleet.go", "done.granted = max(done.granted, t.token)", ""},
+		{"counted-is-not-stored", "TestFleet_InUseAgreesWithTheHistory", "fleet.go", "done.counted = max(done.counted, t.token)", ""},
+		{
+			"waiters-learn-of-the-loss", "TestOrder_ofAProcessSurvivesALoss", "session.go", "r.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine),",
+			"for _, p := range r.callsLocked(inLine) {\n\t\tr.endLocked(p, ErrLost)\n\t}\n\tr.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine),",
+		},
+		{"the-janitor-gives-up", "TestPermit_ReleaseReturnsWhenEtcdIsSilent", "session.go", "if err != nil && !d.session.ended {\n\t\t\tcontinue", "if false {\n\t\t\tcontinue"},
+		{"no-watchdog", "TestResource_noticesAWatchThatSaysNothing", "watch.go", "silent := all && now.since(heard) > r.ttl/2", "silent := all && now.since(heard) > 1000*r.ttl"},
+		// More.
+		{"no-margin", "TestPermit_isLostAMarginBeforeTheLeaseEnds", "session.go", "return s.ttl - margin(s.ttl) -", "return 2*s.ttl -"},
+		{"no-limit-in-the-compare", "TestResize_isObeyedByATransaction", "session.go", `clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", limit.mod),`, ``},
+		{"old-events-are-not-dropped", "TestOrder_oldEventsAreDropped", "watch.go", "if revision > v.revision {", "if true {"},
+		{"a-shrink-is-not-seen", "TestResize_isObeyedByWhoeverHearsOfTheRelease", "watch.go", "\t\t\tv.limit = l\n", ""},
+		{"what-is-deleted-stays-counted", "TestOrder_oldEventsAreDropped", "view.go", "v.passed -= t.n", ""},
+		{"a-removed-ticket-stays-next", "TestResource_aBigRequestIsNotOvertaken", "view.go", "v.next = e.Next()\n\t}\n\tv.line", "\n\t}\n\tv.line"},
+		{"no-fence", "TestFence", "session.go", `s.epoch, s.fence = "", fence`, "_ = fence"},
+		{"the-fence-keeps-the-epoch", "TestFence", "session.go", "fence := []string{s.epoch}", "fence := []string{}"},
+		{"the-fence-is-tried-once", "TestFence", "session.go", "\tif err == nil {\n\t\ts.fence = nil", "\tif true {\n\t\ts.fence = nil"},
+		{"a-lost-batch-is-given-up", "TestFence", "session.go", "r.requeueLocked(r.backLocked(batch))\n\t\ts.epoch", "for _, p := range r.backLocked(batch) {\n\t\t\tr.endLocked(p, err)\n\t\t}\n\t\ts.epoch"},
+		{"leases-are-not-revoked", "TestResource_givesBackAnIdleLease", "session.go", "r.revokes = append(r.revokes, v)", "_ = v"},
+		{"a-left-ticket-stays", "TestFence_ofACallThatHasLeft", "session.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(s, p.key, nil)", "delete(r.calls, p.key)"},
+		{"the-view-is-not-asked", "TestOrder_theViewIsAheadOfTheAnswer", "session.go", "\t\t\t\tr.lookUpLocked(p)\n", ""},
+		{"the-wall-clock-is-not-asked", "TestPermit_ErrAsksBothClocks", "clock.go", "return max(i.mono-earlier.mono, i.wall-earlier.wall)", "return i.mono - earlier.mono"},
+		{"renewals-spin", "TestRenewal_doesNotSpin", "session.go", "func (c *oneAttempt) Done() <-chan struct{} { return c.done }", ""},
+		{"calls-are-requeued-at-the-front", "TestOrder_ofAProcessSurvivesALoss", "resource.go", "for e != nil && e.Value.(*Permit).arrival < p.arrival {", "for false {"},
+		{"a-try-waits-behind-others", "TestTryAcquire_behindACrowd", "session.go", "\t\tr.failTriesLocked()\n", ""},
+		{"a-try-does-not-learn-the-limit", "TestTryAcquire_seesTheCapacity", "fleet.go", "\t\tr.saw(l)\n", ""},
+		{"too-large-is-told-at-the-head-only", "TestResource_ErrTooLargeBehindACrowd", "resource.go", "r.unsure = r.unsure || r.limit.tooLarge(p.n)\n\tr.startLocked", "r.startLocked"},
+		{"close-does-not-end-requests", "TestClose_endsCallsInEachState", "resource.go", "\tr.endCalls()\n", ""},
+		{"drain-does-not-wait-for-workers", "TestDrain_waitsForWhatIsUnderWay", "resource.go", "return !r.sender.runs && !r.janitor", "return r.session == nil && !r.busyLocked() && len(r.revokes) == 0 || !r.sender.runs && !r.janitor"},
+		{"a-denied-watch-is-repeated", "TestDenied", "watch.go", "\tif faultOf(err) == denied {\n\t\tfor", "\tif false {\n\t\tfor"},
+		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
+	}
+}
+
+func main() {
+	var wg sync.WaitGroup
+	var bad atomic.Int32
+	next := make(chan mutant)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for m := range next {
+				start := time.Now()
+				found, out, err := m.run()
+				if err != nil {
+					out = err.Error()
+				}
+				if !found {
+					bad.Add(1)
+				}
+				fmt.Printf("%-38s found=%-5v %4.0fs %s\n", m.name, found, time.Since(start).Seconds(), out)
+			}
+		})
+	}
+	for _, m := range mutants() {
+		if len(os.Args) == 1 || slices.Contains(os.Args[1:], m.name) {
+			next <- m
+		}
+	}
+	close(next)
+	wg.Wait()
+	if bad.Load() > 0 {
+		fmt.Println(bad.Load(), "survived")
+		os.Exit(1)
+	}
+}
+
+// run runs the tests with m, and reports whether one failed, and which.
+func (m mutant) run() (found bool, out string, err error) {
+	file, err := filepath.Abs(m.file)
+	if err != nil {
+		return false, "", err
+	}
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return false, "", err
+	}
+	if strings.Count(string(source), m.old) != 1 {
+		return false, "", fmt.Errorf("%s has no or several %q", m.file, m.old)
+	}
+	dir, err := os.MkdirTemp("", "condvar-mutant-")
+	if err != nil {
+		return false, "", err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	changed, overlay := filepath.Join(dir, m.file), filepath.Join(dir, "overlay.json")
+	text, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
+	if err != nil {
+		return false, "", err
+	}
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
+		return false, "", err
+	}
+	if err := os.WriteFile(overlay, text, 0o600); err != nil {
+		return false, "", err
+	}
+	cmd := exec.Command("go", "test", "-count=1", "-failfast", "-timeout=30s", "-vet=off", "-ldflags=-s -w",
+		"-run=^"+m.test+"$", "-overlay", overlay, ".")
+	output, err := cmd.CombinedOutput()
+	if s := string(output); strings.Contains(s, "[build failed]") || strings.Contains(s, "no tests to run") {
+		return false, "", fmt.Errorf("%s: %s", m.test, output)
+	}
+	for line := range strings.Lines(string(output)) {
+		if strings.Contains(line, "panic: ") || strings.Contains(line, "--- FAIL") && out == "" {
+			out = strings.TrimSpace(line)
+		}
+	}
+	return err != nil, out[:min(len(out), 120)], nil
+}
