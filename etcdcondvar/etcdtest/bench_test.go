@@ -1,0 +1,419 @@
+package etcdtest_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+
+	"example.com/condvar/etcdcondvar"
+	"example.com/condvar/etcdcondvar/etcdtest"
+)
+
+// The floor of all benchmarks is txn{put} of the same client, in turns with
+// what is measured. The ratio is of the medians. The server syncs its disk.
+
+func startSynced(b *testing.B) *etcdtest.Server {
+	return etcdtest.StartCluster(b, etcdtest.Config{Sync: true})[0]
+}
+
+// floors measures a line against the floor.
+func floors(b *testing.B, client *clientv3.Client, line func() time.Duration) {
+	b.Helper()
+	var floor, ours []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		_, err := client.Txn(context.Background()).Then(clientv3.OpPut("floor", "x")).Commit()
+		require.NoError(b, err)
+		floor = append(floor, time.Since(start))
+		ours = append(ours, line())
+	}
+	report(b, ours, floor)
+}
+
+func report(b *testing.B, ours, floor []time.Duration) {
+	slices.Sort(floor)
+	slices.Sort(ours)
+	b.ReportMetric(float64(median(ours))/float64(median(floor)), "ratio")
+	b.ReportMetric(float64(ours[len(ours)*99/100])/float64(median(floor)), "p99-ratio")
+	b.ReportMetric(float64(median(floor).Microseconds()), "floor-µs")
+}
+
+func median(d []time.Duration) time.Duration { return d[len(d)/2] }
+
+func benchResource(b *testing.B, client *clientv3.Client, capacity int64) *etcdcondvar.Resource {
+	r := etcdcondvar.New(client, b.Name(), capacity)
+	b.Cleanup(func() { require.NoError(b, r.Drain(context.Background())) })
+	return r
+}
+
+func take(b *testing.B, r *etcdcondvar.Resource) *etcdcondvar.Permit {
+	p, err := r.Acquire(context.Background())
+	require.NoError(b, err)
+	return p
+}
+
+func BenchmarkAcquire(b *testing.B) {
+	client := newClient(b, startSynced(b).Endpoint)
+	for _, live := range []int{0, 1000, 5000} {
+		b.Run(fmt.Sprint("live=", live), func(b *testing.B) {
+			r := benchResource(b, client, 1<<20)
+			var wg sync.WaitGroup
+			held := make([]*etcdcondvar.Permit, live)
+			for i := range held {
+				wg.Go(func() { held[i] = take(b, r) })
+			}
+			wg.Wait()
+			take(b, r).Release()
+			floors(b, client, func() time.Duration {
+				start := time.Now()
+				p := take(b, r)
+				d := time.Since(start)
+				p.Release()
+				return d
+			})
+			for _, p := range held {
+				wg.Go(p.Release)
+			}
+			wg.Wait()
+		})
+	}
+}
+
+func BenchmarkRelease(b *testing.B) {
+	client := newClient(b, startSynced(b).Endpoint)
+	r := benchResource(b, client, 1<<20)
+	floors(b, client, func() time.Duration {
+		p := take(b, r)
+		start := time.Now()
+		p.Release()
+		return time.Since(start)
+	})
+}
+
+func BenchmarkTryAcquire(b *testing.B) {
+	server := startSynced(b)
+	client := newClient(b, server.Endpoint)
+	b.Run("full", func(b *testing.B) {
+		r, other := benchResource(b, client, 1), benchResource(b, client, 1)
+		p := take(b, r)
+		floors(b, client, func() time.Duration {
+			start := time.Now()
+			_, err := other.TryAcquire(context.Background())
+			require.ErrorIs(b, err, etcdcondvar.ErrFull)
+			return time.Since(start)
+		})
+		p.Release()
+	})
+	b.Run("room", func(b *testing.B) {
+		r := benchResource(b, client, 1)
+		floors(b, client, func() time.Duration {
+			start := time.Now()
+			p, err := r.TryAcquire(context.Background())
+			require.NoError(b, err)
+			d := time.Since(start)
+			p.Release()
+			return d
+		})
+	})
+}
+
+// BenchmarkHandOff is from a Release to the grant in another process, whose
+// clock is the same. The waiter has been in line for up to 10 ms.
+func BenchmarkHandOff(b *testing.B) {
+	for _, foreign := range []int{0, 300} {
+		b.Run(fmt.Sprint("foreign=", foreign), func(b *testing.B) {
+			server := startSynced(b)
+			client := newClient(b, server.Endpoint)
+			stop := foreignWrites(b, newClient(b, server.Endpoint), foreign)
+			r := benchResource(b, client, 1)
+			w := etcdtest.StartWorker(b, etcdtest.WorkerConfig{Name: b.Name(), Capacity: 1, TTL: 10 * time.Second, Endpoints: []string{server.Endpoint}})
+			i := 0
+			floors(b, client, func() time.Duration {
+				i++
+				p := take(b, r)
+				w.Do("acquire %d 1", i)
+				for f, err := r.Fleet(b.Context()); err == nil && f.Waiting == 0; f, err = r.Fleet(b.Context()) {
+					time.Sleep(time.Millisecond)
+				}
+				time.Sleep(time.Duration(i%10) * time.Millisecond)
+				start := time.Now()
+				p.Release()
+				got, err := w.Await(b.Context(), "granted", i)
+				require.NoError(b, err)
+				w.Do("release %d", i)
+				_, err = w.Await(b.Context(), "released", i)
+				require.NoError(b, err)
+				return got.At.Sub(start)
+			})
+			stop()
+		})
+	}
+}
+
+// foreignWrites puts other keys at a rate of so many a second.
+func foreignWrites(b *testing.B, client *clientv3.Client, rate int) (stop func()) {
+	if rate == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	var wg sync.WaitGroup
+	ticker := time.NewTicker(time.Second / time.Duration(rate))
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					_, _ = client.Put(ctx, "foreign", "x")
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		ticker.Stop()
+		wg.Wait()
+	}
+}
+
+// BenchmarkMutex compares hand-offs between two clients with those of
+// concurrency.Mutex, while others write. Two goroutines take turns.
+func BenchmarkMutex(b *testing.B) {
+	server := startSynced(b)
+	clients := []*clientv3.Client{newClient(b, server.Endpoint), newClient(b, server.Endpoint)}
+	stop := foreignWrites(b, newClient(b, server.Endpoint), 100)
+	defer stop()
+	var ours []func()
+	for range 2 {
+		r := etcdcondvar.New(clients[len(ours)], "mutex-ours", 1)
+		b.Cleanup(func() { require.NoError(b, r.Drain(context.Background())) })
+		var p *etcdcondvar.Permit
+		ours = append(ours, func() {
+			if p != nil {
+				p.Release()
+				p = nil
+				return
+			}
+			p = take(b, r)
+		})
+	}
+	var theirs []func()
+	for _, client := range clients {
+		session, err := concurrency.NewSession(client)
+		require.NoError(b, err)
+		b.Cleanup(func() { _ = session.Close() })
+		m, locked := concurrency.NewMutex(session, "mutex-theirs"), false
+		theirs = append(theirs, func() {
+			if locked = !locked; locked {
+				require.NoError(b, m.Lock(context.Background()))
+			} else {
+				require.NoError(b, m.Unlock(context.Background()))
+			}
+		})
+	}
+	handOff := func(toggle []func()) time.Duration {
+		toggle[0]()
+		got := make(chan time.Time, 1)
+		go func() {
+			toggle[1]()
+			got <- time.Now()
+		}()
+		time.Sleep(5 * time.Millisecond) // it is in line by then
+		start := time.Now()
+		toggle[0]()
+		d := (<-got).Sub(start)
+		toggle[1]()
+		return d
+	}
+	var mine, stock []time.Duration
+	for b.Loop() {
+		mine = append(mine, handOff(ours))
+		stock = append(stock, handOff(theirs))
+	}
+	slices.Sort(mine)
+	slices.Sort(stock)
+	b.ReportMetric(float64(median(mine))/float64(median(stock)), "ratio")
+	b.ReportMetric(float64(median(stock).Microseconds()), "stock-µs")
+	b.ReportMetric(float64(median(mine).Microseconds()), "ours-µs")
+}
+
+// BenchmarkCrowd is many goroutines of one process, each of which acquires and
+// releases, against a transaction for each call. They run in turns, for a
+// while each; the ratio is that of the throughputs.
+func BenchmarkCrowd(b *testing.B) {
+	server := startSynced(b)
+	client := newClient(b, server.Endpoint)
+	for _, c := range []struct {
+		goroutines int
+		capacity   int64
+	}{{100, 1 << 20}, {2000, 1 << 20}, {2000, 8}} {
+		b.Run(fmt.Sprintf("goroutines=%d/capacity=%d", c.goroutines, c.capacity), func(b *testing.B) {
+			ctx := context.Background()
+			r := benchResource(b, client, c.capacity)
+			take(b, r).Release()
+			var ours, floor float64
+			for b.Loop() {
+				ours += throughput(c.goroutines, func() { _ = r.Do(ctx, func(context.Context) error { return nil }) })
+				floor += throughput(c.goroutines, func() {
+					_, _ = client.Txn(ctx).Then(clientv3.OpPut("floor", "x")).Commit()
+					_, _ = client.Txn(ctx).Then(clientv3.OpDelete("floor")).Commit()
+				})
+			}
+			b.ReportMetric(ours/floor, "throughput-ratio")
+			b.ReportMetric(ours/float64(b.N), "calls/s")
+		})
+	}
+}
+
+// throughput returns how many calls of f a second goroutines make.
+func throughput(goroutines int, f func()) float64 {
+	var calls atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range goroutines {
+		wg.Go(func() {
+			for time.Since(start) < 500*time.Millisecond {
+				f()
+				calls.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return float64(calls.Load()) / time.Since(start).Seconds()
+}
+
+// BenchmarkLone is a caller of one process, while 10,000 goroutines of another
+// want the 8 permits, each for 2 ms.
+func BenchmarkLone(b *testing.B) {
+	server := startSynced(b)
+	crowd, lone := benchResource(b, newClient(b, server.Endpoint), 8), benchResource(b, newClient(b, server.Endpoint), 8)
+	ctx, cancel := context.WithCancel(b.Context())
+	var wg sync.WaitGroup
+	var calls atomic.Int64
+	for range 10_000 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_ = crowd.Do(ctx, func(context.Context) error { time.Sleep(2 * time.Millisecond); return nil })
+				calls.Add(1)
+			}
+		})
+	}
+	for crowd.Stats().WaitCount < 1000 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	var waits []time.Duration
+	before, begin := calls.Load(), time.Now()
+	for b.Loop() {
+		start := time.Now()
+		take(b, lone).Release()
+		waits = append(waits, time.Since(start))
+	}
+	b.ReportMetric(float64(calls.Load()-before)/time.Since(begin).Seconds(), "crowd-calls/s")
+	slices.Sort(waits)
+	b.ReportMetric(float64(median(waits).Milliseconds()), "lone-ms")
+	cancel()
+	wg.Wait()
+}
+
+// BenchmarkFleet is 40 processes with 3 goroutines each, which want 50 permits:
+// the share of the capacity that is in use.
+func BenchmarkFleet(b *testing.B) {
+	for _, hold := range []int{200, 20} {
+		b.Run(fmt.Sprint("hold=", hold, "ms"), func(b *testing.B) {
+			server := startSynced(b)
+			client := newClient(b, server.Endpoint)
+			r := benchResource(b, client, 50)
+			take(b, r).Release()
+			var workers []*etcdtest.Worker
+			for range 40 {
+				w := etcdtest.StartWorker(b, etcdtest.WorkerConfig{Name: b.Name(), Capacity: 50, TTL: 10 * time.Second, Endpoints: []string{server.Endpoint}})
+				w.Do("steady 3 %d", hold)
+				workers = append(workers, w)
+			}
+			count := func() (n int) {
+				for _, w := range workers {
+					n += w.Count("released")
+				}
+				return n
+			}
+			for count() < 300 { // until all have started
+				time.Sleep(10 * time.Millisecond)
+			}
+			before, start := count(), time.Now()
+			for b.Loop() {
+				time.Sleep(5 * time.Second)
+			}
+			perSecond := float64(count()-before) / time.Since(start).Seconds()
+			b.ReportMetric(100*perSecond*float64(hold)/1000/50, "%-of-capacity")
+			for _, w := range workers {
+				w.Kill()
+			}
+		})
+	}
+}
+
+// BenchmarkCancel is how long it takes until the tickets of 2,000 waiters are
+// gone that were canceled together.
+func BenchmarkCancel(b *testing.B) {
+	client := newClient(b, startSynced(b).Endpoint)
+	r := benchResource(b, client, 1)
+	p := take(b, r)
+	var gone time.Duration
+	for b.Loop() {
+		ctx, cancel := context.WithCancel(b.Context())
+		var wg sync.WaitGroup
+		for range 2000 {
+			wg.Go(func() { _, _ = r.Acquire(ctx) })
+		}
+		for f, err := r.Fleet(b.Context()); err == nil && (f.Waiting < 100 || r.Stats().Waiting < 2000); f, err = r.Fleet(b.Context()) {
+			time.Sleep(time.Millisecond)
+		}
+		start := time.Now()
+		cancel()
+		wg.Wait()
+		for f, err := r.Fleet(b.Context()); err == nil && f.Waiting > 0; f, err = r.Fleet(b.Context()) {
+		}
+		gone += time.Since(start)
+	}
+	b.ReportMetric(float64(gone.Milliseconds())/float64(b.N), "gone-ms")
+	p.Release()
+}
+
+// BenchmarkAllocs compares the allocations of an Acquire and its Release with
+// those of the client for two such transactions.
+func BenchmarkAllocs(b *testing.B) {
+	client := newClient(b, startSynced(b).Endpoint)
+	b.Run("impl=etcdcondvar", func(b *testing.B) {
+		r := benchResource(b, client, 1<<20)
+		take(b, r).Release()
+		b.ReportAllocs()
+		for b.Loop() {
+			take(b, r).Release()
+		}
+	})
+	b.Run("impl=client", func(b *testing.B) {
+		ctx := clientv3.WithRequireLeader(context.Background())
+		lease, err := client.Grant(ctx, 60)
+		require.NoError(b, err)
+		b.ReportAllocs()
+		for b.Loop() {
+			_, err := client.Txn(ctx).
+				If(clientv3.Compare(clientv3.ModRevision("cap"), "=", 0), clientv3.Compare(clientv3.Version("e"), "=", 0)).
+				Then(clientv3.OpPut("p/1/1", "1795875132017", clientv3.WithLease(lease.ID)),
+					clientv3.OpGet("p/1/", clientv3.WithPrefix(), clientv3.WithCountOnly()), clientv3.OpGet("p/n/", clientv3.WithPrefix())).
+				Else(clientv3.OpGet("cap"), clientv3.OpGet("e", clientv3.WithCountOnly())).Commit()
+			require.NoError(b, err)
+			_, err = client.Txn(ctx).Then(clientv3.OpDelete("p/1/1")).Commit()
+			require.NoError(b, err)
+		}
+	})
+}
