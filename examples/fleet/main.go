@@ -1,0 +1,209 @@
+//go:build unix
+
+// Command fleet shows processes that share permits by etcd: what happens when
+// one of them is killed, when one is stopped and goes on, and when the capacity
+// changes.
+//
+//	go run .
+//	go run . -workers 8 -capacity 3 -svg fleet.svg
+//	go run . -endpoints localhost:2379
+//
+// It starts an etcd server in a temporary folder, and itself again as the
+// workers. At the end it compares what the workers believed with the history of
+// etcd.
+//
+// The exit status is 0 if all promises were kept, 1 if one was broken or etcd
+// is not there, and 2 if the flags make no sense.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if args := os.Getenv(workerEnv); args != "" {
+		os.Exit(work(args, os.Stdin, os.Stdout, os.Stderr))
+	}
+	// Of a SIGPIPE, too, nothing stays behind: it comes if nobody reads what we write.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Getenv))
+}
+
+// A config is what the flags say.
+type config struct {
+	workers   int
+	capacity  int64
+	ttl       time.Duration
+	endpoints string
+	svg       string
+	plant     string // a bug, for the tests: see work
+}
+
+const (
+	maxWorkers  = 50
+	maxCapacity = 1000
+	minTTL      = 2 * time.Second // etcd makes no shorter lease
+	maxTTL      = 4 * time.Second
+)
+
+// run is main without the process around it. It returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) int {
+	cfg, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "fleet: %v\nThe flag -h lists all flags.\n", err)
+		return 2
+	}
+	cfg.plant = getenv(plantEnv)
+	endpoints := strings.Split(cfg.endpoints, ",")
+	if cfg.endpoints == "" {
+		endpoint, stop, err := startServer(ctx, getenv("TMPDIR"))
+		switch {
+		case ctx.Err() != nil:
+			fmt.Fprintln(stderr, "fleet: interrupted")
+			return 1
+		case err != nil:
+			fmt.Fprintf(stderr, "fleet: cannot start etcd: %v\n", err)
+			return 1
+		}
+		defer stop()
+		endpoints = []string{endpoint}
+	}
+	out := &console{w: stdout, color: hasColor(stdout, getenv), columns: columns(getenv)}
+	rec, err := play(ctx, cfg, endpoints, out)
+	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "fleet: interrupted")
+		return 1
+	case err != nil:
+		fmt.Fprintf(stderr, "fleet: %v\n", err)
+		return 1
+	}
+	v := rec.judge()
+	out.chapter(rec, v)
+	if cfg.svg != "" {
+		if err := os.WriteFile(cfg.svg, picture(rec, v), 0o666); err != nil {
+			fmt.Fprintf(stderr, "fleet: cannot write the picture: %v\n", err)
+			return 2
+		}
+	}
+	if !v.kept() {
+		return 1
+	}
+	return 0
+}
+
+// parse returns what args say, or an error that says what is wrong with them.
+// It writes the help to stdout if they ask for it.
+func parse(args []string, stdout io.Writer) (config, error) {
+	var cfg config
+	fs := flag.NewFlagSet("fleet", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.IntVar(&cfg.workers, "workers", 5, "how many processes compete")
+	fs.Int64Var(&cfg.capacity, "capacity", 4, "how many permits there are")
+	fs.DurationVar(&cfg.ttl, "ttl", 2*time.Second, "how long a lease lasts, in whole seconds")
+	fs.StringVar(&cfg.endpoints, "endpoints", "", "use the etcd at these `addresses`, separated by commas")
+	fs.StringVar(&cfg.svg, "svg", "", "write the timeline to `file` as a picture")
+
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, "Processes share permits by etcd.\n\nFlags:\n")
+		fs.SetOutput(stdout)
+		fs.PrintDefaults()
+		return cfg, err
+	case err != nil:
+		return cfg, err
+	case fs.NArg() > 0:
+		return cfg, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case cfg.workers < 3 || cfg.workers > maxWorkers:
+		return cfg, fmt.Errorf("-workers must be from 3 to %d, not %d: one is killed, one is stopped", maxWorkers, cfg.workers)
+	case cfg.capacity < 1 || cfg.capacity > maxCapacity:
+		return cfg, fmt.Errorf("-capacity must be from 1 to %d, not %d", maxCapacity, cfg.capacity)
+	case cfg.ttl < minTTL || cfg.ttl > maxTTL || cfg.ttl%time.Second != 0:
+		return cfg, fmt.Errorf("-ttl must be from %v to %v in whole seconds, not %v", minTTL, maxTTL, cfg.ttl)
+	}
+	for _, endpoint := range strings.Split(cfg.endpoints, ",") {
+		if endpoint == "" && cfg.endpoints != "" {
+			return cfg, fmt.Errorf("-endpoints has an address that is empty: %q", cfg.endpoints)
+		}
+	}
+	if cfg.svg != "" { // better to know before the work than after it
+		f, err := os.OpenFile(cfg.svg, os.O_WRONLY|os.O_CREATE, 0o666)
+		if err != nil {
+			return cfg, fmt.Errorf("cannot write the picture: %w", err)
+		}
+		_ = f.Close()
+	}
+	return cfg, nil
+}
+
+// isTerminal reports whether w is a terminal that knows colors.
+func isTerminal(w io.Writer, getenv func(string) string) bool {
+	f, ok := w.(*os.File)
+	if !ok || getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// hasColor reports whether what is written to w may be colored.
+func hasColor(w io.Writer, getenv func(string) string) bool {
+	return isTerminal(w, getenv) && getenv("NO_COLOR") == ""
+}
+
+// columns returns how wide the timeline may be.
+func columns(getenv func(string) string) int {
+	n, err := strconv.Atoi(getenv("COLUMNS"))
+	if err != nil {
+		return 72
+	}
+	return min(max(n, 40), 240)
+}
+
+// A console is where the scenes are told.
+type console struct {
+	w       io.Writer
+	color   bool
+	columns int
+}
+
+func (c *console) printf(format string, args ...any) { fmt.Fprintf(c.w, format, args...) }
+
+// chapter draws what happened, and says which promises were kept.
+func (c *console) chapter(rec *record, v verdict) {
+	c.printf("\n")
+	rec.draw(c.w, v, c.columns, c.color)
+	c.printf("\n%s\n\n", paint(c.color, faint, legend()))
+	c.printf("%s\n", v.title)
+	for _, p := range v.promises {
+		if p.broken == "" {
+			c.printf("  %s  %s\n", paint(c.color, good, "kept  "), p.text)
+		} else {
+			c.printf("  %s  %s: %s\n", paint(c.color, bad, "BROKEN"), p.text, p.broken)
+		}
+	}
+}
+
+// count returns n and the noun, in the plural if need be.
+func count[T int | int64](n T, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return strconv.FormatInt(int64(n), 10) + " " + noun
+}
