@@ -154,6 +154,14 @@ fails keyed OverLimit DROPS_IN_USE
 fails keyed OverLimit DROPS_HELD
 fails keyed Mixed RELEASE_IS_NO_CALL
 
+holds fleet "2 tickets each" -DLEASES=1 -DRENEWING=0 -DTTL=2
+holds fleet "leases are renewed" -DNT=1 -DLEASES=1 -DRENEWING=1
+fails fleet Lost NO_EPOCH -DLEASES=1 -DRENEWING=0 -DTTL=2
+fails fleet Lost GIVES_UP -DLEASES=1 -DRENEWING=0 -DTTL=2
+fails fleet Believed FROM_RECEIPT -DNT=1 -DLEASES=1 -DRENEWING=1
+fails fleet Believed NO_MARGIN -DNT=1 -DLEASES=1 -DRENEWING=1
+fails fleet Granted NO_LOOK -DNT=1 -DLEASES=1 -DRENEWING=1
+
 holds cond "3 WaitFor"
 holds cond "3 WaitFor, NotifyN, NotifyAll" -DNP=1 -DOPS=12
 holds cond "the same, tokens sent without mu" -DNP=1 -DOPS=12 -DMAX_SENT=0
