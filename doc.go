@@ -30,6 +30,11 @@
 // See [CapacityResource.Stats], [WithHooks], package condvardebug, which serves
 // a page of waiting calls and holders, and modules promcondvar and otelcondvar.
 //
+// # Several processes
+//
+// A CapacityResource counts within one process. Module etcdcondvar has the same
+// for a fleet of processes, with the count in etcd.
+//
 // # Memory model
 //
 // A notification “synchronizes before” the return of the Wait or WaitFor, or

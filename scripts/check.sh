@@ -5,7 +5,7 @@
 #
 #   scripts/check.sh                      everything, in its short form
 #   scripts/check.sh root bench           only these: root, the folder of a module, release
-#   CONDVAR_VERIFY=long scripts/check.sh  the long forms of what is in verify/: hours
+#   CONDVAR_VERIFY=long scripts/check.sh  the long forms of verify/ and etcdtest: hours
 #   STRICT=1 scripts/check.sh             a missing tool is a failure
 #   JOBS=1 scripts/check.sh               one step at a time, instead of one per processor
 #
@@ -18,9 +18,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:$(go env GOPATH)/bin"
 
-timeout=-timeout=10m short=-short mutants="-quick -bugs" soak=20s
+timeout=-timeout=10m short=-short mutants="-quick -bugs" soak=20s chaos=
 if [ "${CONDVAR_VERIFY:-}" = long ]; then
-	timeout=-timeout=0 short= mutants= soak=10m
+	timeout=-timeout=0 short= mutants= soak=10m chaos=30m
 fi
 # The newest Go release, beside that of the machine, which is the oldest supported.
 newest=go1.27.4
@@ -145,9 +145,12 @@ module() {
 	verify) raced=(./hammer ./linear ./soak) ;; # the others start processes, or one goroutine at a time
 	bench) raced=(./gate) ;;
 	promcondvar/promtest) raced=() ;; # a minute to build, and promcondvar's tests have all of ours
+	etcdcondvar/etcdtest) [ -n "$chaos" ] || raced=() ;; # minutes to build: in the long form only
 	esac
 	case $name in
-	verify | bench | promcondvar/promtest) step "$name: go test" go test -count=1 $timeout ./... ;;
+	verify | bench | promcondvar/promtest | etcdcondvar/etcdtest)
+		step "$name: go test" go test -count=1 $timeout ./...
+		;;
 	*) step "$name: go test -cpu $cpus" go test -count=1 $timeout -cpu $cpus ./... ;;
 	esac
 	[ ${#raced[@]} -gt 0 ] || return 0
@@ -253,6 +256,17 @@ row_verify_matrix() {
 		with_leaks go run ./soak -duration 2s -plant leak
 }
 
+row_etcd_mutants() {
+	cd etcdcondvar || exit 1
+	step "etcdcondvar: mutants" go run ./mutants
+}
+
+# The short form is a test.
+row_etcdtest_chaos() {
+	cd etcdcondvar/etcdtest || exit 1
+	step "etcdcondvar/etcdtest: chaos, leak profile" with_leaks go run ./chaos -duration $chaos
+}
+
 # rows_of NAME: prints the rows that check NAME, the longest first.
 rows_of() {
 	case $1 in
@@ -260,6 +274,11 @@ rows_of() {
 	release) echo row_release ;;
 	verify)
 		printf '%s\n' row_verify_mutants row_verify_schedules row_verify_matrix "module verify verify"
+		;;
+	etcdcondvar) printf '%s\n' row_etcd_mutants "module $1 $1" ;;
+	etcdcondvar/etcdtest)
+		echo "module $1 $1"
+		[ -z "$chaos" ] || echo row_etcdtest_chaos
 		;;
 	examples/service) printf '%s\n' "module $1 $1" row_browser ;;
 	*) echo "module $1 $1" ;;
