@@ -32,8 +32,7 @@
 //
 // # Several processes
 //
-// A CapacityResource counts within one process. Module etcdcondvar has the same
-// for a fleet of processes, with the count in etcd.
+// Module etcdcondvar has the same for several processes, on etcd.
 //
 // # Memory model
 //

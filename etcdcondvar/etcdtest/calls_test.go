@@ -107,12 +107,12 @@ func TestRelease_inEachState(t *testing.T) {
 		defer s.end()
 		r := s.resource(s.direct, 2)
 		p := s.acquireN(r, 2)
+		p.stopLooking()
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(p.Release)
 		}
 		wg.Wait()
-		p.release()
 		require.NoError(t, p.Err())
 		s.acquireN(r, 2).release()
 		require.Zero(t, r.Stats().InUse)
@@ -320,6 +320,7 @@ func TestCalls_beforeTheEngine(t *testing.T) {
 	server := etcdtest.Start(t)
 	s := newScene(t, server)
 	defer s.end()
+	s.slack = -1
 	server.Kill()
 	r := s.resource(newClient(t, server.Endpoint), 1)
 	require.EqualValues(t, 1, r.Stats().Capacity)

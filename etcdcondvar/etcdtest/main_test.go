@@ -129,7 +129,7 @@ func newSerialScene(t *testing.T, servers ...*etcdtest.Server) *scene {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
-	s := &scene{T: t, ctx: ctx, name: strings.NewReplacer("/", ".", ",", "").Replace(t.Name()), slack: time.Second}
+	s := &scene{T: t, ctx: ctx, name: strings.NewReplacer("/", ".", ",", "").Replace(t.Name()), slack: 3 * time.Second}
 	s.direct = newClient(t, endpoints(servers...)...)
 	s.history = etcdtest.NewHistory(t, s.direct, s.name)
 	return s
@@ -235,7 +235,9 @@ func (s *scene) end() {
 		return
 	}
 	for _, r := range s.resources {
-		require.NoError(s, r.Drain(s.ctx))
+		if err := r.Drain(s.ctx); err != nil {
+			s.Fatalf("%v: %+v\n%s", err, r.Stats(), labeled(s.T.Name()))
+		}
 	}
 	require.NoError(s, s.history.Sync(s.ctx))
 	s.await("rest", func(h *etcdtest.History) bool { return h.Rests() })

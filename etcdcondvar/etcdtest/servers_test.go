@@ -358,10 +358,18 @@ func TestSpace_isShort(t *testing.T) {
 	require.NoError(t, err)
 	_, err = client.AlarmDisarm(s.ctx, &clientv3.AlarmMember{})
 	require.NoError(t, err)
+	q.release() // they may be granted in any order
+	var all sync.WaitGroup
 	for _, c := range calls {
-		s.granted(c).release()
+		all.Go(func() {
+			if <-c.done; c.err != nil {
+				t.Error(c.err)
+				return
+			}
+			c.p.release()
+		})
 	}
-	q.release()
+	all.Wait()
 }
 
 // Test 15, 44: what was opened while etcd was down leaves nothing.
