@@ -4,10 +4,10 @@
 //
 // In a build with the tag condvar_explore, the library calls a hook before each
 // operation on state that goroutines share: a mutex, an atomic, a channel. The
-// hook blocks. Once synctest.Wait says that every goroutine of the scene is at
-// a hook, or parked in the library, or has ended, a depth-first search picks
-// the one that goes on. When nobody can, the scene is at rest, and its
-// invariant is checked.
+// hook blocks. When synctest.Wait returns, every goroutine of the scene is at a
+// hook, parked in the library, or finished. A depth-first search picks the one
+// that runs next. If none can run, the scene is at rest, and its invariant is
+// checked.
 //
 //	go test -tags condvar_explore ./explore -v
 //	go test -tags condvar_explore ./explore -v -run 'TestScenes/Event'

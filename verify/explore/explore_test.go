@@ -16,17 +16,17 @@ import (
 )
 
 var (
-	replay    = flag.String("replay", "", "the schedule to replay, of the scene that -run names")
-	recycling = flag.Bool("recycling", true, "whether waiters are recycled, as outside of bubbles")
-	bound     = flag.Int("bound", -2, "preemptions to allow, instead of what the scenes say; -1 for all schedules")
-	samples   = flag.Int("samples", 0, "schedules to sample of each larger scene, instead of 1,000")
+	replay    = flag.String("replay", "", "the schedule to replay, for the scene given by -run")
+	recycling = flag.Bool("recycling", true, "recycle waiters, as outside of bubbles")
+	bound     = flag.Int("bound", -2, "preemptions to allow, instead of the bound of the scene; -1 for all schedules")
+	samples   = flag.Int("samples", 0, "schedules to sample per larger scene, instead of 1,000")
 	seed      = flag.Uint64("seed", 1, "seed of the samples")
 )
 
 func long() bool { return os.Getenv("CONDVAR_VERIFY") == "long" }
 
-// Every schedule, or every one up to the scene's bound. The long form has
-// higher bounds, and tries fresh waiters as well as recycled ones.
+// This tries every schedule, or every one up to the bound of the scene. The
+// long form has higher bounds, and tries both new and recycled waiters.
 func TestScenes(t *testing.T) {
 	for _, s := range Scenes() {
 		t.Run(s.Name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func explore(t *testing.T, s *Scene, recycling bool) {
 	report(t, s, result, recycling, start)
 }
 
-// A sample of the schedules of scenes that have too many.
+// This samples the schedules of scenes that have too many.
 func TestLargerScenes(t *testing.T) {
 	n := 1000
 	if long() {
@@ -90,7 +90,7 @@ func replayed(t *testing.T, s *Scene) bool {
 	return true
 }
 
-// report logs what came of a scene, or fails with the schedule that broke it.
+// report logs the result of a scene, or fails with the schedule that broke it.
 func report(t *testing.T, s *Scene, result Result, recycling bool, start time.Time) {
 	t.Helper()
 	if f := result.Failure; f != nil {
@@ -106,11 +106,11 @@ func report(t *testing.T, s *Scene, result Result, recycling bool, start time.Ti
 	case s.Bound >= 0:
 		which = fmt.Sprintf("up to %d preemptions", s.Bound)
 	}
-	t.Logf("%d schedules (%s), and %d given up as equal; up to %d steps; %v: %s",
+	t.Logf("%d schedules (%s), %d skipped as equal; up to %d steps; %v: %s",
 		result.Schedules, which, result.Pruned, result.Longest, time.Since(start).Round(time.Millisecond), s.Invariant)
 }
 
-// A scene that counts in what ways it ends.
+// outcomes returns a copy of s that records each outcome in ends.
 func outcomes(s *Scene, ends map[string]bool) *Scene {
 	counting := *s
 	counting.Setup = func(r *Run) func() error {
@@ -127,8 +127,8 @@ func outcomes(s *Scene, ends map[string]bool) *Scene {
 	return &counting
 }
 
-// What the search leaves out as equal must not end in any other way than what
-// it tries.
+// The schedules that the search skips as equal must have the same outcomes as
+// those that it tries.
 func TestTheSchedulesLeftOutEndAsOthersDo(t *testing.T) {
 	names := []string{"EventPulseWithCancel", "CondNotifyAllLateArrival", "ResourceJoinRacingRelease", "ListenerStopRacingNotify"}
 	if long() {
@@ -143,19 +143,19 @@ func TestTheSchedulesLeftOutEndAsOthersDo(t *testing.T) {
 				few, all := map[string]bool{}, map[string]bool{}
 				pruned := outcomes(s, few).Explore(t, true, math.MaxInt)
 				every := outcomes(s, all)
-				every.Bound = math.MaxInt // which tries even those that are equal
+				every.Bound = math.MaxInt // tries equal schedules too
 				full := every.Explore(t, true, math.MaxInt)
 				require.Nil(t, pruned.Failure)
 				require.Nil(t, full.Failure)
 				require.Equal(t, all, few)
-				t.Logf("%d schedules instead of %d, with the same %d ends", pruned.Schedules, full.Schedules, len(all))
+				t.Logf("%d schedules instead of %d, with the same %d outcomes", pruned.Schedules, full.Schedules, len(all))
 			}
 		})
 	}
 }
 
-// A brokenEvent looks whether it is set and then joins, with nothing that holds
-// the two together: a Set in between is lost.
+// A brokenEvent checks whether it is set and then joins the line, but not
+// atomically: a Set in between is lost.
 type brokenEvent struct {
 	set    bool
 	waiter chan struct{}
@@ -180,10 +180,10 @@ func (e *brokenEvent) Set() {
 	}
 }
 
-// The planted bug: it is found, its schedule replays, and says what happened.
+// The search finds the bug, and its schedule replays with the steps.
 func TestALostWakeUpIsFound(t *testing.T) {
 	s := &Scene{
-		Name: "Broken", Invariant: "nobody sleeps while the event is set", Bound: toTheEnd,
+		Name: "Broken", Invariant: "no waiter sleeps while the event is set", Bound: toTheEnd,
 		Setup: func(r *Run) func() error {
 			e := &brokenEvent{}
 			returned := false
@@ -216,7 +216,7 @@ func TestALostWakeUpIsFound(t *testing.T) {
 	require.NotNil(t, s.Sample(t, true, 1000, 1).Failure)
 }
 
-// A thread that sleeps with a mutex locked is reported, and not waited for.
+// The search reports a thread that sleeps while it holds a mutex.
 func TestADeadlockIsFound(t *testing.T) {
 	s := &Scene{
 		Name: "Deadlock", Bound: toTheEnd,

@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The calls of hooks, and what stands in the source without them, in two ways.
-// Either nothing does, or a call of nothing or an assignment to nothing does.
-// It makes the compiler number its values in another way, and where either of
-// two instructions may come first, the number decides.
+// hookCalls are the calls of hooks, and two versions of the source without
+// them. The first has nothing instead. The second has a call or an assignment
+// without effect: the compiler then numbers its values differently, and where
+// two instructions may come in either order, the number decides.
 var hookCalls = []struct {
 	with    string
 	without [2]string
@@ -38,8 +38,9 @@ var hookCalls = []struct {
 	}},
 }
 
-// In ordinary builds the compiler makes the same instructions as without hooks,
-// and inlines the methods of the atomics though their types are aliases.
+// In ordinary builds the compiler generates the same instructions as without
+// hooks, and inlines the methods of the atomics although their types are
+// aliases.
 func TestHooksCompileToNothing(t *testing.T) {
 	dir := strings.TrimSpace(run(t, "", "list", "-m", "-f", "{{.Dir}}", "example.com/condvar"))
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -61,7 +62,7 @@ func TestHooksCompileToNothing(t *testing.T) {
 				calls[i] += strings.Count(text, c.with)
 				text = strings.ReplaceAll(text, c.with, c.without[way])
 			}
-			require.NotRegexp(t, `primitives\.[A-Z]\w*\(`, text, "a call that hookCalls does not know")
+			require.NotRegexp(t, `primitives\.[A-Z]\w*\(`, text, "a call that is not in hookCalls")
 			if strings.Contains(text, `/internal/primitives"`) {
 				text += "\nvar _ primitives.Mutex\n" // the import may have no other use
 			}
@@ -83,7 +84,7 @@ func TestHooksCompileToNothing(t *testing.T) {
 			require.Greater(t, len(with), 50)
 			for name, code := range with {
 				require.NotRegexp(t, `\b(CALL|BL)\s+sync/atomic\.\(`, code, "a method of primitives is not inlined")
-				if without[name] != code && numbered[name] != code { // to compare such texts line by line takes minutes
+				if without[name] != code && numbered[name] != code { // a line-by-line diff would take minutes
 					t.Errorf("the code of %s with hooks:\n%s\nand without:\n%s", name, code, without[name])
 				}
 			}
@@ -91,8 +92,8 @@ func TestHooksCompileToNothing(t *testing.T) {
 	}
 }
 
-// No scene has so many waiters that a broadcast sends some tokens after it has
-// unlocked. Without those that it sends before, all but a Listener's are.
+// No scene has enough waiters for a broadcast to send tokens after it unlocks.
+// With maxSentLocked = 0, it sends all tokens then, except those of Listeners.
 func TestScenesWithTokensSentAfterUnlocking(t *testing.T) {
 	dir := strings.TrimSpace(run(t, "", "list", "-m", "-f", "{{.Dir}}", "example.com/condvar"))
 	source, err := os.ReadFile(filepath.Join(dir, "cond.go"))

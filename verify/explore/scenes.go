@@ -12,7 +12,7 @@ import (
 	"example.com/condvar"
 )
 
-// toTheEnd is the bound of scenes of which every schedule is tried.
+// toTheEnd is the bound of scenes whose schedules are all tried.
 const toTheEnd = -1
 
 // A call is a blocking call that a thread of a scene makes.
@@ -30,20 +30,20 @@ func (c *call) failed() bool { return c.returned && c.err != nil }
 // succeeded reports whether the call returned nil.
 func (c *call) succeeded() bool { return c.returned && c.err == nil }
 
-// explained returns an error if the call returned one that nothing explains, or
-// has not returned though its context has ended.
+// explained returns an error if the call failed for no reason, or has not
+// returned although its context has ended.
 func (c *call) explained() error {
 	canceled := c.ctx != nil && c.ctx.Canceled()
 	switch {
 	case canceled && !c.returned:
-		return fmt.Errorf("%s waits on, though its context has ended", c.name)
+		return fmt.Errorf("%s still waits, although its context has ended", c.name)
 	case errors.Is(c.err, context.Canceled) && !canceled:
-		return fmt.Errorf("%s returned %w, but its context is alive", c.name, c.err)
+		return fmt.Errorf("%s returned %w, but its context has not ended", c.name, c.err)
 	}
 	return nil
 }
 
-// count returns how many of the calls are so.
+// count returns the number of calls for which is returns true.
 func count(calls []*call, is func(*call) bool) (n int) {
 	for _, c := range calls {
 		if is(c) {
@@ -53,7 +53,7 @@ func count(calls []*call, is func(*call) bool) (n int) {
 	return n
 }
 
-// context returns the Context as the library wants it.
+// context returns the Context as a context.Context.
 func (c *call) context() context.Context {
 	if c.ctx == nil {
 		return context.Background()
@@ -61,17 +61,17 @@ func (c *call) context() context.Context {
 	return c.ctx
 }
 
-// expected is what predicates of scenes panic with.
+// expected is the panic value of scenes.
 const expected = "expected"
 
 func nothing() {}
 
-// LargerScenes returns scenes that have too many schedules to try them all.
+// LargerScenes returns scenes with too many schedules to try all.
 func LargerScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "CondCrowd",
-			Invariant: "four consumers, three producers, two cancels: no data lies there while a consumer sleeps",
+			Invariant: "four consumers, three producers, two cancels: no data is left while a consumer sleeps",
 			Sampled:   true,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -110,7 +110,7 @@ func LargerScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceCrowd",
-			Invariant: "five take turns with weights, while the capacity changes and two are canceled: all who are not get in, and the accounts stay exact",
+			Invariant: "five calls acquire with weights, while the capacity changes and two are canceled: all others are admitted, and the accounting stays correct",
 			Sampled:   true,
 			Setup:     func(r *Run) func() error { return resourceCrowd(r) },
 		},
@@ -156,7 +156,7 @@ func resourceCrowd(r *Run, opts ...condvar.Option) func() error {
 				return err
 			}
 			if !c.returned {
-				return fmt.Errorf("%s sleeps, though all have given back", c.name)
+				return fmt.Errorf("%s sleeps, although all permits are released", c.name)
 			}
 			if c.failed() && !errors.Is(c.err, context.Canceled) {
 				return fmt.Errorf("%s: %w", c.name, c.err)
@@ -166,7 +166,7 @@ func resourceCrowd(r *Run, opts ...condvar.Option) func() error {
 	}
 }
 
-// Scenes returns the scenes that are explored to the end, or to their bound.
+// Scenes returns the scenes that are explored completely or up to their bound.
 func Scenes() []*Scene {
 	return slices.Concat(condScenes(), listenerScenes(), eventScenes(), resourceScenes(), resizeScenes(),
 		optionScenes(), permitScenes(), keyedScenes())

@@ -24,7 +24,7 @@ type condScene struct {
 func newCondScene(r *Run) *condScene {
 	s := &condScene{Run: r, l: &Mutex{}}
 	s.c = condvar.NewCond(s.l)
-	s.c.Waiters() // the first use, which prepares it
+	s.c.Waiters() // the first use, which initializes it
 	r.Cleanup(func() { s.c.NotifyAll() })
 	return s
 }
@@ -58,7 +58,7 @@ func (s *condScene) waitFor(name string, ctx *Context, pred func() bool, then fu
 		}()
 		s.l.Lock()
 		defer s.l.Unlock()
-		defer func() { c.returned = true }() // by panic or Goexit, too
+		defer func() { c.returned = true }() // also after a panic or Goexit
 		c.err = s.c.WaitFor(c.context(), func() bool {
 			if !s.l.locked {
 				panic("the predicate is called without the lock")
@@ -82,7 +82,7 @@ func (s *condScene) waitBehind(name string, gate, joined Gate) *call {
 		s.l.Lock()
 		defer s.l.Unlock()
 		if joined != nil {
-			joined.Open() // nobody else locks before Wait unlocks
+			joined.Open() // no other thread locks before Wait unlocks
 		}
 		c.err = s.c.Wait(context.Background())
 		c.returned = true
@@ -116,7 +116,7 @@ func (s *condScene) one() int {
 }
 
 // exact checks a scene in which each notification ends one Wait: as many calls
-// succeeded as were woken, and those who wait on are in line.
+// succeeded as were woken, and the others are in line.
 func (s *condScene) exact() error {
 	for _, c := range s.calls {
 		if err := c.explained(); err != nil {
@@ -129,7 +129,7 @@ func (s *condScene) exact() error {
 	return s.inLine()
 }
 
-// inLine checks that those who wait on are in line, and nobody else.
+// inLine checks that exactly the calls that have not returned are in line.
 func (s *condScene) inLine() error {
 	parked := len(s.calls) - count(s.calls, func(c *call) bool { return c.returned })
 	if n := s.c.Waiters(); n != parked {
@@ -138,21 +138,21 @@ func (s *condScene) inLine() error {
 	return nil
 }
 
-// noDataLeft checks that there is no data while a consumer waits for some.
+// noDataLeft checks that no data is left while a consumer waits.
 func (s *condScene) noDataLeft(data int) error {
 	for _, c := range s.calls {
 		if err := c.explained(); err != nil {
 			return err
 		}
 		if data > 0 && !c.returned {
-			return fmt.Errorf("there is data, but %s sleeps", c.name)
+			return fmt.Errorf("data is left, but %s sleeps", c.name)
 		}
 	}
 	return s.inLine()
 }
 
-// leavesWithout sets up a scene where the first in line, if it is woken for
-// whatever reason, leaves by the given way, and another is in line behind it.
+// leavesWithout sets up a scene where the first in line calls leave once it is
+// woken for any reason, and another waiter is in line behind it.
 func leavesWithout(r *Run, leave func()) func() error {
 	s := newCondScene(r)
 	ctx, looks := r.Context(), 0
@@ -168,13 +168,13 @@ func leavesWithout(r *Run, leave func()) func() error {
 	s.Go("canceller", ctx.Cancel)
 	return func() error {
 		if s.woken != 1 || !first.returned || !second.returned {
-			return errors.New("the notification was for nobody, though there was somebody in line")
+			return errors.New("the notification was lost, although a waiter was in line")
 		}
 		return s.inLine()
 	}
 }
 
-// A countingLocker counts how often waits unlock it.
+// A countingLocker counts how often it is unlocked.
 type countingLocker struct {
 	*Mutex
 	unlocks int
@@ -185,7 +185,7 @@ func (l *countingLocker) Unlock() {
 	l.Mutex.Unlock()
 }
 
-// A lockPanics panics when the thread of that name locks it.
+// A lockPanics panics when the thread with the given name locks it.
 type lockPanics struct {
 	*Mutex
 	name string
@@ -201,8 +201,8 @@ func (l *lockPanics) Lock() {
 
 // broadcastLeavesNothing is a scene in which a thread, "first", waits by the
 // given function, gets a notification of NotifyAll, and leaves without using
-// it. The second joins the line, and gets another NotifyAll. The third comes
-// after that.
+// it. The second joins the line, and another NotifyAll wakes it. The third
+// joins after that.
 func broadcastLeavesNothing(s *condScene, wait func()) func() error {
 	s.Go("first", func() {
 		defer func() { _ = recover() }()
@@ -215,7 +215,7 @@ func broadcastLeavesNothing(s *condScene, wait func()) func() error {
 		gate.Open()
 		joined.Pass()
 		s.l.Lock()   // so that the second is in line
-		s.l.Unlock() //nolint:staticcheck // as it says
+		s.l.Unlock() //nolint:staticcheck // empty on purpose
 		s.woken += s.c.NotifyAll()
 		over.Open()
 	})
@@ -229,7 +229,8 @@ func broadcastLeavesNothing(s *condScene, wait func()) func() error {
 	}
 }
 
-// A brokenLocker panics at the first Unlock, after having opened a gate.
+// A brokenLocker panics at the first Unlock after joined is set. It opens
+// joined first.
 type brokenLocker struct {
 	*Mutex
 	joined Gate
@@ -240,13 +241,14 @@ func (l *brokenLocker) Unlock() {
 	if joined := l.joined; joined != nil {
 		l.joined = nil
 		joined.Open()
-		hooks.Step(primitives.OpStore, l) // so that a notification can come before the panic
+		hooks.Step(primitives.OpStore, l) // a notification can come before the panic
 		panic(expected)
 	}
 }
 
-// unlockPanics is a scene in which L.Unlock panics in wait, with some before it
-// in line and one behind it. It has as many notifications as these are.
+// unlockPanics is a scene in which L.Unlock panics in wait, with the given
+// number of waiters before it in line and one behind it. It sends one
+// notification for each of these.
 func unlockPanics(r *Run, before int, wait func(c *condvar.Cond)) func() error {
 	s := newCondScene(r)
 	joined, next := make(Gate, 1), make(Gate, 1)
@@ -266,14 +268,14 @@ func unlockPanics(r *Run, before int, wait func(c *condvar.Cond)) func() error {
 	s.Go("notifier", func() {
 		next.Pass()
 		s.l.Lock()   // so that the last is in line
-		s.l.Unlock() //nolint:staticcheck // as it says
+		s.l.Unlock() //nolint:staticcheck // empty on purpose
 		for range s.calls {
 			s.woken += s.one()
 		}
 	})
 	return func() error {
 		if all := len(s.calls); s.woken != all || count(s.calls, (*call).succeeded) != all {
-			return fmt.Errorf("%d notified, though %d were in line, and %d woke up", s.woken, all, count(s.calls, (*call).succeeded))
+			return fmt.Errorf("%d notified, although %d were in line, and %d woke up", s.woken, all, count(s.calls, (*call).succeeded))
 		}
 		return s.inLine()
 	}
@@ -297,7 +299,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondParkedNotifiersWithoutLock",
-			Invariant: "two in line, two notifications, of which none is lost, though the first is canceled",
+			Invariant: "two in line, two notifications, the first waiter is canceled: no notification is lost",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -318,7 +320,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondTwoKindsOfWaiters",
-			Invariant: "two without a context, and one between them who is canceled, are woken in the order in which they came",
+			Invariant: "two waiters without a context, and a canceled one between them, are woken in order of arrival",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -338,7 +340,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondJoinRacingNotifyN",
-			Invariant: "three without a context, two of them late, NotifyN(2) and NotifyAll: as many return nil as were woken",
+			Invariant: "three waiters without a context, two of them late, NotifyN(2) and NotifyAll: as many return nil as were woken",
 			Bound:     1,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -351,7 +353,7 @@ func condScenes() []*Scene {
 				s.notify("all", false, nothing, s.c.NotifyAll)
 				return func() error {
 					if !w1.succeeded() {
-						return errors.New("who was in line is not woken")
+						return errors.New("a waiter that was in line is not woken")
 					}
 					return s.exact()
 				}
@@ -359,7 +361,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondTwoNotifiersOneWaiter",
-			Invariant: "no Notify returns false while somebody waits, unless another one wakes it",
+			Invariant: "no Notify returns false while a call waits, unless another Notify wakes it",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -386,7 +388,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondFirstUse",
-			Invariant: "a Cond that nobody has used before works when all use it at once",
+			Invariant: "the first calls of a new Cond may be concurrent",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -405,7 +407,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondQueue",
-			Invariant: "never is there data while a consumer sleeps, though one is canceled",
+			Invariant: "no data is left while a consumer sleeps, although one is canceled",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -420,7 +422,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondWaitForCanceledWhileLocking",
-			Invariant: "a WaitFor whose context ends while it locks either uses what it was woken for, or the next one does",
+			Invariant: "if the context of a WaitFor ends while it locks, either it uses the data or the next waiter does",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -431,7 +433,7 @@ func condScenes() []*Scene {
 				r.Settle()
 				s.notify("producer", true, func() { data++ }, s.one)
 				s.Go("canceller", ctx.Cancel)
-				s.Go("thief", func() { // takes what was meant for others
+				s.Go("thief", func() { // takes data meant for others
 					s.l.Lock()
 					data = max(0, data-1)
 					s.l.Unlock()
@@ -441,7 +443,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondTwoProducers",
-			Invariant: "two things, two notifications, two consumers, one of them canceled: nothing lies there while anybody sleeps",
+			Invariant: "two items, two notifications, two consumers, one of them canceled: no data is left while a consumer sleeps",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -457,7 +459,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondFutileWakeUpJoinsTheEnd",
-			Invariant: "a WaitFor whose wake-up was futile is behind those who were in line: the next Notify is for the second",
+			Invariant: "after a futile wake-up, a WaitFor is behind the waiters in line: the next Notify is for the second",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -465,7 +467,7 @@ func condScenes() []*Scene {
 				s.waitFor("first", nil, func() bool { return ready }, nil)
 				second := s.wait("second", nil)
 				r.Settle()
-				s.c.Notify() // is futile, unless the first looks late
+				s.c.Notify() // futile, unless the first calls pred late
 				s.wait("third", nil)
 				s.notify("notifier", false, func() { ready = true }, s.one)
 				return func() error {
@@ -478,7 +480,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondNotificationsGoRound",
-			Invariant: "two wait for different things: of two notifications one is for the one whose thing has come, though the other may be canceled",
+			Invariant: "two wait for different conditions: of two notifications, one wakes the waiter whose condition is true, although the other may be canceled",
 			Bound:     1,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -493,7 +495,7 @@ func condScenes() []*Scene {
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
 					if !second.succeeded() {
-						return errors.New("the second could go on, but it sleeps")
+						return errors.New("the condition of the second is true, but it sleeps")
 					}
 					return s.inLine()
 				}
@@ -501,7 +503,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondCanceledWaitForTakesNothing",
-			Invariant: "a WaitFor that was canceled first does not look again, and leaves what comes then to the next",
+			Invariant: "a WaitFor that was canceled first does not call pred again, and leaves later data to the next",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -519,7 +521,7 @@ func condScenes() []*Scene {
 				})
 				return func() error {
 					if s.woken != 1 || looks != 1 || !gone.failed() || !next.succeeded() {
-						return fmt.Errorf("%d woken; after %d looks the canceled one has %w; the next got it: %v", s.woken, looks, gone.err, next.succeeded())
+						return fmt.Errorf("%d woken; after %d calls of pred the canceled one has %w; the next got it: %v", s.woken, looks, gone.err, next.succeeded())
 					}
 					return s.inLine()
 				}
@@ -527,7 +529,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondWaitForPassesOn",
-			Invariant: "a notification that WaitFor has not spent when its context ends goes to the next in line",
+			Invariant: "if a WaitFor has not consumed its notification when its context ends, the next in line gets it",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -540,10 +542,10 @@ func condScenes() []*Scene {
 				s.Go("notifier", func() { s.woken = s.one() })
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
-					// The third time that L is unlocked by a wait, the first
-					// has joined the line again, and spent the notification.
+					// If L has been unlocked three times, the first has joined
+					// the line again, and has consumed the notification.
 					if spent := l.unlocks == 3; s.woken != 1 || !first.failed() || second.returned == spent {
-						return fmt.Errorf("the first has spent the notification: %v, the second is notified: %v", spent, second.returned)
+						return fmt.Errorf("the first has consumed the notification: %v, the second is notified: %v", spent, second.returned)
 					}
 					return s.inLine()
 				}
@@ -551,7 +553,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondWaiterReusedWhileItsWaitLocks",
-			Invariant: "a notification is passed on though the waiter that brought it is used by another call by then",
+			Invariant: "a notification is passed on, although another call already uses the waiter that received it",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -561,14 +563,14 @@ func condScenes() []*Scene {
 				first := s.waitFor("first", ctx, func() bool { return false }, nil)
 				second := s.wait("second", nil)
 				r.Settle()
-				s.c.Notify() // the first is awake, and stands before it puts its waiter back
+				s.c.Notify() // the first is awake, and stops before it recycles its waiter
 				late := s.wait("late", nil)
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
-					// The fourth time that L is unlocked by a wait, the first
-					// has joined the line again, and spent the notification.
+					// If L has been unlocked four times, the first has joined
+					// the line again, and has consumed the notification.
 					if spent := l.unlocks == 4; !first.failed() || second.returned == spent || late.returned {
-						return fmt.Errorf("the first has spent the notification: %v, the second is notified: %v", spent, second.returned)
+						return fmt.Errorf("the first has consumed the notification: %v, the second is notified: %v", spent, second.returned)
 					}
 					return s.inLine()
 				}
@@ -576,7 +578,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondPassedOverAndRecycled",
-			Invariant: "who is canceled as a Notify comes gets it or is passed over, and its next wait finds nothing of that",
+			Invariant: "if a cancel and a Notify race, the waiter gets the notification or is passed over, and its next wait finds no stale token",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -611,7 +613,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondPoolPushesAndPops",
-			Invariant: "no waiter is of two waits at once, though two are put back while others are taken: all three late ones are woken once",
+			Invariant: "no two waits share a waiter, although two are recycled while others are taken: all three late waits are woken once",
 			Bound:     1,
 			LongBound: 2,
 			Setup: func(r *Run) func() error {
@@ -620,9 +622,9 @@ func condScenes() []*Scene {
 					s.wait(fmt.Sprintf("early%d", i+1), nil)
 				}
 				r.Settle()
-				s.c.Notify() // the first puts its waiter back
+				s.c.Notify() // the first recycles its waiter
 				r.Settle()
-				s.c.NotifyN(2) // the other two are about to
+				s.c.NotifyN(2) // the other two are about to do so
 				for i := range 3 {
 					s.wait(fmt.Sprintf("late%d", i+1), nil)
 				}
@@ -632,7 +634,7 @@ func condScenes() []*Scene {
 					}
 					for range 3 {
 						if !s.c.Notify() {
-							return errors.New("somebody waits, but nobody is in line")
+							return errors.New("a call waits, but the line is empty")
 						}
 						r.Settle()
 						s.woken++
@@ -646,7 +648,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondBroadcastAndPanickingLock",
-			Invariant: "if L.Lock panics after a NotifyAll, nobody who came later gets anything of it, though there was another NotifyAll meanwhile",
+			Invariant: "if L.Lock panics after a NotifyAll, no later waiter gets its notification, although there was another NotifyAll in between",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -696,7 +698,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondNotifyAllLateArrival",
-			Invariant: "NotifyAll wakes those in line before it, and not whoever joins during it",
+			Invariant: "NotifyAll wakes the waiters in line before it, and none that joins during it",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -706,7 +708,7 @@ func condScenes() []*Scene {
 				s.notify("notifier", false, nothing, s.c.NotifyAll)
 				return func() error {
 					if !early.succeeded() {
-						return errors.New("who was in line is not woken")
+						return errors.New("a waiter that was in line is not woken")
 					}
 					return s.exact()
 				}
@@ -714,7 +716,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondNotifyAllTwiceAndCancel",
-			Invariant: "each Wait is woken by one of two broadcasts, once, or canceled",
+			Invariant: "each Wait is woken once, by one of two broadcasts, or is canceled",
 			Bound:     1,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -732,7 +734,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondFirstWokenCancelsTheSecond",
-			Invariant: "a broadcast wakes both who wait, though the first to run cancels the second",
+			Invariant: "a broadcast wakes both waiters, although the first to run cancels the second",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -773,7 +775,7 @@ func condScenes() []*Scene {
 				s.Go("canceller2", ctx2.Cancel)
 				return func() error {
 					if s.woken == 0 || s.woken < 2 && !w3.succeeded() {
-						return fmt.Errorf("%d woken, though w3 was in line", s.woken)
+						return fmt.Errorf("%d woken, although w3 was in line", s.woken)
 					}
 					return s.exact()
 				}
@@ -781,7 +783,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondWaitersRecycled",
-			Invariant: "who waits again, with what is left of an earlier wait, finds no stale notification",
+			Invariant: "a wait that reuses the waiter of an earlier wait finds no stale notification",
 			Bound:     1,
 			LongBound: 3,
 			Setup: func(r *Run) func() error {
@@ -834,7 +836,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondPanickingUnlock",
-			Invariant: "if L.Unlock panics nobody is left in line for it, and a notification that came by then goes to the next",
+			Invariant: "if L.Unlock panics, the wait is not left in line, and a notification that it got goes to the next",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				return unlockPanics(r, 0, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
@@ -858,7 +860,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondPanickingUnlockBetweenOthers",
-			Invariant: "if L.Unlock panics for one in the middle of the line, those before and behind it get two notifications",
+			Invariant: "if L.Unlock panics for a wait in the middle of the line, the waiters before and behind it get two notifications",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				return unlockPanics(r, 1, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
@@ -866,7 +868,7 @@ func condScenes() []*Scene {
 		},
 		{
 			Name:      "CondPanickingUnlockRacingNotifyAll",
-			Invariant: "if L.Unlock panics, a notification of NotifyAll that came by then is gone: nobody who comes later gets it",
+			Invariant: "if L.Unlock panics, a notification of NotifyAll that it got is dropped: no later waiter gets it",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)

@@ -34,8 +34,8 @@ func (s *eventScene) wait(name string, ctx *Context) *call {
 	return c
 }
 
-// atRest checks that nobody waits for an event that is set, and that errors
-// have their reasons.
+// atRest checks that no call waits for an event that is set, and that each
+// error has a reason.
 func (s *eventScene) atRest() error {
 	parked := 0
 	for _, c := range s.calls {
@@ -59,7 +59,7 @@ func eventScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "EventWaitRacingSet",
-			Invariant: "nobody sleeps while the event is set",
+			Invariant: "no waiter sleeps while the event is set",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newEventScene(r)
@@ -68,7 +68,7 @@ func eventScenes() []*Scene {
 				s.Go("setter", s.e.Set)
 				return func() error {
 					if count(s.calls, (*call).succeeded) != 2 {
-						return errors.New("somebody sleeps")
+						return errors.New("a waiter sleeps")
 					}
 					return s.atRest()
 				}
@@ -76,7 +76,7 @@ func eventScenes() []*Scene {
 		},
 		{
 			Name:      "EventFirstUse",
-			Invariant: "an Event that nobody has used before works when all use it at once",
+			Invariant: "the first calls of a new Event may be concurrent",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newEventScene(r)
@@ -94,7 +94,7 @@ func eventScenes() []*Scene {
 		},
 		{
 			Name:      "EventPulseWithCancel",
-			Invariant: "Set and Clear release everybody who waited before, but one may be canceled first",
+			Invariant: "Set and Clear release all waiters that waited before, but one may be canceled first",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newEventScene(r)
@@ -108,7 +108,7 @@ func eventScenes() []*Scene {
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
 					if !w1.returned || !w2.succeeded() {
-						return errors.New("somebody missed the pulse")
+						return errors.New("a waiter missed the pulse")
 					}
 					return s.atRest()
 				}
@@ -116,7 +116,7 @@ func eventScenes() []*Scene {
 		},
 		{
 			Name:      "EventPulseLateArrival",
-			Invariant: "whoever comes during a pulse is released by it or waits for the next",
+			Invariant: "a waiter that arrives during a pulse is released by it or waits for the next",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newEventScene(r)
@@ -129,7 +129,7 @@ func eventScenes() []*Scene {
 				})
 				return func() error {
 					if !early.succeeded() {
-						return errors.New("who waited before the pulse missed it")
+						return errors.New("a waiter from before the pulse missed it")
 					}
 					return s.atRest()
 				}
@@ -137,7 +137,7 @@ func eventScenes() []*Scene {
 		},
 		{
 			Name:      "EventClearAndWaitRacingSet",
-			Invariant: "a Wait that begins after a Clear returns only if the event was set since, and nobody has cleared it",
+			Invariant: "a Wait that begins after a Clear returns only if the event was set after that, and not cleared",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newEventScene(r)
@@ -183,7 +183,7 @@ func eventScenes() []*Scene {
 		},
 		{
 			Name:      "EventSeenSetThenCancel",
-			Invariant: "whoever sees the event set, and then cancels a wait, comes too late",
+			Invariant: "a cancel by a goroutine that has seen the event set is too late",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newEventScene(r)
@@ -206,7 +206,7 @@ func eventScenes() []*Scene {
 		},
 		{
 			Name:      "EventPassedOverAndRecycled",
-			Invariant: "who is canceled as a pulse comes is released or passed over, and its next wait finds nothing of that",
+			Invariant: "if a cancel and a pulse race, the waiter is released or passed over, and its next wait finds no stale token",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newEventScene(r)
@@ -237,7 +237,7 @@ func eventScenes() []*Scene {
 		},
 		{
 			Name:      "EventSetAndClearByTwo",
-			Invariant: "nobody sleeps while the event is set, whatever order Set and Clear came in",
+			Invariant: "no waiter sleeps while the event is set, in whatever order Set and Clear are called",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newEventScene(r)

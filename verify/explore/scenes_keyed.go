@@ -37,7 +37,7 @@ func (s *keyedScene) use(ctx *Context, key int, n, most int64) {
 	s.r.ReleaseN(key, n)
 }
 
-// empty checks that nothing is left of keys.
+// empty checks that no entries are left.
 func (s *keyedScene) empty() error {
 	if n := s.r.Len(); s.fault == nil && n != 0 {
 		return fmt.Errorf("%d keys are left", n)
@@ -49,7 +49,7 @@ func keyedScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "KeyedOneKey",
-			Invariant: "never more than the capacity of a key are held while its entry comes and goes, and nothing is left of it",
+			Invariant: "permits in use never exceed the capacity of a key while its entry is made and removed, and no entry is left",
 			Bound:     2,
 			LongBound: 3,
 			Setup: func(r *Run) func() error {
@@ -63,7 +63,7 @@ func keyedScenes() []*Scene {
 		},
 		{
 			Name:      "KeyedEntryIsUsedForAnotherKey",
-			Invariant: "the entry of a key that becomes idle is used for another key only when no call uses it any more",
+			Invariant: "the entry of an idle key is reused for another key only after all calls have left it",
 			Bound:     2,
 			LongBound: 3,
 			Setup: func(r *Run) func() error {
@@ -72,7 +72,7 @@ func keyedScenes() []*Scene {
 				s.Go("releases", func() { s.r.Release(1) })
 				s.Go("acquires", func() {
 					if !s.r.TryAcquire(2) {
-						s.fault = errors.New("the permit of a key that nobody else uses is not free")
+						s.fault = errors.New("the permit of an unused key is not free")
 						return
 					}
 					s.r.Release(2)
@@ -87,7 +87,7 @@ func keyedScenes() []*Scene {
 		},
 		{
 			Name:      "KeyedReleaseTooMany",
-			Invariant: "a release of a key that is not held panics, and changes nothing of another key",
+			Invariant: "a release of a key that is not held panics, and does not change another key",
 			Bound:     2,
 			LongBound: 3,
 			Setup: func(r *Run) func() error {
@@ -123,7 +123,7 @@ func keyedScenes() []*Scene {
 				s := newKeyedScene(r, 2)
 				s.Go("acquires", func() {
 					if !s.r.TryAcquire(1) {
-						s.fault = errors.New("there is room in any case")
+						s.fault = errors.New("a permit is free with either capacity")
 					}
 				})
 				s.Go("resizes", func() {
@@ -134,7 +134,7 @@ func keyedScenes() []*Scene {
 				})
 				return func() error {
 					if s.r.TryAcquire(1) {
-						return errors.New("two of one permit")
+						return errors.New("two permits of one are held")
 					}
 					s.r.Release(1)
 					return s.empty()

@@ -11,7 +11,7 @@ func listenerScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "ListenerStopRacingNotify",
-			Invariant: "a notification is received, or Stop passes it on; never both, never neither",
+			Invariant: "a notification is either received or passed on by Stop, never both",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -29,11 +29,11 @@ func listenerScenes() []*Scene {
 				return func() error {
 					switch {
 					case s.woken != 1:
-						return errors.New("two were in line, but nobody was notified")
+						return errors.New("two were in line, but none was notified")
 					case received == next.returned:
 						return fmt.Errorf("received: %v, passed on: %v", received, next.returned)
 					case received && stopped:
-						return errors.New("a Stop says it was in line, but it was notified")
+						return errors.New("Stop returned true, but the listener was notified")
 					}
 					return s.inLine()
 				}
@@ -41,7 +41,7 @@ func listenerScenes() []*Scene {
 		},
 		{
 			Name:      "ListenerStoppedTwiceAndReceived",
-			Invariant: "of two Stops and a receive, one gets the notification; if a Stop does, it goes to the next in line",
+			Invariant: "one of two Stops and a receive gets the notification; if a Stop does, it goes to the next in line",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -58,11 +58,11 @@ func listenerScenes() []*Scene {
 				return func() error {
 					switch {
 					case s.woken != 1:
-						return errors.New("somebody was in line, but nobody was notified")
+						return errors.New("a waiter was in line, but none was notified")
 					case received == next.returned:
 						return fmt.Errorf("received: %v, passed on: %v", received, next.returned)
 					case stops[0] && stops[1]:
-						return errors.New("both Stops say that it was in line")
+						return errors.New("both Stops returned true")
 					}
 					return s.inLine()
 				}
@@ -70,7 +70,7 @@ func listenerScenes() []*Scene {
 		},
 		{
 			Name:      "ListenersBroadcast",
-			Invariant: "a broadcast reaches a Listener, a Wait and a WaitFor; what a Stop finds of it is not passed on",
+			Invariant: "a broadcast reaches a Listener, a Wait and a WaitFor; Stop does not pass its notification on",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newCondScene(r)
@@ -85,7 +85,7 @@ func listenerScenes() []*Scene {
 				late := s.wait("late", nil)
 				return func() error {
 					if !wait.returned || !s.calls[1].returned {
-						return errors.New("who was in line is not woken")
+						return errors.New("a waiter that was in line is not woken")
 					}
 					woken := 2
 					if late.returned {

@@ -10,9 +10,8 @@ import (
 	"example.com/condvar"
 )
 
-// rejected returns an error unless Stats has counted as many rejections as
-// calls failed with ErrOverloaded, and as many cancellations as waits that
-// failed so.
+// rejected checks that Stats has counted as many rejections as calls failed
+// with ErrOverloaded. It calls atRest too.
 func (s *resourceScene) rejected() error {
 	overloaded := int64(count(s.calls, func(c *call) bool { return errors.Is(c.err, condvar.ErrOverloaded) }))
 	if n := s.r.Stats().Rejected; n != overloaded {
@@ -21,12 +20,12 @@ func (s *resourceScene) rejected() error {
 	return s.atRest()
 }
 
-// looks adds a thread that looks once, at any moment, whether more calls wait
-// than may.
+// looks adds a thread that checks once, at any time, that at most the given
+// number of calls wait.
 func (s *resourceScene) looks(most int64) {
 	s.Go("looks", func() {
 		if n := s.r.Stats().Waiting; n > most {
-			s.tooMany = fmt.Errorf("%d wait, of %d that may", n, most)
+			s.tooMany = fmt.Errorf("%d wait, of at most %d", n, most)
 		}
 	})
 }
@@ -42,15 +41,14 @@ func (s *resourceScene) alone(name string, n int64) {
 		if c.err == nil {
 			s.took(n, n)
 			if inUse := s.r.Stats().InUse; inUse != n {
-				s.tooMany = fmt.Errorf("%d are held beside %d", inUse-n, n)
+				s.tooMany = fmt.Errorf("%d are held in addition to %d", inUse-n, n)
 			}
 			s.giveBack(n)
 		}
 	})
 }
 
-// small adds a thread that acquires one permit of the capacity, and releases
-// it.
+// small adds a thread that acquires one permit, and releases it.
 func (s *resourceScene) small(name string, capacity int64) {
 	c := &call{name: name, n: 1}
 	s.calls = append(s.calls, c)
@@ -72,11 +70,11 @@ func waitsAtMost(r *Run, ctx *Context, opts ...condvar.Option) (*resourceScene, 
 	return s, s.acquire("waiter", ctx, 1)
 }
 
-// endsAs checks that a call under MaxWait has returned, and with nil or one of
-// the errors.
+// endsAs checks that a call under MaxWait has returned nil or one of the
+// errors.
 func (s *resourceScene) endsAs(c *call, errs ...error) error {
 	if !c.returned {
-		return fmt.Errorf("%s waits on, though its time is over", c.name)
+		return fmt.Errorf("%s still waits, although its time is over", c.name)
 	}
 	known := c.err == nil
 	for _, err := range errs {
@@ -92,7 +90,7 @@ func optionScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "ResourceMaxWaiting",
-			Invariant: "never more than MaxWaiting in line, whoever is canceled, and who is turned away changes nothing",
+			Invariant: "never more than MaxWaiting are in line, whichever call is canceled, and a rejected call changes nothing",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1, condvar.MaxWaiting(1))
@@ -108,7 +106,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceMaxWaitingRacingRelease",
-			Invariant: "a newcomer that may not wait gets the permit that comes free, or is rejected",
+			Invariant: "a new call that may not wait gets the released permit, or is rejected",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1, condvar.MaxWaiting(0))
@@ -121,7 +119,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceMaxWaitingRacingResize",
-			Invariant: "as the line is served by a Resize, newcomers join it, but never more than MaxWaiting",
+			Invariant: "while a Resize admits calls from the line, new ones join it, but never more than MaxWaiting",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1, condvar.MaxWaiting(1))
@@ -136,7 +134,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceMaxWaitAgainstRelease",
-			Invariant: "of a release and the end of MaxWait one counts, and the permit is not lost",
+			Invariant: "if a release races with the end of MaxWait, one takes effect, and the permit is not lost",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s, w := waitsAtMost(r, nil)
@@ -146,7 +144,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceMaxWaitAgainstReleaseFIFO",
-			Invariant: "of a hand-over and the end of MaxWait one counts, and the permit is not lost",
+			Invariant: "if a handoff races with the end of MaxWait, one takes effect, and the permit is not lost",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s, w := waitsAtMost(r, nil, condvar.FIFO())
@@ -156,7 +154,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceMaxWaitOfTheHead",
-			Invariant: "as the head gives up, whoever it held up gets in",
+			Invariant: "when the head gives up, a call that it blocked is admitted",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2, condvar.MaxWait(time.Hour), condvar.FIFO())
@@ -164,7 +162,7 @@ func optionScenes() []*Scene {
 				big := s.acquire("big", nil, 2)
 				small := s.acquire("small", nil, 1)
 				return func() error {
-					// The big one can never get in, and the small one can only
+					// The big one can never be admitted. The small one can only
 					// if it is first or the big one has given up before.
 					if !errors.Is(big.err, condvar.ErrOverloaded) {
 						return fmt.Errorf("big: %w", big.err)
@@ -175,7 +173,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceMaxWaitAgainstBarging",
-			Invariant: "a head that was woken, finds the permit taken, and has used up its time, leaves",
+			Invariant: "a woken head that finds the permit taken and its MaxWait over returns",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s, w := waitsAtMost(r, nil)
@@ -186,7 +184,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceMaxWaitAgainstCancel",
-			Invariant: "of a cancel, the end of MaxWait and a release one counts, in the error and in Stats",
+			Invariant: "if a cancel, the end of MaxWait and a release race, one takes effect, in the error and in Stats",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				ctx := r.Context()
@@ -204,7 +202,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceMaxWaitAgainstClose",
-			Invariant: "of Close and the end of MaxWait one counts",
+			Invariant: "if Close races with the end of MaxWait, one takes effect",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s, w := waitsAtMost(r, nil)
@@ -214,7 +212,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOversizedIsAlone",
-			Invariant: "a request for more than the capacity is admitted alone, and others as before",
+			Invariant: "a request for more than the capacity is admitted alone, and other requests as usual",
 			Bound:     2,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -225,7 +223,7 @@ func optionScenes() []*Scene {
 				s.release("release", 1)
 				return func() error {
 					if count(s.calls, (*call).succeeded) != 2 {
-						return errors.New("somebody sleeps, though nothing is held")
+						return errors.New("a call sleeps, although no permit is in use")
 					}
 					return s.rejected()
 				}
@@ -233,7 +231,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOversizedFIFO",
-			Invariant: "a request for more than the capacity is admitted in its place, and alone",
+			Invariant: "a request for more than the capacity is admitted in order, and alone",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2, condvar.AdmitOversized(), condvar.FIFO())
@@ -244,7 +242,7 @@ func optionScenes() []*Scene {
 				s.release("release", 1)
 				return func() error {
 					if count(s.calls, (*call).succeeded) != 2 {
-						return errors.New("somebody sleeps, though nothing is held")
+						return errors.New("a call sleeps, although no permit is in use")
 					}
 					return s.rejected()
 				}
@@ -252,7 +250,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOversizedRacingResize",
-			Invariant: "a request in line that a shrink makes too large stays, and gets in when it fits or is alone",
+			Invariant: "a request in line that a shrink makes too large stays, and is admitted when it fits or is alone",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 3, condvar.AdmitOversized())
@@ -274,7 +272,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOversizedPaused",
-			Invariant: "nobody is admitted while the capacity is 0, and the next Resize admits a request for more than that",
+			Invariant: "no call is admitted while the capacity is 0, and the next Resize admits a request that exceeds it",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1, condvar.AdmitOversized())
@@ -299,7 +297,7 @@ func optionScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOversizedCloses",
-			Invariant: "Close turns a request for more than the capacity away, or it got in before",
+			Invariant: "Close rejects a request for more than the capacity, unless it was admitted before",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1, condvar.AdmitOversized())

@@ -10,14 +10,14 @@ func permitScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "PermitReleasedByTwo",
-			Invariant: "of two calls of Release one gives the permits back, and nothing of what others hold",
+			Invariant: "of two calls of Release, one releases the permits, and none that others hold",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
 				s.hold(1)
 				p, ok := s.r.TryAcquirePermit(1)
 				if !ok {
-					panic("no permit for the set-up")
+					panic("no permit for the setup")
 				}
 				for _, name := range []string{"one", "other"} {
 					s.Go(name, p.Release)
@@ -28,13 +28,13 @@ func permitScenes() []*Scene {
 		},
 		{
 			Name:      "PermitAgainstAReleaseTooMany",
-			Invariant: "of a Permit and an anonymous release of the same permit, the second panics and changes nothing",
+			Invariant: "if a Permit and a plain Release release the same permit, the second call panics and changes nothing",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
 				p, ok := s.r.TryAcquirePermit(1)
 				if !ok {
-					panic("no permit for the set-up")
+					panic("no permit for the setup")
 				}
 				panics := 0
 				releases := func(release func()) func() {

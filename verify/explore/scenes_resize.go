@@ -11,12 +11,12 @@ import (
 	"example.com/condvar"
 )
 
-// resizeScenes are those of Resize, Close, Drain, hooks, and the accounts.
+// resizeScenes returns the scenes about Resize, Close, Drain, hooks, and Stats.
 func resizeScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "ResourceGrowRacingRelease",
-			Invariant: "two in line, one permit grown and one released: both get in",
+			Invariant: "two in line, one permit added and one released: both are admitted",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
@@ -28,7 +28,7 @@ func resizeScenes() []*Scene {
 				s.Go("grow", func() { s.r.Resize(2) })
 				return func() error {
 					if count(s.calls, (*call).succeeded) != 2 {
-						return errors.New("somebody who fits sleeps")
+						return errors.New("a call that fits sleeps")
 					}
 					return s.atRest()
 				}
@@ -36,7 +36,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceShrinkRacingAll",
-			Invariant: "a shrink lets nobody in until enough has come back, and releases that it races are not taken for too many",
+			Invariant: "after a shrink no call is admitted until usage fits again, and concurrent releases are not treated as too many",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -56,7 +56,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceShrinkTurnsTheHeadAway",
-			Invariant: "a head that is larger than the new capacity fails, and the next gets in",
+			Invariant: "a head that is larger than the new capacity fails, and the next is admitted",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -67,9 +67,10 @@ func resizeScenes() []*Scene {
 				s.Go("shrink", func() { s.r.Resize(1) })
 				s.release("release", 1)
 				return func() error {
-					// If the release comes first, the head gets in, and stays.
+					// If the release comes first, the head is admitted and
+					// keeps its permits.
 					if !errors.Is(head.err, condvar.ErrTooLarge) && !head.succeeded() || head.succeeded() == next.succeeded() {
-						return fmt.Errorf("head: %w; next got in: %v", head.err, next.succeeded())
+						return fmt.Errorf("head: %w; next admitted: %v", head.err, next.succeeded())
 					}
 					return s.atRest()
 				}
@@ -77,7 +78,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourcePauseRacingRelease",
-			Invariant: "a paused resource lets nobody in, however large, and the next Resize lets in who fits",
+			Invariant: "a paused resource admits no call, and the next Resize admits all that fit",
 			Bound:     1,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -95,7 +96,7 @@ func resizeScenes() []*Scene {
 					if !s.calls[0].succeeded() && !large.succeeded() {
 						return errors.New("the first fits, but sleeps")
 					}
-					// With capacity 1 the large one fails, else it waits.
+					// With capacity 1 the large one fails, otherwise it waits.
 					if large.failed() && !errors.Is(large.err, condvar.ErrTooLarge) {
 						return fmt.Errorf("the large one: %w", large.err)
 					}
@@ -105,7 +106,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceCloseRacingAll",
-			Invariant: "after Close nothing is acquired and nobody waits",
+			Invariant: "after Close no permit is acquired and no call waits",
 			Bound:     1,
 			LongBound: 2,
 			Setup: func(r *Run) func() error {
@@ -137,7 +138,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOverReleaseRecovered",
-			Invariant: "of two releases of the one permit, one panics, and the accounts stay exact",
+			Invariant: "of two releases of one permit, one panics, and the accounting stays correct",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -165,7 +166,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOverReleaseWithWaiter",
-			Invariant: "a release of more than is held panics, and does not let the waiter in",
+			Invariant: "a release of more than is held panics, and does not admit the waiter",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -187,7 +188,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceDrain",
-			Invariant: "two Drains return when the last permit has come back, and not before",
+			Invariant: "two Drains return when the last permit is released, and not before",
 			Bound:     1,
 			LongBound: 2,
 			Setup: func(r *Run) func() error {
@@ -197,7 +198,7 @@ func resizeScenes() []*Scene {
 				acquirer := s.acquire("acquirer", nil, 1)
 				s.release("release", 1)
 				return func() error {
-					// The acquirer keeps its permit, if it was quicker.
+					// The acquirer keeps its permit if it was first.
 					for _, d := range drains {
 						if d.succeeded() == acquirer.succeeded() {
 							return fmt.Errorf("%s returned: %v; a permit is held: %v", d.name, d.succeeded(), acquirer.succeeded())
@@ -231,7 +232,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceDrainWithADeadContext",
-			Invariant: "a Drain with a dead context returns nil if nothing is held when it begins, and else its error or nil",
+			Invariant: "a Drain with a canceled context returns nil if nothing is held when it begins, otherwise its error or nil",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
@@ -258,7 +259,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceWithHooks",
-			Invariant: "a release during WaitStart, before the call is in line, is not missed, and the hooks are told of all",
+			Invariant: "a release during WaitStart, before the call is in line, is not missed, and all hooks are called",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				acquired, released, waits := 0, 0, 0
@@ -281,7 +282,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceStatsAreOneMoment",
-			Invariant: "what Stats says is in use was in use at one moment: of two who move one permit on, it sees one",
+			Invariant: "Stats is a snapshot: while a permit is acquired before another is released, InUse is never 0",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -303,7 +304,7 @@ func resizeScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceBeyondTheState",
-			Invariant: "a capacity that the state cannot hold works by the mutex alone",
+			Invariant: "a capacity that does not fit in the state works with the mutex only",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				const capacity = 1 << 40

@@ -16,7 +16,7 @@ type resourceScene struct {
 	*Run
 	r       *condvar.CapacityResource
 	calls   []*call
-	taken   int64 // permits that were taken and not given back, counted by the scene
+	taken   int64 // permits in use, counted by the scene
 	tooMany error
 }
 
@@ -31,16 +31,16 @@ func newResourceScene(r *Run, capacity int64, opts ...condvar.Option) *resourceS
 	return s
 }
 
-// hold takes n permits in the set-up.
+// hold takes n permits in the setup.
 func (s *resourceScene) hold(n int64) {
 	if !s.r.TryAcquireN(n) {
-		panic("no permits for the set-up")
+		panic("no permits for the setup")
 	}
 	s.taken += n
 }
 
-// took counts permits that were acquired, and looks whether they are more than
-// the capacity, which must be constant in scenes that use it.
+// took counts acquired permits, and checks that they do not exceed the
+// capacity, which must be constant in scenes that use it.
 func (s *resourceScene) took(n, capacity int64) {
 	s.Note(s)
 	s.taken += n
@@ -70,9 +70,9 @@ func (s *resourceScene) acquire(name string, ctx *Context, n int64) *call {
 	return c
 }
 
-// try adds a thread that tries to take n permits and, if it can, keeps them.
-// The result is whether it could though ctx, that of the head of the line, was
-// alive.
+// try adds a thread that tries to acquire n permits and, on success, keeps
+// them. The result is whether it succeeded before ctx ended, the context of the
+// head of the line.
 func (s *resourceScene) try(name string, n int64, ctx *Context) *bool {
 	overtook := new(bool)
 	s.Go(name, func() {
@@ -85,7 +85,7 @@ func (s *resourceScene) try(name string, n int64, ctx *Context) *bool {
 	return overtook
 }
 
-// drain adds a thread that drains.
+// drain adds a thread that calls Drain.
 func (s *resourceScene) drain(name string, ctx *Context) *call {
 	c := &call{name: name, ctx: ctx}
 	s.Go(name, func() {
@@ -98,7 +98,7 @@ func (s *resourceScene) drain(name string, ctx *Context) *call {
 	return c
 }
 
-// release adds a thread that releases n permits which the set-up holds.
+// release adds a thread that releases n permits that the setup holds.
 func (s *resourceScene) release(name string, n int64) {
 	s.Go(name, func() { s.giveBack(n) })
 }
@@ -109,9 +109,9 @@ func (s *resourceScene) giveBack(n int64) {
 	s.r.ReleaseN(n)
 }
 
-// atRest checks that Stats agrees with what the scene counted, that those who
-// wait on are in line, and that it is not because nobody woke them: some
-// request must be too large for what is free, or the resource is paused.
+// atRest checks that Stats agrees with the counts of the scene, that all
+// waiting calls are in line, and that they wait for a reason: some request must
+// be too large for the free permits, or the resource is paused.
 func (s *resourceScene) atRest() error {
 	st := s.r.Stats()
 	var parked, wanted, largest int64
@@ -141,15 +141,15 @@ func (s *resourceScene) atRest() error {
 	return s.usable(free)
 }
 
-// usable checks that what is free can be taken by a newcomer, if nobody waits:
-// that no flag has outlived its reason.
+// usable checks that a new call can acquire the free permits if no call waits,
+// so that no flag is stale.
 func (s *resourceScene) usable(free int64) error {
 	st := s.r.Stats()
 	if st.Waiting > 0 || st.Closed || free <= 0 {
 		return nil
 	}
 	if !s.r.TryAcquireN(free) {
-		return fmt.Errorf("nobody waits and %d are free, but they cannot be taken", free)
+		return fmt.Errorf("no call waits and %d are free, but they cannot be acquired", free)
 	}
 	s.r.ReleaseN(free)
 	return nil
@@ -159,7 +159,7 @@ func resourceScenes() []*Scene {
 	return []*Scene{
 		{
 			Name:      "ResourceMutualExclusion",
-			Invariant: "of capacity 1, never two hold",
+			Invariant: "with capacity 1, no two calls hold a permit",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
@@ -176,7 +176,7 @@ func resourceScenes() []*Scene {
 				}
 				return func() error {
 					if count(s.calls, (*call).succeeded) != 2 {
-						return errors.New("somebody sleeps")
+						return errors.New("a call sleeps")
 					}
 					return s.atRest()
 				}
@@ -184,7 +184,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceThreeTakeTurns",
-			Invariant: "of capacity 2, never three hold, and all get their turn",
+			Invariant: "with capacity 2, no three calls hold a permit, and all are admitted",
 			Bound:     2,
 			LongBound: 3,
 			Setup: func(r *Run) func() error {
@@ -202,7 +202,7 @@ func resourceScenes() []*Scene {
 				}
 				return func() error {
 					if count(s.calls, (*call).succeeded) != 3 {
-						return errors.New("somebody sleeps")
+						return errors.New("a call sleeps")
 					}
 					return s.atRest()
 				}
@@ -210,7 +210,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceJoinRacingRelease",
-			Invariant: "a release between the look at the state and the line is not missed",
+			Invariant: "a release between reading the state and joining the line is not missed",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
@@ -219,7 +219,7 @@ func resourceScenes() []*Scene {
 				s.release("release", 1)
 				return func() error {
 					if !s.calls[0].succeeded() {
-						return errors.New("it is free, but a sleeps")
+						return errors.New("a permit is free, but a sleeps")
 					}
 					return s.atRest()
 				}
@@ -227,7 +227,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceHeadCanceledWhileReleaseLands",
-			Invariant: "the permit goes to the head, or, if that is canceled, to the next",
+			Invariant: "the permit goes to the head, or to the next if the head is canceled",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
@@ -248,7 +248,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceTwoCancelsAtOnce",
-			Invariant: "when the first two in line give up, the third, which fits, gets in",
+			Invariant: "when the first two in line are canceled, the third, which fits, is admitted",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2, condvar.FIFO()) // the third would barge
@@ -262,7 +262,7 @@ func resourceScenes() []*Scene {
 				s.Go("canceller2", ctx2.Cancel)
 				return func() error {
 					if !third.succeeded() {
-						return errors.New("it fits, but the third sleeps")
+						return errors.New("the third fits, but sleeps")
 					}
 					return s.atRest()
 				}
@@ -270,7 +270,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceReleaseOfMany",
-			Invariant: "one release of three lets three in, though one of them may be canceled",
+			Invariant: "one release of three permits admits three, although one may be canceled",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 3)
@@ -284,7 +284,7 @@ func resourceScenes() []*Scene {
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
 					if !s.calls[0].succeeded() || !s.calls[2].succeeded() {
-						return errors.New("somebody who fits sleeps")
+						return errors.New("a call that fits sleeps")
 					}
 					return s.atRest()
 				}
@@ -292,7 +292,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceTwoReleasesTwoInLine",
-			Invariant: "two releases at once let two in",
+			Invariant: "two concurrent releases admit two",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -304,7 +304,7 @@ func resourceScenes() []*Scene {
 				s.release("release2", 1)
 				return func() error {
 					if count(s.calls, (*call).succeeded) != 2 {
-						return errors.New("somebody who fits sleeps")
+						return errors.New("a call that fits sleeps")
 					}
 					return s.atRest()
 				}
@@ -312,7 +312,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceBigHead",
-			Invariant: "a large request at the head gets in before the small one behind it, or is canceled",
+			Invariant: "a large request at the head is admitted before the small one behind it, or is canceled",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -328,7 +328,7 @@ func resourceScenes() []*Scene {
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
 					if big.succeeded() == small.succeeded() {
-						return fmt.Errorf("big got in: %v, small got in: %v", big.succeeded(), small.succeeded())
+						return fmt.Errorf("big admitted: %v, small admitted: %v", big.succeeded(), small.succeeded())
 					}
 					return s.atRest()
 				}
@@ -336,13 +336,13 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceTryAcquireAgainstTheLineFIFO",
-			Invariant: "with FIFO, TryAcquire gets nothing while somebody waits",
+			Invariant: "with FIFO, TryAcquire fails while a call waits",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2, condvar.FIFO())
 				s.hold(2)
 				ctx := r.Context()
-				s.acquire("head", ctx, 2) // what is released is not enough for it
+				s.acquire("head", ctx, 2) // the release is not enough for it
 				r.Settle()
 				overtaken := s.try("try", 1, ctx)
 				s.release("release", 1)
@@ -357,7 +357,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceNewcomerAgainstTheLineFIFO",
-			Invariant: "with FIFO, a newcomer is served after those in line",
+			Invariant: "with FIFO, a new call is admitted after those in line",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1, condvar.FIFO())
@@ -370,7 +370,7 @@ func resourceScenes() []*Scene {
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
 					if newcomer.succeeded() == head.succeeded() {
-						return fmt.Errorf("the newcomer got in: %v, the head got in: %v", newcomer.succeeded(), head.succeeded())
+						return fmt.Errorf("new call admitted: %v, head admitted: %v", newcomer.succeeded(), head.succeeded())
 					}
 					return s.atRest()
 				}
@@ -399,7 +399,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceNobodyOvertakesTheStarving",
-			Invariant: "after the release that finds the head old nobody overtakes it",
+			Invariant: "after a release that finds the head starving, no call overtakes it",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1)
@@ -427,7 +427,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceStarvingEndsWithItsHead",
-			Invariant: "when the starving head is canceled, a young one behind it may be overtaken again",
+			Invariant: "when the starving head is canceled, a new head that is not starving may be overtaken",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -445,7 +445,7 @@ func resourceScenes() []*Scene {
 						return err
 					}
 					if !s.r.TryAcquire() {
-						return errors.New("one is free, and the head is young, but it cannot be taken")
+						return errors.New("a permit is free, and the head is not starving, but the permit cannot be acquired")
 					}
 					return nil
 				}
@@ -453,7 +453,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceStarvingHeadCanceled",
-			Invariant: "the starving flag goes with the head: a newcomer gets in",
+			Invariant: "a canceled head clears the starving flag: a new call is admitted",
 			Bound:     1,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -468,7 +468,7 @@ func resourceScenes() []*Scene {
 				newcomer := s.acquire("newcomer", nil, 1)
 				return func() error {
 					if !newcomer.succeeded() {
-						return errors.New("a permit is free, but the newcomer sleeps")
+						return errors.New("a permit is free, but the new call sleeps")
 					}
 					return s.atRest()
 				}
@@ -476,7 +476,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceReleasesWhileTheHeadIsAwake",
-			Invariant: "two releases at once, one of which may find the head awake and about to leave, let in all who fit",
+			Invariant: "two concurrent releases, one of which may find the head awake and about to leave, admit all that fit",
 			Bound:     1,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -499,7 +499,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceHeadParksAgainRacingRelease",
-			Invariant: "a woken head that was overtaken does not miss the release that comes as it parks again",
+			Invariant: "a woken head that was overtaken does not miss a release while it parks again",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 2)
@@ -523,7 +523,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceNobodyOvertakesTheAwake",
-			Invariant: "after the release that finds the head old, awake or not, nobody overtakes it",
+			Invariant: "after a release that finds the head starving, awake or not, no call overtakes it",
 			Bound:     2,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -549,7 +549,7 @@ func resourceScenes() []*Scene {
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
 					if overtaken {
-						return errors.New("the head was overtaken after a release that found it old")
+						return errors.New("the head was overtaken after a release that found it starving")
 					}
 					return s.atRest()
 				}
@@ -557,7 +557,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceHeadStarvesDuringARelease",
-			Invariant: "a release that looked at the clock too early does not undo one that found the head old",
+			Invariant: "a release that read the clock earlier does not undo one that found the head starving",
 			Bound:     2,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -580,7 +580,7 @@ func resourceScenes() []*Scene {
 				})
 				return func() error {
 					if overtaken {
-						return errors.New("the head was overtaken after a release that found it old")
+						return errors.New("the head was overtaken after a release that found it starving")
 					}
 					return s.atRest()
 				}
@@ -605,7 +605,7 @@ func resourceScenes() []*Scene {
 				next := s.acquire("new", r.Context(), 1)
 				return func() error {
 					if !next.succeeded() {
-						return errors.New("it fits, but the new one sleeps")
+						return errors.New("the new call fits, but sleeps")
 					}
 					return s.atRest()
 				}
@@ -613,7 +613,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceCanceledWaiterRecycled",
-			Invariant: "what was sent to a call that is over wakes no later one that has its waiter",
+			Invariant: "a token sent to a finished call does not wake a later call that has its waiter",
 			Bound:     2,
 			LongBound: 3,
 			Setup: func(r *Run) func() error {
@@ -638,7 +638,7 @@ func resourceScenes() []*Scene {
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
 					if !again.succeeded() && !next.succeeded() {
-						return errors.New("nobody got the permit")
+						return errors.New("no call got the permit")
 					}
 					return s.atRest()
 				}
@@ -646,7 +646,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceAdmittedWaiterRecycledFIFO",
-			Invariant: "a call is not over because the last one that had its waiter was given permits",
+			Invariant: "a call does not return because an earlier call with its waiter was admitted",
 			Bound:     toTheEnd,
 			Setup: func(r *Run) func() error {
 				s := newResourceScene(r, 1, condvar.FIFO())
@@ -675,7 +675,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceWaiterPushedWhileAnotherIsPopped",
-			Invariant: "no waiter is of two calls at once: all three who wait get in",
+			Invariant: "no two calls share a waiter: all three are admitted",
 			Bound:     1,
 			LongBound: 2,
 			Setup: func(r *Run) func() error {
@@ -702,7 +702,7 @@ func resourceScenes() []*Scene {
 					s.giveBack(3)
 					r.Settle()
 					if n := count(s.calls, (*call).succeeded); n != 3 {
-						return fmt.Errorf("%d got in", n)
+						return fmt.Errorf("%d admitted", n)
 					}
 					return s.atRest()
 				}
@@ -710,7 +710,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceAwakeHeadTurnedAway",
-			Invariant: "a woken head that is too large for the new capacity, or finds it closed, fails, and Drain misses no release",
+			Invariant: "a woken head that is too large for the new capacity, or finds the resource closed, fails, and Drain misses no release",
 			Bound:     1,
 			LongBound: 2,
 			Setup: func(r *Run) func() error {
@@ -735,7 +735,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceAwakeHeadAgainstAll",
-			Invariant: "a woken head against Close, Resize, its context and a release at once: one counts, and the one behind it gets its answer, too",
+			Invariant: "a woken head races with Close, Resize, its context and a release: one takes effect, and the call behind it returns correctly",
 			Bound:     1,
 			LongBound: 3,
 			Setup: func(r *Run) func() error {
@@ -745,7 +745,7 @@ func resourceScenes() []*Scene {
 				head := s.acquire("head", ctx, 2)
 				next := s.acquire("next", nil, 1)
 				r.Settle()
-				s.giveBack(2) // the head is awake, and stands before it looks
+				s.giveBack(2) // the head is awake, and stops before it reads the state
 				s.release("release", 1)
 				s.Go("shrink", func() { s.r.Resize(1) })
 				s.Go("close", func() { _ = s.r.Close() })
@@ -765,7 +765,7 @@ func resourceScenes() []*Scene {
 		},
 		{
 			Name:      "ResourceOldAwakeHeadAndThoseBehind",
-			Invariant: "a release that finds the woken head old lets all in who fit, when the head has looked or is canceled, and no newcomer before",
+			Invariant: "a release that finds the woken head starving admits all that fit, once the head has read the state or is canceled, and no new call before",
 			Bound:     2,
 			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
@@ -776,7 +776,7 @@ func resourceScenes() []*Scene {
 				second := s.acquire("second", nil, 1)
 				third := s.acquire("third", nil, 1)
 				r.Settle()
-				s.giveBack(1) // the head is awake, and stands before it looks
+				s.giveBack(1) // the head is awake, and stops before it reads the state
 				time.Sleep(time.Millisecond)
 				overtaken := false
 				s.Go("release", func() {
@@ -789,7 +789,7 @@ func resourceScenes() []*Scene {
 				s.Go("canceller", ctx.Cancel)
 				return func() error {
 					if overtaken || !second.succeeded() || !third.succeeded() {
-						return fmt.Errorf("overtaken: %v; the second got in: %v, the third: %v", overtaken, second.succeeded(), third.succeeded())
+						return fmt.Errorf("overtaken: %v; the second admitted: %v, the third: %v", overtaken, second.succeeded(), third.succeeded())
 					}
 					return s.atRest()
 				}

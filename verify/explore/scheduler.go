@@ -18,39 +18,39 @@ import (
 	"example.com/condvar/internal/primitives"
 )
 
-// The operations of a scene itself, beside those of the library.
+// The operations of a scene, in addition to those of the library.
 const (
 	opSelect  primitives.Op = "wait for"
 	opAdvance primitives.Op = "advance the clock"
 )
 
-// A Run is one execution of a scene, under one schedule. The scene's set-up
+// A Run is one execution of a scene, under one schedule. The scene's setup
 // uses it to make threads, locks and contexts.
 type Run struct {
 	recycling bool
-	trace     bool // keep the steps, for people to read
+	trace     bool // record the steps
 	scheduler *thread
 	threads   []*thread
-	alone     *thread // the only one who runs now, if there is but one: to ask the runtime is slow
+	alone     *thread // the only running thread, if known: goroutineID is slow
 	contexts  []*Context
 	cleanups  []func()
 
 	mu      sync.Mutex
-	held    map[any]*thread // mutexes that are locked, and by whom
+	held    map[any]*thread // locked mutexes, and their owners
 	objects map[any]int     // in order of their first use
-	step    footprint       // of the step that is being taken
-	steps   []string        // for people to read
+	step    footprint       // of the current step
+	steps   []string        // if trace is set
 }
 
-// A thread is a goroutine of a scene. While others run it only stands at a
-// hook, or is parked, or has ended: its fields are its own, or the scheduler's
-// after synctest.Wait.
+// A thread is a goroutine of a scene. While others run, it is at a hook,
+// parked, or finished. Its fields belong to it, and to the scheduler after
+// synctest.Wait.
 type thread struct {
 	run    *Run
 	name   string
 	resume chan struct{}
 
-	atHook  bool // and about to do op on object
+	atHook  bool // about to do op on object
 	op      primitives.Op
 	object  any
 	advance time.Duration
@@ -58,19 +58,22 @@ type thread struct {
 
 	waits   [2]any // the channels of its last select
 	choice  int    // for the next select with two ready cases
-	choices int    // how many the last step had
+	choices int    // of the last step
 
 	steps    int
 	finished bool
 	panicked any
 }
 
-// A footprint is what a step touched. Two steps that touch nothing in common,
-// or only look at it, have the same effect in either order.
+// A footprint is the set of objects that a step touched. Two steps have the
+// same effect in either order if they have no object in common, or only read
+// it.
 type footprint struct {
-	objects map[int]bool // true if it was more than a look
-	fresh   bool         // an object that nobody had touched before, so it has no name that other schedules know
-	all     bool         // the clock, at which many look
+	objects map[int]bool // true if the object was not only read
+	// fresh is set if an object was touched for the first time: its number may
+	// differ in other schedules.
+	fresh bool
+	all   bool // the clock, which many threads read
 }
 
 func (a footprint) independent(b footprint) bool {
@@ -96,14 +99,14 @@ func (r *Run) touch(object any, write bool) {
 	r.step.objects[id] = r.step.objects[id] || write
 }
 
-// A dispatcher is the primitives.Explorer of the process: it finds out which
-// thread of the run calls a hook. There is one run at a time.
+// A dispatcher is the primitives.Explorer of the process. It finds the thread
+// of the run that calls a hook. There is one run at a time.
 type dispatcher struct {
 	run     *Run     // nil if there is none
 	threads sync.Map // from goroutine ID to *thread
 }
 
-// self returns the calling thread, or nil if it is no thread of a run.
+// self returns the calling thread, or nil if it is not a thread of a run.
 func (d *dispatcher) self() *thread {
 	switch r := d.run; {
 	case r == nil:
@@ -118,14 +121,14 @@ func (d *dispatcher) self() *thread {
 	return t.(*thread)
 }
 
-// Step is what the library calls before an operation on object.
+// Step is called by the library before an operation on object.
 func (d *dispatcher) Step(op primitives.Op, object any) {
 	if t := d.self(); t != nil {
 		t.stop(op, object, 0)
 	}
 }
 
-// Unlocked is what the library calls after it has unlocked mutex.
+// Unlocked is called by the library after it has unlocked mutex.
 func (d *dispatcher) Unlocked(mutex any) {
 	if t := d.self(); t != nil {
 		r := t.run
@@ -136,7 +139,7 @@ func (d *dispatcher) Unlocked(mutex any) {
 	}
 }
 
-// Select is what the library calls before it waits for token or done.
+// Select is called by the library before it waits for token or done.
 func (d *dispatcher) Select(token, done <-chan struct{}) (_, _ <-chan struct{}) {
 	t := d.self()
 	if t == nil {
@@ -160,9 +163,9 @@ func (d *dispatcher) Select(token, done <-chan struct{}) (_, _ <-chan struct{}) 
 	return nil, done
 }
 
-// TimedSelect is what the library calls before it waits for token, for done, or
-// for a timer. The timer may fire at any time: so the thread never parks. That
-// it does not take this step yet is that it waits.
+// TimedSelect is called by the library before it waits for token, for done, or
+// for a timer. The timer may fire at any time, so the thread never parks: it
+// waits by not taking this step yet.
 func (d *dispatcher) TimedSelect(token, done <-chan struct{}) (_, _ <-chan struct{}, late bool) {
 	t := d.self()
 	if t == nil {
@@ -191,13 +194,13 @@ func (d *dispatcher) TimedSelect(token, done <-chan struct{}) (_, _ <-chan struc
 	return w.token, w.done, w.late
 }
 
-// Recycling is what the library asks to learn whether it may keep waiters.
+// Recycling reports whether the library may recycle waiters.
 func (d *dispatcher) Recycling() bool {
 	t := d.self()
 	return t != nil && t.run.recycling
 }
 
-// closed reports whether done is closed, of a channel on which nobody sends.
+// closed reports whether done is closed. Nothing must send on done.
 func closed(done <-chan struct{}) bool {
 	select {
 	case <-done:
@@ -207,7 +210,7 @@ func closed(done <-chan struct{}) bool {
 	}
 }
 
-// goroutineID returns what the runtime prints as the number of the goroutine.
+// goroutineID returns the number of the goroutine, as printed by the runtime.
 func goroutineID() uint64 {
 	var buf [40]byte
 	s := bytes.TrimPrefix(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
@@ -218,7 +221,7 @@ func goroutineID() uint64 {
 	return id
 }
 
-// stop waits at a hook until the scheduler lets t go on.
+// stop waits at a hook until the scheduler resumes t.
 func (t *thread) stop(op primitives.Op, object any, advance time.Duration) {
 	r := t.run
 	r.mu.Lock()
@@ -236,7 +239,7 @@ func (t *thread) stop(op primitives.Op, object any, advance time.Duration) {
 	<-t.resume
 }
 
-// caller returns the place in the library, or in a scene, that is at a hook.
+// caller returns the position in the library or in a scene that called a hook.
 func caller() string {
 	var pcs [16]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
@@ -258,16 +261,16 @@ func (r *Run) enabled(t *thread) bool {
 	return t.atHook && (t.op != primitives.OpLock || r.held[t.object] == nil)
 }
 
-// parked reports whether t sleeps in a select.
+// parked reports whether t is blocked in a select.
 func (t *thread) parked() bool { return !t.atHook && !t.finished && t.op == opSelect }
 
-// take lets t take a step, waits until everybody stands again, and returns the
-// footprint of the step and how many ways there were to take it.
+// take lets t take a step, and waits until all threads have stopped again. It
+// returns the footprint of the step and the number of ways to take it.
 func (r *Run) take(t *thread, choice int) (footprint, int) {
 	r.step = footprint{objects: map[int]bool{}}
 	r.touch(t.object, t.op != primitives.OpLoad || isToken(t.object))
-	// Of a send and a cancel, to somebody who is parked on both, the first
-	// counts.
+	// If a send and a cancel race for a thread that is parked on both, the
+	// first one counts.
 	for _, p := range r.threads {
 		if p.parked() && slices.Contains(p.waits[:], t.object) {
 			r.touch(p.waits[0], true)
@@ -279,12 +282,12 @@ func (r *Run) take(t *thread, choice int) (footprint, int) {
 	}
 	if t.op == opAdvance {
 		r.step.all = true
-		time.Sleep(t.advance) // all others are durably blocked, so it is at once
+		time.Sleep(t.advance) // all others are durably blocked, so it returns at once
 	}
 	if r.trace {
 		r.steps = append(r.steps, fmt.Sprintf("%-10s %-8s %-26s in %s", t.name, t.op, r.describe(t), t.where))
 	}
-	if t.op != primitives.OpSend && !isDone(t.object) { // which could wake others
+	if t.op != primitives.OpSend && !isDone(t.object) { // these could wake others
 		r.alone = t
 	}
 	t.steps++
@@ -295,8 +298,8 @@ func (r *Run) take(t *thread, choice int) (footprint, int) {
 	return r.step, t.choices
 }
 
-// isToken reports whether object is the channel of a waiter: to look there for
-// a token may be to take it.
+// isToken reports whether object is the channel of a waiter. An OpLoad of it
+// may take a token.
 func isToken(object any) bool {
 	ch, ok := object.(<-chan struct{})
 	return ok && cap(ch) > 0
@@ -325,9 +328,9 @@ func (r *Run) describe(t *thread) string {
 	}
 }
 
-// finish ends a run that is at rest, so that no goroutine is left: contexts are
-// canceled, the clean-ups of the scene are done, and threads take turns to go
-// on. It returns the names of those who do not come to an end even so.
+// finish ends a run that is at rest, so that no goroutine is left: it cancels
+// the contexts, calls the cleanup functions of the scene, and lets the threads
+// run. It returns the names of the threads that still do not finish.
 func (r *Run) finish() (stuck []string) {
 	for _, c := range r.contexts {
 		if !closed(c.done) {
@@ -349,8 +352,8 @@ func (r *Run) finish() (stuck []string) {
 	return stuck
 }
 
-// Settle lets the threads take steps until nobody can. A scene that starts with
-// waiters in line calls it in its set-up.
+// Settle lets the threads take steps until none can. The setup of a scene that
+// starts with waiters in line calls it.
 func (r *Run) Settle() {
 	synctest.Wait()
 	for {
@@ -362,12 +365,12 @@ func (r *Run) Settle() {
 	}
 }
 
-// Go adds a thread to the scene. It stands before its first step until the
-// schedule lets it go on.
+// Go adds a thread to the scene. The thread stops before its first step until
+// the schedule resumes it.
 func (r *Run) Go(name string, f func()) {
 	t := &thread{run: r, name: name, resume: make(chan struct{})}
 	r.threads = append(r.threads, t)
-	synctest.Wait() // for those whom the set-up may have woken
+	synctest.Wait() // for threads that the setup may have woken
 	r.alone = t
 	go func() {
 		id := goroutineID()
@@ -383,14 +386,15 @@ func (r *Run) Go(name string, f func()) {
 	r.alone = nil
 }
 
-// Cleanup has f called at the end of the run, when contexts are canceled.
+// Cleanup registers f to be called at the end of the run, after contexts are
+// canceled.
 func (r *Run) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
 
-// Advance is a step in which the clock advances.
+// Advance is a step that advances the clock.
 func (r *Run) Advance(d time.Duration) { hooks.self().stop(opAdvance, r, d) }
 
-// Note says that the step touches object, something of the scene that threads
-// share without a lock.
+// Note records that the step touches object, which threads of the scene share
+// without a lock.
 func (r *Run) Note(object any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -400,7 +404,7 @@ func (r *Run) Note(object any) {
 // A Gate lets one thread wait for another.
 type Gate chan struct{}
 
-// Open lets the one through who waits, or is going to.
+// Open lets one call of Pass return, now or later.
 func (g Gate) Open() {
 	hooks.Step(primitives.OpSend, (<-chan struct{})(g))
 	g <- struct{}{}
@@ -412,8 +416,8 @@ func (g Gate) Pass() {
 	<-token
 }
 
-// Receive waits for a value from ch, or for ctx, and reports whether it got the
-// value.
+// Receive waits for a value from ch or for the end of ctx, and reports whether
+// it received the value.
 func (r *Run) Receive(ctx *Context, ch <-chan struct{}) bool {
 	token, done := hooks.Select(ch, ctx.done)
 	select {
@@ -431,12 +435,12 @@ type Mutex struct{ locked bool }
 func (m *Mutex) Lock() {
 	hooks.Step(primitives.OpLock, m)
 	if m.locked {
-		panic("two hold the lock")
+		panic("two threads hold the lock")
 	}
 	m.locked = true
 }
 
-// Unlock belongs to the step that it follows.
+// Unlock is part of the step before it.
 func (m *Mutex) Unlock() {
 	if !m.locked {
 		panic("unlock of an unlocked lock")
@@ -450,8 +454,8 @@ type Context struct {
 	done chan struct{}
 }
 
-// Context returns a new context for the scene. At the end of the run it is
-// canceled, if it has not been.
+// Context returns a new context for the scene. It is canceled at the end of the
+// run at the latest.
 func (r *Run) Context() *Context {
 	c := &Context{done: make(chan struct{})}
 	r.contexts = append(r.contexts, c)
@@ -466,10 +470,10 @@ func (c *Context) Cancel() {
 	}
 }
 
-// Canceled reports whether the context has ended, and is no step.
+// Canceled reports whether the context has ended. It is not a step.
 func (c *Context) Canceled() bool { return closed(c.done) }
 
-// Deadline says that there is none.
+// Deadline returns false: there is none.
 func (c *Context) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // Done returns the channel that Cancel closes.
@@ -478,7 +482,7 @@ func (c *Context) Done() <-chan struct{} { return c.done }
 // Value returns nil.
 func (c *Context) Value(any) any { return nil }
 
-// Err is a look at whether the context has ended.
+// Err returns context.Canceled if the context has ended. It is a step.
 func (c *Context) Err() error {
 	hooks.Step(primitives.OpLoad, c.Done())
 	if closed(c.done) {

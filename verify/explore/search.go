@@ -15,31 +15,31 @@ import (
 	"example.com/condvar/internal/primitives"
 )
 
-// hooks is the Explorer of the process. It does nothing to goroutines that are
-// not threads of a Run.
+// hooks is the Explorer of the process. It ignores goroutines that are not
+// threads of a Run.
 var hooks = func() *dispatcher { //nolint:gochecknoglobals // the library has one Explorer
 	d := &dispatcher{}
 	primitives.Explore = d
 	return d
 }()
 
-// A Scene is a few threads that do a few things with the library.
+// A Scene is a few threads that make a few calls of the library.
 type Scene struct {
 	Name      string
 	Invariant string // in words
-	// Bound is the number of preemptions up to which all schedules are tried,
-	// that is, of switches away from a thread that could go on; negative for
-	// no bound. LongBound is for the long form, if not 0.
+	// Bound is the maximum number of preemptions: switches away from a thread
+	// that can run. All schedules up to it are tried. A negative Bound means
+	// no bound. LongBound, if not 0, replaces it in the long form.
 	Bound     int
 	LongBound int
-	Sampled   bool // there are too many schedules to try them all
+	Sampled   bool // there are too many schedules to try all
 	// Setup makes the objects and the threads. The function that it returns
 	// checks the invariant when the scene is at rest.
 	Setup func(r *Run) (check func() error)
 }
 
-// A choice is which thread takes the next step, and, if it is a select with two
-// ready cases, which one.
+// A choice is the thread that takes the next step, and, for a select with two
+// ready cases, the case.
 type choice struct{ thread, way int }
 
 func (c choice) String() string {
@@ -85,24 +85,24 @@ func (f *Failure) Error() string {
 	return fmt.Sprintf("%v\n  schedule %v:\n    %s", f.Err, f.Schedule, strings.Join(f.Steps, "\n    "))
 }
 
-// A Result is what came of a search.
+// A Result is the result of a search.
 type Result struct {
-	Schedules int      // that were run to their end
-	Pruned    int      // that were given up, as equal to one that was run
-	Steps     int      // taken in all
+	Schedules int      // run to the end
+	Pruned    int      // skipped as equal to one that was run
+	Steps     int      // total
 	Longest   int      // steps of the longest schedule
 	Failure   *Failure // nil if the invariant held
 }
 
-// maxSteps is more than any scene takes; one that does runs in circles.
+// maxSteps is more than any scene takes. More steps mean an endless loop.
 const maxSteps = 2000
 
-// errPruned says that a run is equal to others that were tried.
+// errPruned means that a run is equal to one that was tried.
 var errPruned = errors.New("equal to a schedule that was tried")
 
-// run executes scene. next is called before each step with those who can take
-// one, and chooses; took hears what came of it. It returns the failure of the
-// run, or nil.
+// run executes a scene. It calls next before each step with the threads that
+// can take one, and next chooses. It calls took with the result of the step. It
+// returns the failure of the run, or nil.
 func (s *Scene) run(t *testing.T, recycling, trace bool,
 	next func(enabled []int) (choice, error),
 	took func(f footprint, ways int),
@@ -116,7 +116,7 @@ func (s *Scene) run(t *testing.T, recycling, trace bool,
 		}
 	}
 	defer func() {
-		// A bubble that is left with threads that cannot be ended panics.
+		// A bubble panics if it ends with blocked threads.
 		if p := recover(); p != nil {
 			fail(fmt.Errorf("%v", p))
 		}
@@ -131,7 +131,7 @@ func (s *Scene) run(t *testing.T, recycling, trace bool,
 		defer func() {
 			hooks.threads.Delete(id)
 			hooks.run = nil
-			if p := recover(); p != nil { // in the set-up, the check or a clean-up
+			if p := recover(); p != nil { // in the setup, the check or a cleanup
 				fail(fmt.Errorf("panic: %v", p))
 			}
 		}()
@@ -178,16 +178,18 @@ func (s *Scene) run(t *testing.T, recycling, trace bool,
 			fail(err)
 		}
 		if stuck := r.finish(); stuck != nil {
-			fail(fmt.Errorf("after all contexts were canceled there wait for ever: %s", strings.Join(stuck, ", ")))
+			fail(fmt.Errorf("still waiting after all contexts were canceled: %s", strings.Join(stuck, ", ")))
 		}
 	})
 	return len(schedule), failure
 }
 
-// A node is a point of the search where somebody has to go next.
+// A node is a point of the search where the next thread is chosen.
 type node struct {
-	enabled     []int
-	asleep      map[int]footprint // threads whose next step was tried before, in another order that comes to the same
+	enabled []int
+	// asleep has the threads whose next step was tried before, in an equal
+	// schedule.
+	asleep      map[int]footprint
 	chosen      choice
 	ways        int // of the chosen thread's step
 	step        footprint
@@ -196,13 +198,13 @@ type node struct {
 	preemptions int // up to here
 }
 
-// Explore tries the schedules of the scene depth first, until the end, a
-// failure, or limit schedules.
+// Explore tries the schedules of the scene depth first, until all are tried,
+// one fails, or limit is reached.
 //
-// Without a bound on preemptions it leaves out those that differ from one that
-// was tried only in the order of neighboring steps that touch nothing in common
-// (sleep sets: Godefroid, Partial-Order Methods for the Verification of
-// Concurrent Systems, 1996).
+// Without a bound on preemptions it skips schedules that differ from a tried
+// one only in the order of neighboring independent steps (sleep sets:
+// Godefroid, Partial-Order Methods for the Verification of Concurrent Systems,
+// 1996).
 func (s *Scene) Explore(t *testing.T, recycling bool, limit int) Result {
 	t.Helper()
 	var result Result
@@ -213,7 +215,7 @@ func (s *Scene) Explore(t *testing.T, recycling bool, limit int) Result {
 		next := func(enabled []int) (choice, error) {
 			if depth < len(path) {
 				if !slices.Equal(enabled, path[depth].enabled) {
-					return choice{}, errors.New("the same schedule went another way: the scene depends on something else")
+					return choice{}, errors.New("the same schedule took other steps: the scene depends on something else")
 				}
 				return path[depth].chosen, nil
 			}
@@ -248,7 +250,7 @@ func (s *Scene) Explore(t *testing.T, recycling bool, limit int) Result {
 		} else {
 			result.Schedules++
 		}
-		// Back to the last point where there is something left to try.
+		// Go back to the last node with a choice left to try.
 		path = path[:depth]
 		for len(path) > 0 && !path[len(path)-1].advance(s.Bound) {
 			path = path[:len(path)-1]
@@ -260,7 +262,7 @@ func (s *Scene) Explore(t *testing.T, recycling bool, limit int) Result {
 	return result
 }
 
-// inherit sets what n, a new node, has from the one before it.
+// inherit sets the fields of n, a new node, that depend on the node before.
 func (n *node) inherit(before *node, bounded bool) {
 	n.previous = before.chosen.thread
 	n.preemptions = before.preemptions
@@ -268,7 +270,7 @@ func (n *node) inherit(before *node, bounded bool) {
 		n.preemptions++
 	}
 	if bounded {
-		return // a thread that sleeps could be one that the bound forbids to wake
+		return // the bound could forbid to run a sleeping thread later
 	}
 	n.asleep = map[int]footprint{}
 	for thread, step := range before.asleep {
@@ -291,8 +293,8 @@ func (n *node) advance(bound int) bool {
 	} else if n.asleep == nil && bound < 0 {
 		n.asleep = map[int]footprint{} // the first node
 	}
-	// The thread that ran before comes first: the first schedule is the one
-	// without preemptions.
+	// The thread that ran before comes first, so the first schedule has no
+	// preemptions.
 	candidates := n.enabled
 	if slices.Contains(n.enabled, n.previous) {
 		candidates = append([]int{n.previous}, n.enabled...)
@@ -320,7 +322,7 @@ func (s *Scene) Sample(t *testing.T, recycling bool, n int, seed uint64) Result 
 	var result Result
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range n {
-		// Some schedules switch at every step, others seldom.
+		// Some schedules switch at every step, others rarely.
 		stay := random.Float64()
 		previous := -1
 		next := func(enabled []int) (choice, error) {
@@ -344,9 +346,9 @@ func (s *Scene) Sample(t *testing.T, recycling bool, n int, seed uint64) Result 
 	return result
 }
 
-// Replay runs one schedule, and keeps its steps for people to read. After the
-// end of the schedule the first thread that can go on does. It returns nil if
-// the invariant holds.
+// Replay runs one schedule, and records its steps. After the end of the
+// schedule the first thread that can run does. Replay returns nil if the
+// invariant holds.
 func (s *Scene) Replay(t *testing.T, recycling bool, schedule Schedule) *Failure {
 	t.Helper()
 	i := 0
@@ -357,7 +359,7 @@ func (s *Scene) Replay(t *testing.T, recycling bool, schedule Schedule) *Failure
 			i++
 		}
 		if !slices.Contains(enabled, c.thread) {
-			return c, fmt.Errorf("thread %d cannot take step %d: this schedule is not one of this scene", c.thread, i)
+			return c, fmt.Errorf("thread %d cannot take step %d: the schedule is not of this scene", c.thread, i)
 		}
 		return c, nil
 	}
