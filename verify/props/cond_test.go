@@ -27,7 +27,8 @@ func TestCond(t *testing.T) {
 	})
 }
 
-// A chanLock is a Locker on which one waits durably blocked in a bubble.
+// A chanLock is a Locker. A goroutine of a bubble that waits for it is durably
+// blocked.
 type chanLock struct {
 	ch      chan struct{}
 	unlocks atomic.Int64
@@ -45,8 +46,8 @@ func (l *chanLock) Unlock() {
 
 const unlocked = "unlock of an unlocked lock"
 
-// A condMachine compares a Cond with a condState. The condition is that a value
-// is large enough; who waited for it takes from it.
+// A condMachine compares a Cond with a condState. WaitFor waits until a value
+// is large enough, and then subtracts from it.
 type condMachine struct {
 	harness[condState, *condState]
 	lock   *chanLock
@@ -105,17 +106,17 @@ func (m *condMachine) WaitFor(t *rapid.T) {
 	})
 }
 
-// WaitUnlocked calls Wait without the lock, as a mistake.
+// WaitUnlocked calls Wait without the lock, which is an error.
 func (m *condMachine) WaitUnlocked(t *rapid.T) {
 	if m.locked {
 		t.SkipNow()
 	}
-	m.rest(t) // otherwise somebody else may have the lock
+	m.rest(t) // otherwise another call may hold the lock
 	got := try(func() { m.cond.Wait(context.Background()) })
 	m.did(t, "Wait without the lock", got, func(*condState) any { return panicked(unlocked) })
 }
 
-// Lock locks the lock, and Unlock unlocks it.
+// Lock locks the lock.
 func (m *condMachine) Lock(t *rapid.T) {
 	if m.locked {
 		t.SkipNow()
@@ -140,7 +141,7 @@ func (m *condMachine) Unlock(t *rapid.T) {
 	})
 }
 
-// Change changes the value, and tells nobody.
+// Change changes the value without a notification.
 func (m *condMachine) Change(t *rapid.T) {
 	value := rapid.IntRange(0, 3).Draw(t, "value")
 	locked := m.locked
@@ -159,26 +160,26 @@ func (m *condMachine) Change(t *rapid.T) {
 	})
 }
 
-// Notify wakes one.
+// Notify wakes one waiter.
 func (m *condMachine) Notify(t *rapid.T) {
 	m.did(t, "Notify", m.cond.Notify(), func(s *condState) any { return s.notify(1, notified) == 1 })
 	m.checkWaiters(t)
 }
 
-// NotifyN wakes some.
+// NotifyN wakes n waiters.
 func (m *condMachine) NotifyN(t *rapid.T) {
 	n := rapid.SampledFrom([]int{1, 2, 3, maxCalls, math.MaxInt, 0, -1}).Draw(t, "n")
 	m.did(t, fmt.Sprintf("NotifyN(%d)", n), m.cond.NotifyN(n), func(s *condState) any { return s.notify(n, notified) })
 	m.checkWaiters(t)
 }
 
-// NotifyAll wakes all.
+// NotifyAll wakes all waiters.
 func (m *condMachine) NotifyAll(t *rapid.T) {
 	m.did(t, "NotifyAll", m.cond.NotifyAll(), func(s *condState) any { return s.notify(math.MaxInt, released) })
 	m.checkWaiters(t)
 }
 
-// checkWaiters looks how many are in line, though nobody rests.
+// checkWaiters checks the number of waiters, not necessarily at rest.
 func (m *condMachine) checkWaiters(t *rapid.T) {
 	m.did(t, "Waiters", m.cond.Waiters(), func(s *condState) any { return s.waiters() })
 }
@@ -234,14 +235,14 @@ func (m *condMachine) Stop(t *rapid.T) {
 	m.forget(i)
 }
 
-// release ends what the end of the contexts does not.
+// release ends the calls that canceled contexts do not end.
 func (m *condMachine) release() {
 	if !m.locked {
 		m.lock.Lock()
 	}
 	m.value = math.MaxInt / 2
 	m.lock.Unlock()
-	synctest.Wait() // for those who waited for the lock to join the line
+	synctest.Wait() // until calls that waited for the lock have joined the line
 	m.cond.NotifyAll()
 }
 
@@ -249,7 +250,7 @@ func (m *condMachine) release() {
 type condState struct {
 	locked  bool // by the test
 	value   int
-	places  int // how many have been given out
+	places  int // the next place in line
 	unlocks int64
 	checks  int64
 	calls   [maxCalls]condCall
@@ -262,8 +263,8 @@ type condCall struct {
 	need              int // the value that WaitFor waits for
 	checks            int
 	fault             string // how the predicate ends
-	faultAt           int    // the check at which it does
-	err               string // of the context, once that has ended
+	faultAt           int    // the check at which it ends so
+	err               string // of the context, once it has ended
 	outcome           string
 }
 
@@ -274,8 +275,8 @@ func (s *condState) park(i int) {
 	s.places++
 }
 
-// notify makes the first n in line notified or released, and returns how many
-// there were. It passes over those whose context has ended.
+// notify makes the first n waiters notified or released, and returns their
+// number. It passes over waiters whose context has ended.
 func (s *condState) notify(n int, to phase) (woken int) {
 	for woken < n {
 		var first *condCall
@@ -306,8 +307,8 @@ func (s *condState) waiters() (n int) {
 	return n
 }
 
-// step is what call i does from getting the lock, or giving up, until it parks
-// or returns.
+// step does the next step of call i: from when it gets the lock, or gives up,
+// until it parks or returns.
 func (s *condState) step(i int) bool {
 	c := &s.calls[i]
 	before := c.phase
@@ -316,7 +317,7 @@ func (s *condState) step(i int) bool {
 		return false
 	case before == parked && c.err == "":
 		return false
-	case before == parked: // which takes no lock
+	case before == parked: // takes no lock
 		c.phase = gaveUp
 		return true
 	case s.locked:
@@ -324,7 +325,7 @@ func (s *condState) step(i int) bool {
 	}
 	s.unlocks++ // by the call as it parks, or by its caller
 	switch {
-	case before == gaveUp: // WaitFor does not look again
+	case before == gaveUp: // WaitFor does not call pred again
 		c.outcome = c.err
 	case !c.waitFor && before != starting, s.holds(c):
 		c.outcome = success
@@ -342,7 +343,7 @@ func (s *condState) step(i int) bool {
 	return true
 }
 
-// holds is a check of the predicate of WaitFor. It may end the call.
+// holds does a check of the predicate of WaitFor. It may end the call.
 func (s *condState) holds(c *condCall) bool {
 	if !c.waitFor {
 		return false

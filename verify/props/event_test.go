@@ -53,13 +53,13 @@ func (m *eventMachine) Clear(t *rapid.T) {
 	})
 }
 
-// Pulse releases those who wait.
+// Pulse releases all waiters.
 func (m *eventMachine) Pulse(t *rapid.T) {
 	m.Set(t)
 	m.Clear(t)
 }
 
-// Look calls what does not change anything.
+// Look calls the methods that change nothing.
 func (m *eventMachine) Look(t *rapid.T) {
 	m.did(t, "Waiters", m.event.Waiters(), func(s *eventState) any { return s.waiters() })
 	m.did(t, "IsSet", m.event.IsSet(), func(s *eventState) any { return s.isSet })
@@ -73,7 +73,7 @@ type eventState struct {
 
 type eventCall struct {
 	phase   phase
-	err     string // of the context, once that has ended
+	err     string // of the context, once it has ended
 	outcome string
 }
 

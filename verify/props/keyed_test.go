@@ -56,15 +56,15 @@ func TestKeyedResource(t *testing.T) {
 	})
 }
 
-// keys is how many keys are used. Two are enough for one to take the entry of
-// another, and a third to be in use meanwhile.
+// keys is the number of keys. With two, one can take the entry of the other.
+// The third can be in use then.
 const keys = 3
 
 func drawKey(t *rapid.T) int { return rapid.IntRange(0, keys-1).Draw(t, "key") }
 
 // A keyedMachine compares a keyed.Resource with a keyedState. It rests after
-// each operation: a call that has just acquired may yet have to count what it
-// holds, and one that is over may still use its key.
+// each operation: a call that has just acquired may not have counted its
+// permits yet, and a finished call may still use its key.
 type keyedMachine struct {
 	harness[keyedState, *keyedState]
 	r     *keyed.Resource[int]
@@ -94,7 +94,7 @@ func (m *keyedMachine) Acquire(t *rapid.T) {
 		func(c *call) error { return m.r.AcquireN(c.ctx, key, n) })
 }
 
-// Do starts a call of DoN, with a function that ends when it is told.
+// Do starts a call of DoN. Finish ends its function.
 func (m *keyedMachine) Do(t *rapid.T) {
 	m.skipIfFull(t)
 	key, n := drawKey(t), drawPermits(t)
@@ -104,7 +104,7 @@ func (m *keyedMachine) Do(t *rapid.T) {
 	c.finish = finish
 }
 
-// Finish tells the function of a DoN to end, be it running already or not.
+// Finish ends the function of a DoN, now or once it runs.
 func (m *keyedMachine) Finish(t *rapid.T) {
 	i, how := m.finish(t)
 	m.does(t, fmt.Sprintf("finish %s with %s", m.calls[i].name, how), func(s *keyedState) {
@@ -150,7 +150,7 @@ func (m *keyedMachine) Resize(t *rapid.T) {
 	})
 }
 
-// release ends what the end of the contexts does not: nothing can be closed.
+// release ends the calls that canceled contexts do not end. There is no Close.
 func (m *keyedMachine) release() {
 	for _, c := range m.calls {
 		if c != nil && c.finish != nil {
@@ -167,7 +167,7 @@ func (m *keyedMachine) release() {
 }
 
 // A keyedState is the model of a keyed.Resource. A call is in the state of its
-// key. The capacity is that of the keys that are not in use, too.
+// key. Keys that are not in use have the same capacity.
 type keyedState struct{ keys [keys]resourceState }
 
 // keyOf returns the key of call i.
@@ -185,14 +185,15 @@ func (s *keyedState) inUse(key int) bool {
 	return k.held > 0
 }
 
-// drop lets the totals of a key end with its use.
+// drop resets the totals of a key that is not in use.
 func (s *keyedState) drop(key int) {
 	if k := &s.keys[key]; !s.inUse(key) {
 		k.waitCount, k.waitDuration, k.canceled, k.rejected = 0, 0, 0, 0
 	}
 }
 
-// release returns how ReleaseN panics. What a DoN holds is not to be released.
+// release does a ReleaseN and returns its panic, or "". It cannot release the
+// permits of a DoN.
 func (s *keyedState) release(key int, n int64) string {
 	k := &s.keys[key]
 	held := k.held

@@ -40,18 +40,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// check runs run in a bubble, as often as rapid is told to.
+// check runs run in a bubble, as often as the flags of rapid say.
 func check(t *testing.T, run func(t *rapid.T)) {
 	found := ""
 	t.Cleanup(func() {
 		if found != "" {
-			t.Logf("before it was shrunk, it failed %s", found)
+			t.Logf("the failure before shrinking: %s", found)
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		// Rapid takes two failures for the same one, and shrinks, only if both
-		// their texts and their stacks are the same. So all get the same here.
-		// What it was is in the log.
+		// Rapid shrinks only to failures with the same text and the same stack,
+		// so all failures get the same ones here. The first failure is in the
+		// log.
 		defer func() {
 			p := recover()
 			switch {
@@ -64,14 +64,13 @@ func check(t *testing.T, run func(t *rapid.T)) {
 				panic(p)
 			}
 		}()
-		// On one processor nobody who is woken runs before the test rests, so
-		// that most failures can be had again, and shrink.
+		// On one processor no woken goroutine runs before the test rests, so
+		// most failures can be repeated and shrink.
 		if !rapid.Bool().Draw(t, "parallel") {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 		}
-		// A goroutine that waits for a mutex for ever, as one does after a
-		// panic with the mutex held, is nothing that a bubble notices. A run
-		// takes some ms.
+		// A bubble does not detect a goroutine that waits for a mutex forever,
+		// for example after a panic with the mutex held. A run takes some ms.
 		defer time.AfterFunc(time.Minute, func() {
 			debug.SetTraceback("all")
 			panic("a run hangs")
@@ -80,11 +79,10 @@ func check(t *testing.T, run func(t *rapid.T)) {
 	})
 }
 
-// maxCalls is how many calls may be open at a time. More of them find nothing
-// that these do not.
+// maxCalls is the maximum number of open calls. More of them find nothing more.
 const maxCalls = 6
 
-// A call is a call under test, on a goroutine of its own, or a Listener.
+// A call is a call under test, on its own goroutine, or a Listener.
 type call struct {
 	name     string
 	kind     string // of context
@@ -93,31 +91,34 @@ type call struct {
 	deadline time.Time // if there is one
 	expired  string    // the error at the deadline
 	listener *condvar.Listener
-	finish   chan<- string // to say how the function that DoN calls is to end; nil once it was said
 
-	// What is known of it at rest. They are atomic as the fake clock, which may
-	// make the call go on, is no synchronization to the race detector.
+	// finish says how the function that DoN calls is to end. It is nil after
+	// that.
+	finish chan<- string
+
+	// These are read at rest. They are atomic because the race detector does
+	// not treat the fake clock as synchronization.
 	inside  atomic.Bool  // in the function that DoN calls
 	outcome atomic.Value // a string, once the call is over
 }
 
 func (c *call) String() string { return c.name + ", context " + c.kind }
 
-// A phase is where a call is, in a model.
+// A phase is the progress of a call, in a model.
 type phase int
 
 const (
 	none     phase = iota
-	starting       // has yet to do its first step
+	starting       // has not done its first step yet
 	parked         // in line
-	notified       // by Notify, or has a token of it
-	released       // by NotifyAll, or has a token of it
+	notified       // by Notify, or has a token from it
+	released       // by NotifyAll, or has a token from it
 	gaveUp         // out of the line, as its context has ended
 	running        // in the function that DoN calls
 	over
 )
 
-// What both a model and a test say of a call that has not ended.
+// Descriptions of a call that has not ended, in models and tests.
 const (
 	waits  = "waits"
 	inside = "is inside"
@@ -154,7 +155,7 @@ func (c *call) run(f func(ctx context.Context) error) {
 
 var errFn = errors.New("the error of fn")
 
-// fn returns a function for a DoN, which ends as it is told by finish.
+// fn returns a function for a DoN. It ends in the way that finish says.
 func (c *call) fn(finish <-chan string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if ctx != c.ctx {
@@ -177,7 +178,7 @@ const goexit = "Goexit"
 
 func panicked(value any) string { return fmt.Sprint("panic: ", value) }
 
-// try runs f, and returns how it panicked, or "".
+// try runs f, and returns its panic, or "".
 func try(f func()) (outcome string) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -190,7 +191,7 @@ func try(f func()) (outcome string) {
 
 var errCause = errors.New("the cause")
 
-// The errors, as describe has them.
+// The errors, as described by describe.
 const (
 	success   = "nil"
 	canceled  = "context canceled"
@@ -198,8 +199,8 @@ const (
 	withCause = " with the cause"
 )
 
-// describe returns success, the text of one of the errors that are promised to
-// be returned bare, or that with the addition that it has the cause, too.
+// describe returns success or the text of err. Documented errors must not be
+// wrapped, except to add the cause.
 func describe(err error) string {
 	if err == nil {
 		return success
@@ -221,40 +222,40 @@ func describe(err error) string {
 	return fmt.Sprintf("unexpected error %q", err)
 }
 
-// A model is a state of the model S. It holds a call for each of those that the
-// test has open, under the same number.
+// A model is a state of the model S. It has a call for each open call of the
+// test, with the same number.
 type model[S any] interface {
 	*S
-	// step lets call i take its next step, if it is not parked.
+	// step does the next step of call i, if it is not parked.
 	step(i int) bool
-	// cancel ends the context of call i, which has not ended yet.
+	// cancel ends the context of call i, which has not ended before.
 	cancel(i int, err string)
-	// sleep lets time pass, in which nobody takes a step.
+	// sleep advances the time. No call takes a step.
 	sleep(d time.Duration)
-	// due returns the time until somebody can take a step because of the time,
-	// other than by the end of a context.
+	// due returns the time after which a call can take a step, other than by
+	// the end of a context.
 	due() time.Duration
 	// forget removes call i, which is over.
 	forget(i int)
-	// object describes what can be seen at rest, and call what can be seen of
-	// call i, both as the test does.
+	// object describes the observable state at rest, and call that of call i,
+	// both in the words of the test.
 	object() string
 	call(i int) string
 }
 
-// A harness holds what the state machines have in common. Rapid takes the
-// exported methods for operations of each of them.
+// A harness is the common part of the state machines. Rapid treats its exported
+// methods as operations of each of them.
 type harness[S comparable, M model[S]] struct {
 	states []S // the possible ones
 	calls  [maxCalls]*call
-	began  int           // how many calls there were
-	trace  []string      // what the test has done
-	object func() string // describes what can be seen at rest
-	mayRun bool          // whether the next operation need not wait for the rest
+	began  int           // calls so far
+	trace  []string      // operations so far
+	object func() string // describes the observable state at rest
+	mayRun bool          // whether Check may omit the rest
 	limit  time.Duration // the MaxWait of the object, or 0
 }
 
-// moments returns all states from now until rest, and those at rest.
+// moments returns all possible states from now until rest, and those at rest.
 func (h *harness[S, M]) moments() (all, rest []S) {
 	seen := make(map[S]bool)
 	add := func(s S) {
@@ -282,9 +283,9 @@ func (h *harness[S, M]) moments() (all, rest []S) {
 	return all, rest
 }
 
-// did tells the model of an operation that the test has done, and what it
-// returned. op is the same for a state of the model; it has been done in one of
-// the moments since the last operation.
+// did records an operation that the test has done, and its result. op does the
+// same to a state of the model. The operation took effect at one of the moments
+// since the last one.
 func (h *harness[S, M]) did(t *rapid.T, name string, got any, op func(m M) any) {
 	t.Helper()
 	if got != nil {
@@ -307,7 +308,7 @@ func (h *harness[S, M]) did(t *rapid.T, name string, got any, op func(m M) any) 
 	}
 }
 
-// does is did for what returns nothing.
+// does is did for operations without a result.
 func (h *harness[S, M]) does(t *rapid.T, name string, op func(m M)) {
 	t.Helper()
 	h.did(t, name, nil, func(m M) any {
@@ -316,13 +317,13 @@ func (h *harness[S, M]) does(t *rapid.T, name string, op func(m M)) {
 	})
 }
 
-// fail stops this run, with what led to it.
+// fail stops this run, and prints the operations so far.
 func (h *harness[S, M]) fail(t *rapid.T, format string, args ...any) {
 	t.Helper()
 	t.Fatalf("after\n%s\n%s", strings.Join(h.trace, "\n"), fmt.Sprintf(format, args...))
 }
 
-// describe returns what can be seen, with the calls that call describes.
+// describe describes the observable state. call describes each call.
 func (h *harness[S, M]) describe(object string, call func(i int) string) string {
 	var b strings.Builder
 	b.WriteString(object)
@@ -334,8 +335,8 @@ func (h *harness[S, M]) describe(object string, call func(i int) string) string 
 	return b.String()
 }
 
-// rest lets everybody run until all are parked or over, and compares what can
-// be seen with the model.
+// rest lets all calls run until they are parked or over, and compares the
+// observable state with the model.
 func (h *harness[S, M]) rest(t *rapid.T) {
 	t.Helper()
 	synctest.Wait()
@@ -362,7 +363,7 @@ func (h *harness[S, M]) rest(t *rapid.T) {
 	}
 }
 
-// forget makes room in the place of call i, which is over.
+// forget removes call i, which is over, and makes its number available.
 func (h *harness[S, M]) forget(i int) {
 	h.calls[i] = nil
 	for n := range h.states {
@@ -395,8 +396,8 @@ func (h *harness[S, M]) skipIfFull(t *rapid.T) {
 }
 
 // drawCall adds a call with a context. It returns its number and the error of a
-// context that is done. It changes nothing before all is drawn, for while it
-// shrinks, rapid often runs out of bits.
+// context that is done. It changes nothing before everything is drawn: rapid
+// often runs out of bits while it shrinks.
 func (h *harness[S, M]) drawCall(t *rapid.T, name string) (i int, c *call, err string) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c = &call{ctx: ctx, cancel: cancel}
@@ -428,8 +429,8 @@ func drawTime(t *rapid.T) time.Duration {
 		time.Microsecond, 3 * time.Millisecond}).Draw(t, "time")
 }
 
-// setDeadline gives c a deadline after d, or a little later, that no other call
-// has, for the contexts that end at the same time end in any order.
+// setDeadline gives c a deadline after d, or slightly later. No two calls get
+// the same deadline, because such contexts would end in any order.
 func (h *harness[S, M]) setDeadline(t *rapid.T, c *call, d time.Duration, err string, cause error) {
 	var stop context.CancelFunc
 	c.expired, c.deadline = err, time.Now().Add(d)
@@ -440,8 +441,8 @@ func (h *harness[S, M]) setDeadline(t *rapid.T, c *call, d time.Duration, err st
 	t.Cleanup(stop)
 }
 
-// draw returns the number of a call that ok accepts. If there is none, this is
-// no step.
+// draw returns the number of a call that ok accepts. If there is none, it skips
+// the operation.
 func (h *harness[S, M]) draw(t *rapid.T, label string, ok func(c *call) bool) int {
 	var is []int
 	for i, c := range h.calls {
@@ -455,7 +456,7 @@ func (h *harness[S, M]) draw(t *rapid.T, label string, ok func(c *call) bool) in
 	return rapid.SampledFrom(is).Draw(t, label)
 }
 
-// Cancel cancels a call, be it parked, about to run or over.
+// Cancel cancels a call that is parked, about to run, or over.
 func (h *harness[S, M]) Cancel(t *rapid.T) {
 	i := h.draw(t, "call", func(c *call) bool { return c.ctx != nil && c.ctx.Done() != nil && c.ctx.Err() == nil })
 	err, cause := canceled, error(nil)
@@ -466,7 +467,7 @@ func (h *harness[S, M]) Cancel(t *rapid.T) {
 	h.does(t, fmt.Sprintf("cancel %s, %s", h.calls[i].name, err), func(m M) { m.cancel(i, err) })
 }
 
-// Sleep lets time pass, in which deadlines come one after the other.
+// Sleep advances the time, from deadline to deadline.
 func (h *harness[S, M]) Sleep(t *rapid.T) {
 	end := time.Now().Add(drawTime(t))
 	for {
@@ -486,7 +487,7 @@ func (h *harness[S, M]) Sleep(t *rapid.T) {
 		over := d == time.Until(end) && first < 0
 		time.Sleep(d)
 		h.does(t, fmt.Sprintf("sleep %v", d), func(m M) { m.sleep(d) })
-		if first >= 0 { // after or before what else is due at that time
+		if first >= 0 { // before or after other events at that time
 			h.does(t, "the deadline of "+h.calls[first].name, func(m M) { m.cancel(first, h.calls[first].expired) })
 		}
 		if over {
@@ -495,8 +496,8 @@ func (h *harness[S, M]) Sleep(t *rapid.T) {
 	}
 }
 
-// finish tells the function of a DoN how to end, and returns its number and
-// how.
+// finish tells the function of a DoN how to end. It returns the number of the
+// call, and how.
 func (h *harness[S, M]) finish(t *rapid.T) (i int, how string) {
 	i = h.draw(t, "call", func(c *call) bool { return c.finish != nil })
 	how = rapid.SampledFrom([]string{success, errFn.Error(), goexit, panicked("fault")}).Draw(t, "how")
@@ -505,12 +506,12 @@ func (h *harness[S, M]) finish(t *rapid.T) (i int, how string) {
 	return i, how
 }
 
-// never is what due returns if the time alone lets nobody take a step.
+// never is the result of due if time alone lets no call take a step.
 const never = math.MaxInt64
 
-// end lets every call return, after release has done what may be needed, and
-// checks that they do. It is for the end of each run, be it successful or not:
-// goroutines that stay would be the end of shrinking.
+// end ends all calls, with the help of release, and checks that they return. It
+// runs at the end of each run, also after a failure: shrinking does not work if
+// goroutines are left.
 func (h *harness[S, M]) end(t *rapid.T, release func()) {
 	for _, c := range h.calls {
 		if c != nil && c.cancel != nil {
@@ -521,7 +522,7 @@ func (h *harness[S, M]) end(t *rapid.T, release func()) {
 	synctest.Wait()
 	for _, c := range h.calls {
 		if c != nil && c.listener == nil && c.outcome.Load() == nil {
-			h.fail(t, "nothing ends %s", c.name)
+			h.fail(t, "%s does not return", c.name)
 		}
 	}
 }

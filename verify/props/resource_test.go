@@ -43,7 +43,7 @@ func checkResource(t *testing.T, fifo bool, opts ...condvar.Option) {
 		m.object = func() string { return describeResource(m.r.Stats(), m.r.String()) }
 		t.Cleanup(func() { m.end(t, m.release) })
 		actions := rapid.StateMachineActions(m)
-		if rapid.Bool().Draw(t, "stays open") { // for little happens to a closed one
+		if rapid.Bool().Draw(t, "stays open") { // most operations only fail once it is closed
 			delete(actions, "Close")
 			delete(actions, "Drain")
 		}
@@ -52,7 +52,7 @@ func checkResource(t *testing.T, fifo bool, opts ...condvar.Option) {
 	})
 }
 
-// drawPermits returns a number of permits, most often a small one.
+// drawPermits returns a number of permits, usually a small one.
 func drawPermits(t *rapid.T) int64 {
 	return rapid.SampledFrom([]int64{1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 0, 0, -1, 1 << 31, math.MaxInt64}).Draw(t, "permits")
 }
@@ -63,8 +63,8 @@ type resourceMachine struct {
 	r     *condvar.CapacityResource
 	begin time.Time
 
-	acquired chan *condvar.Permit // by calls that could wait
-	permits  []*condvar.Permit    // of which the first were released
+	acquired chan *condvar.Permit // by AcquirePermit
+	permits  []*condvar.Permit    // the first spent of them were released
 	spent    int
 }
 
@@ -79,8 +79,8 @@ func (m *resourceMachine) start(t *rapid.T, name string, q resourceCall, f func(
 	m.does(t, c.String(), func(s *resourceState) {
 		s.calls[i] = q
 	})
-	// A call that has just looked at its context and is about to take permits
-	// may do so after a cancel, if the resource is then the same again.
+	// A call that has just checked its context and is about to acquire permits
+	// may do so after a cancel, if the state is then the same again.
 	m.mayRun = false
 	return c
 }
@@ -92,7 +92,7 @@ func (m *resourceMachine) Acquire(t *rapid.T) {
 	m.start(t, fmt.Sprintf("AcquireN(%d)", n), resourceCall{n: n}, func(c *call) error { return m.r.AcquireN(c.ctx, n) })
 }
 
-// Do starts a call of DoN, with a function that ends when it is told.
+// Do starts a call of DoN. Finish ends its function.
 func (m *resourceMachine) Do(t *rapid.T) {
 	m.skipIfFull(t)
 	n := drawPermits(t)
@@ -103,7 +103,7 @@ func (m *resourceMachine) Do(t *rapid.T) {
 	c.finish = finish
 }
 
-// Finish tells the function of a DoN to end, be it running already or not.
+// Finish ends the function of a DoN, now or once it runs.
 func (m *resourceMachine) Finish(t *rapid.T) {
 	i, how := m.finish(t)
 	m.does(t, fmt.Sprintf("finish %s with %s", m.calls[i].name, how), func(s *resourceState) { s.calls[i].finish = how })
@@ -186,7 +186,7 @@ func (m *resourceMachine) Release(t *rapid.T) {
 	m.did(t, fmt.Sprintf("ReleaseN(%d)", n), got, func(s *resourceState) any { return s.release(n) })
 }
 
-// ReleaseAll releases what is held.
+// ReleaseAll releases all permits.
 func (m *resourceMachine) ReleaseAll(t *rapid.T) {
 	m.rest(t) // otherwise a DoN may release in between
 	n := m.r.Stats().InUse
@@ -194,7 +194,7 @@ func (m *resourceMachine) ReleaseAll(t *rapid.T) {
 	m.did(t, fmt.Sprintf("ReleaseN(%d)", n), "", func(s *resourceState) any { return s.release(n) })
 }
 
-// Resize calls Resize, most often for small changes.
+// Resize calls Resize, usually for small changes.
 func (m *resourceMachine) Resize(t *rapid.T) {
 	capacity := rapid.SampledFrom([]int64{1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6, 0, -1, 1<<31 - 1, 1 << 31, math.MaxInt64}).Draw(t, "capacity")
 	old := int64(-1)
@@ -222,12 +222,12 @@ func (m *resourceMachine) Drain(t *rapid.T) {
 	m.start(t, "Drain", resourceCall{drain: true}, func(c *call) error { return m.r.Drain(c.ctx) })
 }
 
-// Stats looks at what is one moment, even if nobody rests.
+// Stats calls Stats. It is a snapshot, even if calls are not at rest.
 func (m *resourceMachine) Stats(t *rapid.T) {
 	m.did(t, "Stats", m.r.Stats(), func(s *resourceState) any { return s.stats() })
 }
 
-// release ends what the end of the contexts does not.
+// release ends the calls that canceled contexts do not end.
 func (m *resourceMachine) release() {
 	_ = m.r.Close()
 	for _, c := range m.calls {
@@ -245,10 +245,10 @@ type resourceState struct {
 	maxWait        time.Duration // or 0
 	oversized      bool
 	fifo, closed   bool
-	starving       bool // the head of the line is not to be overtaken
+	starving       bool // no call may overtake the head of the line
 	capacity, held int64
 	now            time.Duration
-	places         int // how many have been given out
+	places         int // the next place in line
 
 	waitCount, canceled, rejected int64
 	waitDuration                  time.Duration
@@ -264,9 +264,9 @@ type resourceCall struct {
 	place     int // in line
 	since     time.Duration
 	deadline  time.Duration // of the context, if it has one
-	timed     bool          // MaxWait ends the wait, and not the deadline
-	finish    string        // how the function of DoN ends, once it was told
-	err       string        // of the context, once that has ended
+	timed     bool          // MaxWait ends the wait, not the deadline
+	finish    string        // how the function of DoN ends, once Finish was called
+	err       string        // of the context, once it has ended
 	outcome   string
 }
 
@@ -275,7 +275,7 @@ var (
 	overRelease     = panicked("condvar: released more than held")
 )
 
-// inLine says whether c is an acquisition that waits.
+// inLine reports whether c is an acquisition that waits.
 func (c *resourceCall) inLine() bool { return c.phase == parked && !c.drain }
 
 func (c *resourceCall) end(outcome string) { c.phase, c.outcome = over, outcome }
@@ -289,8 +289,8 @@ func (s *resourceState) head() (head *resourceCall) {
 	return head
 }
 
-// old says whether the head has waited for so long that a release makes it
-// starve.
+// old reports whether the head has waited so long that a release makes it
+// starving.
 func (s *resourceState) old() bool {
 	head := s.head()
 	return !s.fifo && head != nil && s.now-head.since >= time.Millisecond
@@ -304,7 +304,7 @@ func (s *resourceState) tooLarge(n int64) bool {
 	return s.capacity > 0 && n > s.capacity && !s.oversized
 }
 
-// late reports whether c has waited as long as MaxWait allows.
+// late reports whether c has waited for MaxWait.
 func (s *resourceState) late(c *resourceCall) bool {
 	return c.inLine() && c.timed && s.now-c.since >= s.maxWait
 }
@@ -319,7 +319,7 @@ func (s *resourceState) due() time.Duration {
 	return due
 }
 
-// enter takes n permits for a newcomer, if that is allowed.
+// enter acquires n permits for a new call, if that is allowed.
 func (s *resourceState) enter(n int64) bool {
 	overtakes := s.head() != nil
 	if n > 0 && (!s.fits(n) || overtakes && (s.fifo || s.starving)) {
@@ -337,7 +337,7 @@ func (s *resourceState) admitted(c *resourceCall) {
 	}
 }
 
-// leave ends the wait of c, and c with outcome unless that is success.
+// leave ends the wait of c with outcome.
 func (s *resourceState) leave(c *resourceCall, outcome string) {
 	s.waitCount++
 	s.waitDuration += s.now - c.since
@@ -359,7 +359,7 @@ func (s *resourceState) turnAway(c *resourceCall, outcome string) {
 	s.leave(c, outcome)
 }
 
-// release returns how ReleaseN panics.
+// release does a ReleaseN and returns its panic, or "".
 func (s *resourceState) release(n int64) string {
 	switch {
 	case n < 0:
@@ -372,7 +372,7 @@ func (s *resourceState) release(n int64) string {
 	return ""
 }
 
-// resize returns how Resize panics.
+// resize does a Resize and returns its panic, or "".
 func (s *resourceState) resize(capacity int64) string {
 	if capacity < 0 {
 		return panicked("condvar: negative capacity")
@@ -397,7 +397,7 @@ func (s *resourceState) close() {
 	}
 }
 
-// begin is the first step of an acquisition.
+// begin does the first step of an acquisition.
 func (s *resourceState) begin(c *resourceCall) {
 	switch {
 	case c.n < 0:
@@ -436,7 +436,7 @@ func (s *resourceState) step(i int) bool {
 		s.turnAway(c, c.err)
 	case c.inLine() && c == s.head() && s.fits(c.n):
 		s.leave(c, success)
-	case s.late(c): // one that was woken in time comes before this
+	case s.late(c): // a call that was woken in time is handled above
 		s.rejected++
 		s.leave(c, condvar.ErrOverloaded.Error())
 	case c.phase == running && c.finish != "":
