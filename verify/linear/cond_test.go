@@ -53,12 +53,12 @@ func newCondScene(seed uint64, _ bool) scene {
 	return scene{s, seed, do, condModel, clock, begun}
 }
 
-// A condLock is a lock that says when it is unlocked by whoever waits, for by
-// then he must be in line, and lets others run before he parks.
+// A condLock is a lock that records when a Wait unlocks it, because the call
+// must be in line by then. It lets others run before the call parks.
 type condLock struct {
 	mu       sync.Mutex
 	clock    *atomic.Int64
-	unlocked *int64 // where to say when it is unlocked next, or nil
+	unlocked *int64 // where to store the time of the next Unlock, or nil
 }
 
 func (l *condLock) Lock() {
@@ -86,8 +86,8 @@ func condModel(bool) porcupine.NondeterministicModel {
 	}
 }
 
-// stepCond returns the states in which the line of a Cond can be after an
-// operation that returned out.
+// stepCond returns the possible states of the line of a Cond after an operation
+// that returned out.
 func stepCond(l line, o op, out any) (states []any) {
 	ok := true
 	switch o.kind {

@@ -53,11 +53,13 @@ func newEventScene(seed uint64, _ bool) scene {
 	return scene{s, seed, do, eventModel, new(atomic.Int64), nil}
 }
 
-// An eventState is what an Event is to those who use it.
+// An eventState is the observable state of an Event.
 type eventState struct {
 	line
-	set     bool
-	setting int64 // the Set that has raised the flag, but not released those in line yet, or 0
+	set bool
+	// setting is the Set that has set the flag, but not released the waiters
+	// yet, or 0.
+	setting int64
 }
 
 func eventModel(bool) porcupine.NondeterministicModel {
@@ -72,8 +74,8 @@ func eventModel(bool) porcupine.NondeterministicModel {
 	}
 }
 
-// stepEvent returns the states in which s can be after an operation that
-// returned out.
+// stepEvent returns the possible states of s after an operation that returned
+// out.
 func stepEvent(s eventState, o op, out any) (states []any) {
 	ok := true
 	switch o.kind {

@@ -13,8 +13,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// A fate is what has become of a call that can wait: how it ended or, in the
-// models, where it stands, which is "" if it has not begun.
+// A fate is the state of a call that can wait: how it ended or, in the models,
+// its progress, which is "" if it has not begun.
 type fate string
 
 const (
@@ -29,14 +29,14 @@ const (
 	over   fate = "over"   // its outcome is in the history
 )
 
-// A scene is a script, somebody to run it against, and what they should do.
+// A scene is a script, the object that it uses, and its model.
 type scene struct {
 	*script
 	seed  uint64
 	do    func(ctx context.Context, o op) (out any)            // performs an operation
 	model func(exactTime bool) porcupine.NondeterministicModel // see resourceModel.porcupine
 	clock *atomic.Int64
-	begun *[maxCalls]int64 // if not nil, when the first half of each call was over
+	begun *[maxCalls]int64 // if not nil, the end of the first half of each call
 }
 
 // A run is one run of a scene by real goroutines.
@@ -46,13 +46,13 @@ type run struct {
 	ctxs    []context.Context
 	cancels []context.CancelFunc
 	wg      sync.WaitGroup
-	busy    []atomic.Bool           // workers who are not done with a round
-	running atomic.Int64            // how many of them are not in a call that can wait
-	quiet   chan struct{}           // has a token if that has become 0
+	busy    []atomic.Bool           // workers that have not finished a round
+	running atomic.Int64            // workers that are not in a call that can wait
+	quiet   chan struct{}           // has a token if running has become 0
 	history [][]porcupine.Operation // by client; the last client is the test
 }
 
-// play runs sc and returns the history. fake says that this is in a bubble.
+// play runs sc and returns the history. fake means that it runs in a bubble.
 func play(sc scene, fake bool) []porcupine.Operation {
 	r := &run{
 		scene: sc, fake: fake,
@@ -73,7 +73,7 @@ func play(sc scene, fake bool) []porcupine.Operation {
 		r.perform(sc.workers, o)
 	}
 	r.settle(0)
-	if !fake { // there, whoever is left waits for ever, as the last record says
+	if !fake { // in a bubble, the last record says how many still wait
 		r.wg.Wait()
 	}
 	history := slices.Concat(r.history...)
@@ -82,8 +82,8 @@ func play(sc scene, fake bool) []porcupine.Operation {
 	return history
 }
 
-// start lets those workers do their part of a round who are done with the last.
-// They begin at the same moment.
+// start lets the workers that have finished the last round do their part of the
+// next. They begin at the same time.
 func (r *run) start(round [][]op) {
 	var idle []int
 	for w := range round {
@@ -114,7 +114,7 @@ func (r *run) start(round [][]op) {
 	}
 }
 
-// stop says that a worker is done or is about to wait.
+// stop records that a worker is done or is about to wait.
 func (r *run) stop() {
 	if r.running.Add(-1) == 0 {
 		select {
@@ -179,7 +179,7 @@ func (r *run) record(client int, start int64, o op, out any) {
 	r.history[client] = append(r.history[client], ops...)
 }
 
-// halves returns the record of an operation. Each client has two rows in a
+// halves returns the record of an operation. Each client has two rows in the
 // picture, one for second halves.
 func halves(client int, from, to int64, o op, out any) []porcupine.Operation {
 	first := porcupine.Operation{ClientId: 2 * client, Input: o, Call: from, Output: out, Return: to}
@@ -205,10 +205,11 @@ func halves(client int, from, to int64, o op, out any) []porcupine.Operation {
 	return []porcupine.Operation{first, second}
 }
 
-// findEnded tells operations which contexts they may have seen end, where that
-// matters as they look at several contexts, one after the other, or at their
-// own before they do the rest. These are the contexts that were canceled
-// meanwhile, of the call itself or of others that failed for it.
+// findEnded sets ended in operations: the contexts that they may have seen
+// ended, because they were canceled during the operation. That matters for
+// operations that check several contexts one after the other, or their own
+// context first. It is the context of the call itself, or of other calls that
+// failed.
 func findEnded(history []porcupine.Operation) {
 	var failed callSet
 	for _, p := range history {
@@ -232,10 +233,10 @@ func findEnded(history []porcupine.Operation) {
 	}
 }
 
-// findOverlaps tells operations on keys which others they overlap with, where
-// that matters. A Len may count keys that are being used: busy are those. A
-// Release that panics need not count what is being acquired or released: slack
-// is how much that is.
+// findOverlaps sets busy and slack in operations that overlap with others. A
+// Len may count keys that overlapping calls use: these are busy. A Release that
+// panics may ignore permits that overlapping calls acquire or release: slack is
+// their number.
 func findOverlaps(history []porcupine.Operation) {
 	for i, p := range history {
 		o := p.Input.(op)
@@ -257,8 +258,8 @@ func findOverlaps(history []porcupine.Operation) {
 	}
 }
 
-// A yieldingContext lets others run after a look at it, and so in the middle of
-// the call that looked.
+// A yieldingContext lets others run after a call of Err, so in the middle of
+// the call that checks it.
 type yieldingContext struct{ context.Context }
 
 func (c yieldingContext) Err() error {

@@ -17,7 +17,7 @@ func TestKeyedResourceIsLinearizable(t *testing.T) {
 	verify(t, 1000, newKeyedScene)
 }
 
-// keys is how many keys there are: as few as can take entries from each other.
+// keys is the number of keys: the fewest that can take entries from each other.
 const keys = 2
 
 func newKeyedScene(seed uint64, fake bool) scene {
@@ -82,22 +82,21 @@ func newKeyedScene(seed uint64, fake bool) scene {
 	return scene{s, seed, do, m.porcupine, new(atomic.Int64), nil}
 }
 
-// A keyedModel is a keyed.Resource: a resource for each key. What is known of
-// the calls that use a key, but have no effect on its resource yet or any more,
-// is in the histories: see findOverlaps.
+// A keyedModel is a keyed.Resource: a resource for each key. Calls may also use
+// a key before and after their effect on its resource: see findOverlaps.
 type keyedModel struct{ resourceModel }
 
-// A keyedState is what a keyed.Resource is to those who use it.
+// A keyedState is the observable state of a keyed.Resource.
 type keyedState struct {
 	keys     [keys]keyState
-	capacity int64      // of keys to come
+	capacity int64      // of new keys
 	resizing int        // the Resize that has not set all keys yet, plus 1; or 0
 	resized  [keys]bool // by that Resize
 }
 
-// A keyState is that of a key. The totals of the resource may be from before
-// the key was last made. Those in least are since something was held or
-// somebody waited, so the key has not been dropped since.
+// A keyState is the state of a key. The totals of the resource may include
+// those from before the key was last made. The totals in least are since a
+// permit was held or a call waited, so the key has not been dropped since.
 type keyState struct {
 	resourceState
 	least condvar.Stats
@@ -127,8 +126,7 @@ func (m keyedModel) porcupine(exactTime bool) porcupine.NondeterministicModel {
 	}
 }
 
-// step returns the states in which s can be after an operation that returned
-// out.
+// step returns the possible states of s after an operation that returned out.
 func (m keyedModel) step(s keyedState, o op, out any) (states []any) {
 	ok := true
 	switch o.kind {
@@ -180,7 +178,7 @@ func (m keyedModel) step(s keyedState, o op, out any) (states []any) {
 	return only(s, ok)
 }
 
-// rest lets time pass. Keys that are idle are dropped by then.
+// rest advances the time. Idle keys are dropped before.
 func (m keyedModel) rest(s *keyedState, o op, waiting int) bool {
 	for i := range s.keys {
 		k := &s.keys[i]
@@ -195,7 +193,7 @@ func (m keyedModel) rest(s *keyedState, o op, waiting int) bool {
 	return waiting == 0
 }
 
-// idle reports whether nothing is held and nobody waits.
+// idle reports whether no permit is held and no call waits.
 func (k *keyState) idle() bool { return k.stats.InUse == 0 && k.waiting == 0 }
 
 // set sets the state of the resource.

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A line is what the models of the three types have in common: the calls that
-// can wait, those who wait among them in order, and the time.
+// A line is the common part of the models of the three types: the calls that
+// can wait, the waiting ones in order, and the time.
 type line struct {
 	now     time.Duration
 	fate    [maxCalls]fate
@@ -29,7 +29,7 @@ func (l *line) join(o op) {
 	l.fate[o.call] = waits
 }
 
-// leave takes a call out of the line, with its fate.
+// leave removes a call from the line, and sets its fate.
 func (l *line) leave(call int, f fate) waiter {
 	at := 0
 	for l.waiters[at].call != call {
@@ -46,8 +46,8 @@ func (l *line) leave(call int, f fate) waiter {
 // cancel ends the context of a call.
 func (l *line) cancel(o op) { l.ended |= 1 << o.call }
 
-// rest lets time pass. It reports whether everybody can be at rest: those who
-// wait are in line, and nobody is who has to leave.
+// rest advances the time. It reports whether all calls can be at rest: the
+// waiting calls are in line, and none of them has to leave.
 func (l *line) rest(o op, waiting int) bool {
 	for _, w := range l.waiters[:l.waiting] {
 		if l.ended.has(w.call) {
@@ -59,8 +59,8 @@ func (l *line) rest(o op, waiting int) bool {
 }
 
 // wait is the first half of a Wait of a Cond or an Event. If the context has
-// ended, the call fails without joining the line; but if it ended during the
-// call, that may have been after the call had looked.
+// ended, the call fails without joining the line. If it ended during the call,
+// the call may have checked it before.
 func (l line) wait(o op) (states []line) {
 	if !l.ended.has(o.call) || o.ended.has(o.call) {
 		joined := l
@@ -74,7 +74,7 @@ func (l line) wait(o op) (states []line) {
 	return states
 }
 
-// endWait is its second half. It reports whether it can be got.
+// endWait is the second half. It reports whether the fate got is possible.
 func (l *line) endWait(o op, got fate) bool {
 	if l.fate[o.call] == waits && got == canceled && l.ended.has(o.call) {
 		l.leave(o.call, canceled)
@@ -82,8 +82,8 @@ func (l *line) endWait(o op, got fate) bool {
 	return l.end(o, got)
 }
 
-// notify wakes the first n in line, passing over those whose context has ended,
-// and returns how many it woke.
+// notify wakes the first n waiters, passes over those whose context has ended,
+// and returns the number of woken ones.
 func (l *line) notify(o op, n int) (woken int) {
 	for woken < n && l.waiting > 0 {
 		if call := l.waiters[0].call; (l.ended | o.ended).has(call) {
@@ -96,14 +96,14 @@ func (l *line) notify(o op, n int) (woken int) {
 	return woken
 }
 
-// end ends a call whose fate was decided, and reports whether it is got.
+// end ends a call whose fate is decided, and reports whether that is got.
 func (l *line) end(o op, got fate) bool {
 	ok := l.fate[o.call] == got
 	l.fate[o.call] = over
 	return ok
 }
 
-// only returns s as the only possible state if ok, else none.
+// only returns s as the only possible state if ok, otherwise none.
 func only(s any, ok bool) []any {
 	if ok {
 		return []any{s}

@@ -12,14 +12,14 @@ import (
 	"example.com/condvar"
 )
 
-// A past is an operation in a history that is made by hand.
+// A past is an operation in a handwritten history.
 type past struct {
 	from, to int64
 	op       op
 	out      any
 }
 
-// historyOf returns a history, in which everybody does one thing.
+// historyOf returns a history in which each client does one operation.
 func historyOf(pasts []past) []porcupine.Operation {
 	var history []porcupine.Operation
 	for client, p := range pasts {
@@ -37,12 +37,12 @@ var (
 	seen     = op{kind: stats}
 )
 
-// call is a call that waits: for one permit, of a resource.
+// call returns a call that waits, for one permit of a resource.
 func call(number int) op { return op{kind: begin, call: number, n: 1} }
 
 func cancelOf(number int) op { return op{kind: cancel, call: number} }
 
-// pause is that everybody rests for some half milliseconds.
+// pause returns a rest for the given number of half milliseconds.
 func pause(halves int64) op { return op{kind: rest, n: halves * int64(time.Millisecond) / 2} }
 
 // resourceStats is a snapshot of a resource with one permit.
@@ -50,8 +50,7 @@ func resourceStats(inUse, waiting int64) condvar.Stats {
 	return condvar.Stats{Capacity: 1, InUse: inUse, Waiting: waiting, WaitingN: waiting}
 }
 
-// oneForEach is a keyed.Resource with one permit for each key and no place in
-// line.
+// oneForEach is a keyed.Resource with one permit for each key and MaxWaiting 0.
 var oneForEach = keyedModel{resourceModel{capacity: 1, places: 1}}
 
 var keysInUse = op{kind: length}
@@ -66,8 +65,8 @@ func resizeOf(number int, capacity int64) op {
 	return op{kind: resizeKeys, call: number, n: capacity}
 }
 
-// The histories are pairs: one that is possible, and one that is not and
-// differs as little as can be. The resource has one permit.
+// The histories are pairs: a possible one, and an impossible one with the
+// smallest difference. The resource has one permit.
 var handmade = []struct {
 	name  string
 	model func(exactTime bool) porcupine.NondeterministicModel

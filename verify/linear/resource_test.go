@@ -20,8 +20,8 @@ func TestCapacityResourceIsLinearizable(t *testing.T) {
 
 func newResourceScene(seed uint64, fake bool) scene {
 	random := rand.New(rand.NewPCG(seed, 1))
-	// With the last two units some capacities, or all, are too large for the
-	// fast paths, and those in line want more than an int64 can count.
+	// With the last two units some or all capacities are too large for the fast
+	// paths, and the sum of the waiting requests overflows an int64.
 	unit := []int64{1, 1, 1, 1, 1 << 30, math.MaxInt64 / 4}[random.IntN(6)]
 	m := resourceModel{
 		capacity: unit * random.Int64N(4), fifo: random.IntN(2) == 0,
@@ -107,7 +107,7 @@ func fateOf(err error) fate {
 	return fate(err.Error())
 }
 
-// tryRelease calls release and reports whether it could.
+// tryRelease calls release and reports whether it succeeded.
 func tryRelease(release func()) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -128,22 +128,22 @@ type resourceModel struct {
 	places    int // MaxWaiting, plus 1; 0 without it
 	oversized bool
 	maxWait   bool  // a wait may end at any time, with ErrOverloaded
-	permit    int64 // what the one Permit stands for, which many release
+	permit    int64 // N of the one Permit, which several workers release
 	loose     bool  // the head of the line may be starving at any time
 }
 
-// A resourceState is what a CapacityResource is to those who use it.
+// A resourceState is the observable state of a CapacityResource.
 type resourceState struct {
 	line
-	stats    condvar.Stats // but for what follows from the line
+	stats    condvar.Stats // without the fields that line implies
 	starving bool
 
 	permitReleased bool // Release of the Permit was called
-	permitGiven    bool // and one call has given its permits back
+	permitGiven    bool // one call has released its permits
 }
 
-// porcupine returns the model in the form that porcupine wants. exactTime says
-// that heads of the line starve only as the model's own time passes.
+// porcupine returns the model for porcupine. exactTime means that a head of the
+// line is starving only according to the time of the model.
 func (m resourceModel) porcupine(exactTime bool) porcupine.NondeterministicModel {
 	m.loose = !exactTime && !m.fifo
 	return porcupine.NondeterministicModel{
@@ -158,8 +158,7 @@ func (m resourceModel) porcupine(exactTime bool) porcupine.NondeterministicModel
 	}
 }
 
-// step returns the states in which s can be after an operation that returned
-// out.
+// step returns the possible states of s after an operation that returned out.
 func (m resourceModel) step(s resourceState, o op, out any) []any {
 	ok := true
 	switch o.kind {
@@ -198,7 +197,7 @@ func (m resourceModel) step(s resourceState, o op, out any) []any {
 	return only(s, ok)
 }
 
-// begin is the first half of AcquireN, which in the end was got.
+// begin is the first half of an AcquireN with the fate got.
 func (m resourceModel) begin(s resourceState, o op, got fate) (states []any) {
 	decided := func(f fate) []any {
 		s.fate[o.call] = f
@@ -224,7 +223,8 @@ func (m resourceModel) begin(s resourceState, o op, got fate) (states []any) {
 		}
 	}
 	if m.enters(&s, o.n) {
-		if got == success && o.ended.has(o.call) { // it may take its permits later, and not look at its context again
+		// The call may acquire later, without checking its context again.
+		if got == success && o.ended.has(o.call) {
 			late := s
 			late.fate[o.call] = looked
 			states = append(states, late)
@@ -235,7 +235,7 @@ func (m resourceModel) begin(s resourceState, o op, got fate) (states []any) {
 	return states
 }
 
-// endAcquire is its second half. It reports whether it can be got.
+// endAcquire is the second half. It reports whether the fate got is possible.
 func (m resourceModel) endAcquire(s *resourceState, o op, got fate) bool {
 	switch f := s.fate[o.call]; {
 	case f == waits && got == success:
@@ -256,23 +256,24 @@ func (m resourceModel) endAcquire(s *resourceState, o op, got fate) bool {
 	return s.end(o, got)
 }
 
-// enters reports whether a newcomer gets n permits of an open resource.
+// enters reports whether a new call gets n permits of an open resource.
 func (m resourceModel) enters(s *resourceState, n int64) bool {
 	return n == 0 || m.fits(s, n) && (s.waiting == 0 || !m.fifo && !s.starving)
 }
 
-// mayBeKeptOut reports whether a newcomer who would get n permits may have to
-// do without, as the head of the line may be starving.
+// mayBeKeptOut reports whether a new call that would get n permits may not,
+// because the head of the line may be starving.
 func (m resourceModel) mayBeKeptOut(s *resourceState, n int64) bool {
 	return m.loose && n > 0 && s.waiting > 0
 }
 
-// markStarving is what permits that come in do to a head that has waited long.
+// markStarving marks a head that has waited long as starving, after new
+// permits.
 func (m resourceModel) markStarving(s *resourceState) {
 	s.starving = s.starving || !m.fifo && s.headStarved()
 }
 
-// release puts n permits back, and reports whether it can have returned out.
+// release releases n permits, and reports whether the result out is possible.
 func (m resourceModel) release(s *resourceState, n int64, out any) bool {
 	if out != (n <= s.stats.InUse) {
 		return false
@@ -286,9 +287,8 @@ func (m resourceModel) release(s *resourceState, n int64, out any) bool {
 	return true
 }
 
-// releasePermit is Permit.Release, which gives the permits back, or does
-// nothing because another call does. That one may still be about to, until all
-// rest.
+// releasePermit is Permit.Release, which releases the permits, or does nothing
+// because another call does. That call may do so later, but before all rest.
 func (m resourceModel) releasePermit(s resourceState, out any) (states []any) {
 	s.permitReleased = true
 	if out == true {
@@ -313,8 +313,8 @@ func (s *resourceState) headStarved() bool {
 	return s.waiting > 0 && s.now-s.waiters[0].since >= time.Millisecond
 }
 
-// turnAway turns those in line away with f for whose n condition holds, unless
-// their contexts have ended.
+// turnAway ends the waits whose n fulfills condition with f, unless their
+// contexts have ended.
 func (s *resourceState) turnAway(o op, f fate, condition func(n int64) bool) {
 	waiters := s.waiters
 	for _, w := range waiters[:s.waiting] {
@@ -328,7 +328,7 @@ func (s *resourceState) turnAway(o op, f fate, condition func(n int64) bool) {
 	}
 }
 
-// remove takes a call that waits out of the line, with its fate.
+// remove removes a waiting call from the line, and sets its fate.
 func (s *resourceState) remove(call int, f fate) {
 	w := s.leave(call, f)
 	s.stats.WaitCount++
@@ -339,7 +339,7 @@ func (s *resourceState) remove(call int, f fate) {
 	s.starving = s.starving && s.headStarved()
 }
 
-// snapshot returns what Stats must return.
+// snapshot returns the expected Stats.
 func (s *resourceState) snapshot() condvar.Stats {
 	stats := s.stats
 	stats.Waiting = int64(s.waiting)

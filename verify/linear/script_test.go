@@ -13,14 +13,14 @@ const (
 	begin   kind = "begin" // the first half of a call that can wait
 	outcome kind = "end"   // its second half
 	cancel  kind = "cancel"
-	rest    kind = "rest" // everybody is at rest; then n nanoseconds pass
+	rest    kind = "rest" // all are at rest; then n nanoseconds pass
 
 	tryAcquire kind = "TryAcquire"
 	release    kind = "Release"
 
 	releasePermit kind = "Permit.Release"
 	resize        kind = "Resize"
-	resizeKeys    kind = "Resize of keys" // the first half; then there is a resize of each
+	resizeKeys    kind = "Resize of keys" // the first half; a resize of each follows
 	length        kind = "Len"
 	closing       kind = "Close"
 	stats         kind = "Stats"
@@ -39,13 +39,13 @@ const (
 // An op is an operation, or half of one.
 type op struct {
 	kind  kind
-	call  int     // of begin, outcome and cancel: which of the calls that can wait; of resizeKeys: which of these
+	call  int     // number of the call that can wait, or of the resizeKeys
 	key   int     // or 0
-	n     int64   // permits, a capacity, how many to notify, or nanoseconds
-	yield bool    // let others run before it, and during it
+	n     int64   // permits, a capacity, waiters to notify, or nanoseconds
+	yield bool    // let others run before and during the operation
 	ended callSet // see findEnded
-	busy  callSet // see findOverlaps, as is the next
-	slack int64
+	busy  callSet // see findOverlaps
+	slack int64   // see findOverlaps
 }
 
 // A callSet is a set of calls that can wait, or of keys.
@@ -54,23 +54,23 @@ type callSet uint64
 func (s callSet) has(call int) bool { return s>>call&1 != 0 }
 
 const (
-	helpers    = 2           // workers who never wait
-	maxWorkers = helpers + 4 // the others take permits, or wait
-	workerOps  = 8           // but for cancels
+	helpers    = 2           // workers that never wait
+	maxWorkers = helpers + 4 // the others acquire permits, or wait
+	workerOps  = 8           // without cancels
 	maxCalls   = (maxWorkers - helpers) * workerOps
 )
 
-// A script is what the goroutines of a history are to do.
+// A script is the operations of the goroutines of a history.
 type script struct {
 	workers int
-	calls   int             // how many calls there are that can wait
+	calls   int             // number of calls that can wait
 	rounds  [][][]op        // by round and worker
 	pauses  []time.Duration // after each round
 	last    []op            // to end all waits
 }
 
 // newScript returns a random script. helper and taker return a random operation
-// for a worker who never waits, and for one who does.
+// for a worker that never waits, and for one that does.
 func newScript(random *rand.Rand, helper, taker func() op) *script {
 	s := &script{workers: helpers + 2 + random.IntN(maxWorkers-helpers-1)}
 	rounds := 1 << random.IntN(3)
@@ -114,7 +114,7 @@ func (s *script) cancelAll() []op {
 	return ops
 }
 
-// A choice is a kind of operation that a script has with some weight.
+// A choice is a kind of operation, and its weight in a script.
 type choice struct {
 	weight int
 	kind   kind
