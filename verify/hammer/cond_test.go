@@ -34,22 +34,21 @@ func condInt(b bool) int {
 	return 0
 }
 
-// condTimeout bounds tests outside bubbles, where nothing notices a deadlock.
+// condTimeout bounds tests outside bubbles, where a deadlock is not detected.
 const condTimeout = 10 * time.Second
 
-// condWaiting returns when so many goroutines are in line, each of which locked
-// L, sent on ready and then waits.
+// condWaiting returns when n goroutines are in line. Each of them locks L,
+// sends on ready and then waits.
 func condWaiting(c *condvar.Cond, ready <-chan struct{}, n int) {
 	for range n {
 		<-ready
 	}
-	c.L.Lock() // not before the last of them has unlocked it by waiting
+	c.L.Lock() // after the last of them has unlocked it in Wait
 	defer c.L.Unlock()
 }
 
-// Bug C11.
-// A notifier and a second waiter race: whatever the second one gets, the first
-// one, who was in line before either began, is notified.
+// Bug C11. A notifier and a second waiter race. The first waiter, which was in
+// line before both began, must be notified in any case.
 func TestCond_ALaterWaiterDoesNotStealANotification(t *testing.T) {
 	ctx, cancel := context.WithTimeout(condBackground, condTimeout)
 	defer cancel()
@@ -84,10 +83,10 @@ func TestCond_ALaterWaiterDoesNotStealANotification(t *testing.T) {
 	}
 }
 
-// Stop is called while the notifier is at work. The one behind gets the
-// notification, be it because Stop was in time or because Stop passed it on.
+// Stop is called while NotifyN runs. The listener behind gets the notification,
+// either because Stop was in time or because Stop passed it on.
 func TestListener_StopThatRacesWithNotifyLosesNothing(t *testing.T) {
-	const n = 1500 // enough to keep it at work for a while, also once it has unlocked
+	const n = 1500 // enough for NotifyN to take a while, also after it has unlocked
 	for range 300 {
 		c := condvar.NewCond(new(sync.Mutex))
 		var listeners [n]*condvar.Listener
@@ -102,7 +101,7 @@ func TestListener_StopThatRacesWithNotifyLosesNothing(t *testing.T) {
 			c.NotifyN(n)
 		})
 		<-begin
-		for c.Waiters() > 1 { // it has not begun: Stop is to come right after
+		for c.Waiters() > 1 { // NotifyN has not begun; Stop must come right after that
 			runtime.Gosched()
 		}
 		last.Stop()
@@ -113,7 +112,8 @@ func TestListener_StopThatRacesWithNotifyLosesNothing(t *testing.T) {
 	}
 }
 
-// Three goroutines pass a variable around that only the Cond's lock protects.
+// Three goroutines change a variable in turn. Only the lock of the Cond
+// protects it.
 func TestCond_TheLockAndNotificationsOrderWhatGoroutinesDo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(condBackground, condTimeout)
 	defer cancel()
@@ -197,10 +197,10 @@ func TestCond_NotifyAllWakesEachOfManyGoroutinesOnceARound(t *testing.T) {
 	require.Equal(t, 0, c.NotifyAll())
 }
 
-// F5, F19. In each round everybody is in line first. Then come notifications,
-// cancels and Stops, all at a time. If there are Listeners, no more are
-// notified than there are waiters who stay: so a notification that is passed on
-// always finds somebody, and every one has to arrive.
+// F5, F19. In each round all waiters are in line first. Then come concurrent
+// notifications, cancels and Stops. If there are Listeners, there are no more
+// notifications than waiters that stay: a notification that is passed on always
+// finds a waiter, and every one has to arrive.
 func TestCond_NotificationsAreNeitherLostNorInvented(t *testing.T) {
 	hammerAll(t, func(h *hammer) {
 		c := condvar.NewCond(&dawdlingLock{})
@@ -213,9 +213,9 @@ func TestCond_NotificationsAreNeitherLostNorInvented(t *testing.T) {
 }
 
 func condRound(h *hammer, c *condvar.Cond) {
-	// How many ended in each way, and those whose end does not depend on a
-	// notification.
+	// These count the outcomes.
 	var notified, canceled, stopped, passedOn atomic.Int64
+	// leavers end without a notification.
 	var all, leavers sync.WaitGroup
 	size := 1 + h.IntN(6)
 	faithful, fickle, listeners := 1+h.IntN(size), h.IntN(size+1), h.IntN(size)
@@ -231,7 +231,7 @@ func condRound(h *hammer, c *condvar.Cond) {
 			canceled.Add(1)
 		}
 	}
-	// The storm, in which two goroutines take part.
+	// Two goroutines call the functions of storm.
 	var woken atomic.Int64
 	var storm []func()
 	budget := faithful
@@ -276,7 +276,7 @@ func condRound(h *hammer, c *condvar.Cond) {
 			}
 			switch left := l.Stop(); {
 			case received && left:
-				h.Error("Stop prevented a notification that had been received")
+				h.Error("Stop returned true after a notification was received")
 			case received:
 				notified.Add(1)
 			case left:
@@ -285,7 +285,7 @@ func condRound(h *hammer, c *condvar.Cond) {
 				passedOn.Add(1)
 			}
 			if len(l.C) != 0 || l.Stop() {
-				h.Error("the Listener is not at an end after Stop")
+				h.Error("the Listener is not stopped after Stop")
 			}
 		})
 	}
@@ -305,22 +305,23 @@ func condRound(h *hammer, c *condvar.Cond) {
 	h.wait(&other)
 	h.wait(&leavers)
 
-	// Who was woken has left the line, be it to pass the notification on.
+	// Woken waiters have left the line, also those that passed the notification
+	// on.
 	left := total - int(woken.Load()+canceled.Load()+stopped.Load()+passedOn.Load())
 	require.Equal(h, left, c.Waiters())
 	require.Equal(h, left, c.NotifyAll())
 	h.wait(&all)
 	if listeners > 0 {
-		require.EqualValues(h, faithful, woken.Load(), "a notification found nobody")
+		require.EqualValues(h, faithful, woken.Load(), "a notification found no waiter")
 	}
 	require.Equal(h, woken.Load()+int64(left), notified.Load())
 	require.EqualValues(h, total, notified.Load()+canceled.Load()+stopped.Load()+passedOn.Load())
 	require.Zero(h, c.Waiters())
 }
 
-// F19, F23. In each round producers and consumers pass a number of items on
-// through a small buffer. Nobody is told to stop: if a wake-up is lost, the
-// round does not end.
+// F19, F23. In each round producers and consumers pass a number of items
+// through a small buffer. They have no other way to stop: if a wake-up is lost,
+// the round does not end.
 func TestCond_ProducersAndConsumersPassOnEveryItem(t *testing.T) {
 	hammerAll(t, func(h *hammer) {
 		var mu dawdlingLock
@@ -353,14 +354,14 @@ func TestCond_ProducersAndConsumersPassOnEveryItem(t *testing.T) {
 	})
 }
 
-// A hammerBuffer counts items, of which it has room for size.
+// A hammerBuffer counts items. It has room for size items.
 type hammerBuffer struct {
 	mu                sync.Locker
 	items, size       int
 	notFull, notEmpty condvar.Cond
 }
 
-// move puts so many items into the buffer, or takes them out.
+// move puts quota items into the buffer, or takes them out.
 func (b *hammerBuffer) move(rng *rand.Rand, wg *sync.WaitGroup, quota int, put bool, moved *atomic.Int64) {
 	mine, theirs := &b.notEmpty, &b.notFull
 	possible := func() int { return b.items }
@@ -395,7 +396,7 @@ func (b *hammerBuffer) move(rng *rand.Rand, wg *sync.WaitGroup, quota int, put b
 	}
 }
 
-// hammerWait waits for pred in one of the three ways.
+// hammerWait waits for pred in one of three ways.
 func hammerWait(ctx context.Context, way int, c *condvar.Cond, pred func() bool) error {
 	switch way {
 	case 0:

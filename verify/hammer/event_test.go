@@ -20,8 +20,8 @@ func TestEvent_StormOfGoroutinesPassesOnlyWaitsThatMetASetEvent(t *testing.T) {
 	eventStorm(t, 200*time.Millisecond, 24)
 }
 
-// A setLog is an event that one goroutine sets and clears in turn, with counts
-// of the calls that have begun and ended.
+// A setLog is an event that one goroutine sets and clears in turn. It counts
+// the calls that have begun and ended.
 type setLog struct {
 	event                           condvar.Event
 	setting, set, clearing, cleared atomic.Int64
@@ -39,34 +39,32 @@ func (l *setLog) Clear() {
 	l.cleared.Add(1)
 }
 
-// wait waits, and says what is wrong with the result in view of what is sure:
-// whether some interval in which the event was set had begun when Wait
-// returned and was not over when it was called, and whether one lasted
-// throughout.
+// wait waits, and reports a wrong result. It knows whether the event was set
+// for part of the call, or for all of it, according to the counts.
 func (l *setLog) wait(ctx context.Context) (fault string, err error) {
 	cleared, set := l.cleared.Load(), l.set.Load()
 	err = l.event.Wait(ctx)
 	setting, clearing := l.setting.Load(), l.clearing.Load()
 	switch {
 	case err == nil && setting == cleared:
-		fault = "nil, but the event was not set meanwhile"
+		fault = "nil, but the event was not set during the call"
 	case err != nil && set > clearing:
-		fault = "an error, but the event was set all the while"
+		fault = "an error, but the event was set during the whole call"
 	case err != nil && !errors.Is(err, ctx.Err()):
-		fault = "an error that is not that of its context"
+		fault = "an error other than that of its context"
 	}
 	return fault, err
 }
 
-// yield gives way to other goroutines at random, mostly once or never.
+// yield lets other goroutines run, a random number of times, usually 0 or 1.
 func yield(rng *rand.Rand) {
 	for rng.IntN(2) == 0 {
 		runtime.Gosched()
 	}
 }
 
-// eventStorm runs waiters, some of which are canceled, against an event that
-// is set and cleared all the time, for about d.
+// eventStorm runs waiters, some of which are canceled, for about d, while
+// another goroutine sets and clears the event.
 func eventStorm(t *testing.T, d time.Duration, seed uint64) {
 	t.Helper()
 	t.Logf("seed %d, %v", seed, d)
@@ -109,7 +107,7 @@ func eventStorm(t *testing.T, d time.Duration, seed uint64) {
 		l.Clear()
 		yield(rng)
 	}
-	l.Set() // for those who wait still
+	l.Set() // for the remaining waiters
 	wg.Wait()
 	require.NoError(t, watchdog.Err(), "a waiter was not released")
 	require.Zero(t, l.event.Waiters())
@@ -117,7 +115,8 @@ func eventStorm(t *testing.T, d time.Duration, seed uint64) {
 	require.Positive(t, failed.Load())
 }
 
-// F19. Each round is one pulse, which has to release all who are not canceled.
+// F19. Each round is one pulse. It has to release all waiters that are not
+// canceled.
 func TestEvent_PulseReleasesEverybodyInLine(t *testing.T) {
 	hammerAll(t, func(h *hammer) {
 		var e condvar.Event
@@ -150,8 +149,8 @@ func TestEvent_PulseReleasesEverybodyInLine(t *testing.T) {
 	})
 }
 
-// F19. Some have parked, some are on their way to that, and some have not
-// begun: as Set comes before the cancel, all have to pass.
+// F19. Some waiters have parked, some are about to park, and some have not
+// begun. Set comes before the cancel, so all have to return nil.
 func TestEvent_SetReleasesThoseWhoAreJustArriving(t *testing.T) {
 	hammerAll(t, func(h *hammer) {
 		rounds := 0

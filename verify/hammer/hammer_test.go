@@ -19,11 +19,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// hammerVariable is the environment variable that says how long each case
-// lasts.
+// hammerVariable is the environment variable with the duration of each case.
 const hammerVariable = "CONDVAR_HAMMER"
 
-// hammerTime returns the time for each case that value asks for.
+// hammerTime returns the duration of each case, given by value.
 func hammerTime(value string) (time.Duration, error) {
 	if value == "" {
 		return 100 * time.Millisecond, nil
@@ -47,8 +46,8 @@ func TestHammer_TimeIsAPositiveDuration(t *testing.T) {
 	}
 }
 
-// A hammer is one case that real goroutines run for a while, many short rounds
-// long: only at the end of a round is a lost wake-up sure to show.
+// A hammer is one case that real goroutines run for a while, in many short
+// rounds: a lost wake-up is only certain to be detected at the end of a round.
 type hammer struct {
 	*testing.T
 	*rand.Rand // for the test's goroutine
@@ -57,19 +56,19 @@ type hammer struct {
 	watchdog   context.Context
 }
 
-// hammerTimeout is how long a test waits for what takes moments, unless a
-// wake-up is lost.
+// hammerTimeout is how long a test waits for something that takes moments
+// unless a wake-up is lost.
 const hammerTimeout = 30 * time.Second
 
-// hammerSeed begins all the random sequences. What the scheduler makes of them
-// is different each time.
+// hammerSeed is the seed of all random sequences. The scheduler interleaves
+// them differently each time.
 const hammerSeed = 20
 
-// hammerAll runs f with various values of GOMAXPROCS: on a single processor
-// most races never happen, and with few there are some that are rare.
+// hammerAll runs f with several values of GOMAXPROCS: on one processor most
+// races never happen, and with few processors some are rare.
 func hammerAll(t *testing.T, f func(h *hammer)) { hammerAtLeast(t, 0, f) }
 
-// hammerAtLeast is hammerAll for a test that is not to be shorter.
+// hammerAtLeast is hammerAll with a minimum duration.
 func hammerAtLeast(t *testing.T, least time.Duration, f func(h *hammer)) {
 	length, err := hammerTime(os.Getenv(hammerVariable))
 	require.NoError(t, err)
@@ -89,7 +88,7 @@ func hammerRand(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(hammerSe
 
 func (h *hammer) over() bool { return h.Failed() || !time.Now().Before(h.end) }
 
-// wait waits for wg. If that takes for ever it fails, rather than hangs.
+// wait waits for wg. It fails after a timeout, so that the test does not hang.
 func (h *hammer) wait(wg *sync.WaitGroup) {
 	h.Helper()
 	done := make(chan struct{})
@@ -100,22 +99,22 @@ func (h *hammer) wait(wg *sync.WaitGroup) {
 	select {
 	case <-done:
 	case <-h.watchdog.Done():
-		require.Fail(h, "somebody is asleep for ever: a wake-up was lost")
+		require.Fail(h, "a waiter did not return: a wake-up was lost")
 	}
 }
 
-// spin waits until f returns n: outside bubbles nothing else tells that others
-// wait in line.
+// spin waits until f returns n. Outside bubbles there is no other way to know
+// that calls are in line.
 func spin(t testing.TB, f func() int, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(hammerTimeout); f() != n; runtime.Gosched() {
-		require.True(t, time.Now().Before(deadline), "the number is not what it has to be in the end")
+		require.True(t, time.Now().Before(deadline), "the number did not become the expected one")
 	}
 }
 
-// hammerContext returns a context for one wait: one that never ends, that could
-// be canceled but is not, that ends at some time soon, or that has ended. The
-// caller calls cancel after the wait.
+// hammerContext returns a context for one wait: it never ends, could be
+// canceled but is not, ends soon, or has ended. The caller must call cancel
+// after the wait.
 func hammerContext(rng *rand.Rand, wg *sync.WaitGroup) (ctx context.Context, cancel func()) {
 	kind, delay := rng.IntN(8), rng.IntN(10)
 	if kind < 2 {
@@ -137,8 +136,8 @@ func hammerContext(rng *rand.Rand, wg *sync.WaitGroup) (ctx context.Context, can
 	return ctx, cancel
 }
 
-// A dawdlingLock gives way to others after every other Unlock, to widen the gap
-// between joining the line and parking.
+// A dawdlingLock lets other goroutines run after every second Unlock, to
+// lengthen the time between joining the line and parking.
 type dawdlingLock struct {
 	sync.Mutex
 	unlocks atomic.Uint32

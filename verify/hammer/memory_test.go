@@ -14,13 +14,13 @@ import (
 	"example.com/condvar"
 )
 
-// A kept is an object that could keep something of each wait, and on which
-// somebody is first in line and stays there, until release.
+// A kept is an object that could keep memory of each wait. A waiter is first in
+// line until release.
 type kept struct {
 	wait    func(ctx context.Context) error
 	waiting func() int
 	release func()
-	dropped func() bool // whether the object is gone, to which this does not refer
+	dropped func() bool // whether the object was collected; has no reference to it
 }
 
 func keptCond(wait func(ctx context.Context, c *condvar.Cond) error) *kept {
@@ -39,7 +39,7 @@ func keptCond(wait func(ctx context.Context, c *condvar.Cond) error) *kept {
 	}
 }
 
-// keptResource makes one that is dropped with a permit in use.
+// keptResource returns a kept resource that is dropped with a permit in use.
 func keptResource(n int64, opts ...condvar.Option) *kept {
 	r := condvar.NewCapacityResource(2, opts...)
 	w := weak.Make(r)
@@ -83,7 +83,7 @@ var keptObjects = []struct {
 	{"CapacityResource with FIFO", 20_000, func() *kept { return keptResource(1, condvar.FIFO()) }},
 }
 
-// cancelMany has so many waits canceled, in groups of a size.
+// cancelMany starts and cancels waits, in groups of the given size.
 func (k *kept) cancelMany(t *testing.T, waits, group int) {
 	t.Helper()
 	for range waits / group {
@@ -105,7 +105,7 @@ func (k *kept) cancelMany(t *testing.T, waits, group int) {
 	}
 }
 
-// heap returns how many objects there are, and bytes in them.
+// heap returns the number of live objects, and their size in bytes.
 func heap() (objects, size int64) {
 	var m runtime.MemStats
 	runtime.GC()
@@ -120,7 +120,7 @@ func TestMemory_NothingIsKeptOfManyCanceledWaits(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			goroutines, waits := runtime.NumGoroutine(), tt.waits
 			k := tt.create()
-			k.cancelMany(t, 4*group, group) // from here on the steady state
+			k.cancelMany(t, 4*group, group) // reaches the steady state
 			objects, size := heap()
 			k.cancelMany(t, waits, group)
 			objects2, size2 := heap()
@@ -147,25 +147,25 @@ func TestMemory_AnObjectThatIsDroppedIsCollected(t *testing.T) {
 	}
 }
 
-// Row 95. What is kept for later waits has a bound.
+// Row 95. The memory that is kept for later waits is bounded.
 func TestMemory_LittleIsKeptOfACrowdThatHasLeft(t *testing.T) {
 	const crowd = 4000
 	for _, tt := range keptObjects {
 		t.Run(tt.name, func(t *testing.T) {
-			// What the runtime keeps of goroutines does not count.
+			// The memory that the runtime keeps for goroutines does not count.
 			useAndDrop(t, tt.create(), crowd)
 			k := tt.create()
 			objects, _ := heap()
 			k.cancelMany(t, crowd, crowd)
 			objects2, _ := heap()
-			require.Less(t, objects2-objects, int64(crowd), "an object or more for each that was there")
+			require.Less(t, objects2-objects, int64(crowd), "at least one object per wait is kept")
 			k.release()
 		})
 	}
 }
 
-// useAndDrop has a crowd wait for k, and returns k.dropped. It is a function of
-// its own so that its variables are gone when it has returned.
+// useAndDrop lets a crowd wait for k, and returns k.dropped. It is a separate
+// function so that its variables are dead when it has returned.
 //
 //go:noinline
 func useAndDrop(t *testing.T, k *kept, crowd int) func() bool {

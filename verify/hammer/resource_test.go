@@ -23,10 +23,10 @@ func resInBothModes(t *testing.T, f func(t *testing.T, opts ...condvar.Option)) 
 	t.Run("FIFO", func(t *testing.T) { f(t, condvar.FIFO()) })
 }
 
-// resThreshold is how long the head of the line may be overtaken.
+// resThreshold is how long new calls may overtake the head of the line.
 const resThreshold = time.Millisecond
 
-// Real goroutines on the path that does not wait, against a Close.
+// Goroutines call TryAcquire while another one calls Close.
 func TestCapacityResource_NoTryAcquireSucceedsOnceCloseHasReturned(t *testing.T) {
 	for range 50 {
 		r := condvar.NewCapacityResource(8)
@@ -59,7 +59,7 @@ func TestCapacityResource_NoTryAcquireSucceedsOnceCloseHasReturned(t *testing.T)
 	}
 }
 
-// Bug R18. A release that is lost in the race leaves both asleep.
+// Bug R18. If a release is lost in a race, both goroutines sleep.
 func TestCapacityResource_HandingOnePermitToAndFroLosesNoRelease(t *testing.T) {
 	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
 		r := condvar.NewCapacityResource(1, opts...)
@@ -85,8 +85,8 @@ func TestCapacityResource_HandingOnePermitToAndFroLosesNoRelease(t *testing.T) {
 	}
 }
 
-// Bug R7. Each looper takes its next permit before it returns the last one, as
-// long as it may: so if overtaking had no end, there would always be some held.
+// Bug R7. Each looper acquires its next permit before it releases the last one,
+// if it can: with unlimited overtaking, some permits would always be held.
 func TestCapacityResource_ABigRequestGetsInAmongSixteenLoopers(t *testing.T) {
 	const loopers = 16
 	r := condvar.NewCapacityResource(2 * loopers)
@@ -120,7 +120,7 @@ func TestCapacityResource_ABigRequestGetsInAmongSixteenLoopers(t *testing.T) {
 	require.Zero(t, r.Stats().InUse)
 }
 
-// Rows 116, 136. The counter is a plain one, so that -race sees whether a
+// Rows 116, 136. The counter is not atomic, so that -race detects whether a
 // Release synchronizes before the Acquire that gets its permit.
 func TestCapacityResource_OneAtATimeIsInside(t *testing.T) {
 	for _, opts := range [][]condvar.Option{nil, {condvar.FIFO()}} {
@@ -161,8 +161,8 @@ func TestCapacityResource_OneAtATimeIsInside(t *testing.T) {
 	}
 }
 
-// Bug R21. Goroutines that compute have all processors, and a release lets
-// somebody in who has waited for long. It does not wait for a processor itself.
+// Bug R21. Computing goroutines use all processors, and a release admits a call
+// that has waited for long. The release must not wait for a processor.
 func TestCapacityResource_ReleaseDoesNotYieldToGoroutinesThatCompute(t *testing.T) {
 	const rounds, computing = 11, 20
 	var took []time.Duration
@@ -180,7 +180,7 @@ func TestCapacityResource_ReleaseDoesNotYieldToGoroutinesThatCompute(t *testing.
 				}
 			})
 		}
-		for time.Since(joined) < 3*resThreshold { // without giving the processor away
+		for time.Since(joined) < 3*resThreshold { // without yielding the processor
 		}
 		begin := time.Now()
 		r.Release()
@@ -201,7 +201,7 @@ var resourceModes = []struct {
 	{"FIFO", []condvar.Option{condvar.FIFO()}},
 }
 
-// F18, F19. The story that this package is for, for a second in each mode.
+// F18, F19. The main use case of this package, for a second in each mode.
 func TestCapacityResource_FiveWorkersNeverUseMoreThanTwoSlots(t *testing.T) {
 	for _, mode := range resourceModes {
 		t.Run(mode.name, func(t *testing.T) {
@@ -233,14 +233,14 @@ func TestCapacityResource_FiveWorkersNeverUseMoreThanTwoSlots(t *testing.T) {
 				}
 				h.wait(&wg)
 				h.Log(turns.Load(), "turns")
-				require.True(h, full.Load(), "the slots were not all in use at any time")
+				require.True(h, full.Load(), "the slots were never all in use")
 				requireIdle(h, r, slots)
 			})
 		})
 	}
 }
 
-// requireIdle checks the accounting of a resource that nobody uses.
+// requireIdle checks the accounting of an idle resource.
 func requireIdle(t require.TestingT, r *condvar.CapacityResource, capacity int64) {
 	s := r.Stats()
 	s.WaitCount, s.WaitDuration, s.Canceled = 0, 0, 0
@@ -281,17 +281,17 @@ func TestCapacityResource_NeverExceedsItsCapacityAndStrandsNobody(t *testing.T) 
 	}
 }
 
-// resourceUsers are the workers of the test above.
+// resourceUsers is the state of the workers of the test above.
 type resourceUsers struct {
 	h             *hammer
 	r             *condvar.CapacityResource
-	capacity      int64 // the greatest that it has at any time
+	capacity      int64 // the maximum at any time
 	resizing      bool
 	inside        atomic.Int64
 	contextErrors atomic.Int64
 }
 
-// work takes part in one round.
+// work is one worker in one round.
 func (u *resourceUsers) work(rng *rand.Rand, wg *sync.WaitGroup) {
 	for range 15 {
 		n := 1 + rng.Int64N(u.capacity)
@@ -337,8 +337,8 @@ func (u *resourceUsers) use(rng *rand.Rand, n int64) {
 	u.inside.Add(-n)
 }
 
-// resize changes the capacity, nobody else does, and checks that permits beyond
-// it only ever come back.
+// resize changes the capacity, which no other goroutine does. It checks that
+// permits in use never increase while they exceed it.
 func (u *resourceUsers) resize(rng *rand.Rand) {
 	for range 8 {
 		c := rng.Int64N(u.capacity + 1)
