@@ -12,8 +12,8 @@ import (
 )
 
 // A signalCond counts its waiters and signals them over a channel of size 1. A
-// waiter whose context ends gives back its place, or takes the signal that was
-// meant for it, once it has the lock.
+// waiter whose context ends locks and then decrements the count, or receives
+// the signal if it was counted already.
 type signalCond struct {
 	l       sync.Locker
 	waiting int
@@ -45,7 +45,7 @@ func (c *signalCond) wait(ctx context.Context) error {
 	}
 }
 
-// Two waiters are canceled and on their way to the lock. Its holder signals
+// Two waiters are canceled and about to lock. The holder of the lock signals
 // twice. The second signal finds the channel full, and blocks with the lock
 // held.
 func TestOpenTelemetryCollector15700_TwoCanceledWaitersAndTwoSignals(t *testing.T) {
@@ -68,11 +68,11 @@ func TestOpenTelemetryCollector15700_TwoCanceledWaitersAndTwoSignals(t *testing.
 			l.Unlock()
 			return nil
 		})
-		signals.requireWaits(t) // for ever, with the lock held
+		signals.requireWaits(t) // forever, with the lock held
 		first.requireWaits(t)
 		second.requireWaits(t)
 
-		<-c.ch // ends it for the test
+		<-c.ch // ends the wait for the test
 		signals.requireReturned(t, nil)
 		first.requireReturned(t, context.Canceled)
 		c.ch <- struct{}{}
@@ -98,8 +98,8 @@ func TestOpenTelemetryCollector15700_TwoCanceledWaitersAndTwoSignals(t *testing.
 	})
 }
 
-// A sender that is paused waits to be resumed, and does not look at its
-// context: it cannot be stopped while it is paused.
+// A paused sender waits to be resumed, and does not check its context: it
+// cannot be stopped while it is paused.
 func TestTemporal12005_APausedSenderObeysItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var resumed sync.Cond
@@ -117,7 +117,7 @@ func TestTemporal12005_APausedSenderObeysItsContext(t *testing.T) {
 		cancel()
 		send.requireWaits(t)
 
-		resumed.L.Lock() // ends it for the test
+		resumed.L.Lock() // ends the wait for the test
 		paused = false
 		resumed.L.Unlock()
 		resumed.Broadcast()
@@ -135,9 +135,10 @@ func TestTemporal12005_APausedSenderObeysItsContext(t *testing.T) {
 	})
 }
 
-// A wake-up at the end of the context, by context.AfterFunc and without the
-// lock, comes between the look at the context and the wait. So the wait sleeps
-// on. The next signal wakes it, and it returns an error: the signal is gone.
+// A context.AfterFunc wakes the wait at the end of the context, without the
+// lock. The wake-up comes between the check of the context and the wait, so the
+// wait sleeps. The next signal wakes it, and it returns an error: the signal is
+// lost.
 func TestRueidis_ACancelJustBeforeTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := sync.NewCond(newChanLock())
@@ -169,7 +170,7 @@ func TestRueidis_ACancelJustBeforeTheWait(t *testing.T) {
 		first.requireReturned(t, context.Canceled)
 		second.requireWaits(t)
 
-		c.Signal() // ends it for the test
+		c.Signal() // ends the wait for the test
 		second.requireReturned(t, nil)
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -191,8 +192,7 @@ func TestRueidis_ACancelJustBeforeTheWait(t *testing.T) {
 	})
 }
 
-// A cancelsLater is canceled after its error was asked for, before its channel
-// is.
+// A cancelsLater is canceled by Done, after a check of Err.
 type cancelsLater struct {
 	context.Context
 	cancel context.CancelFunc
@@ -204,8 +204,8 @@ func (c cancelsLater) Done() <-chan struct{} {
 }
 
 // A wait with a context is a goroutine that waits on a sync.Cond, and a select.
-// Each wait that is canceled leaves a goroutine behind, until somebody signals,
-// which then is for nobody.
+// Each canceled wait leaks its goroutine until a signal wakes it. That signal
+// is lost.
 func TestMinio_AGoroutineForEachCanceledWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := sync.NewCond(newChanLock())
@@ -239,8 +239,8 @@ func TestMinio_AGoroutineForEachCanceledWait(t *testing.T) {
 
 		live := start(func() error { return wait(t.Context()) })
 		c.Signal()
-		live.requireWaits(t) // the signal was for one who had gone
-		c.Broadcast()        // ends it for the test
+		live.requireWaits(t) // the signal woke a canceled wait
+		c.Broadcast()        // ends the wait for the test
 		live.requireReturned(t, nil)
 		require.Len(t, left, 101)
 	})
@@ -264,15 +264,14 @@ func TestMinio_AGoroutineForEachCanceledWait(t *testing.T) {
 		live := start(func() error { return wait(t.Context()) })
 		require.True(t, c.Notify())
 		live.requireReturned(t, nil)
-		// A bubble that is left with a goroutine panics.
+		// A bubble that ends with a blocked goroutine panics.
 	})
 }
 
 // A producer waits while too many records are buffered, and a flush waits until
-// none is. By hand both are waits on one sync.Cond, with a goroutine for each
-// that broadcasts when its context ends, and all of the others wake up for
-// nothing. Here they are two Conds with one lock, and a cancel wakes nobody
-// else.
+// none is. With sync.Cond both wait on one Cond, each with a goroutine that
+// broadcasts when its context ends, so all other waiters wake up for nothing.
+// Here they are two Conds with one lock, and a cancel wakes no other waiter.
 func TestFranzGo_ProduceAndFlushWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 2
@@ -312,7 +311,7 @@ func TestFranzGo_ProduceAndFlushWaits(t *testing.T) {
 		for _, c := range canceled {
 			c.requireReturned(t, context.Canceled)
 		}
-		require.Equal(t, before, looks, "somebody woke up for nothing")
+		require.Equal(t, before, looks, "a waiter woke up for nothing")
 		sent()
 		waits.requireReturned(t, nil)
 		sent()

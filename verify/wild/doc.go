@@ -1,5 +1,4 @@
-// Package wild has scenes from public reports of other projects, as tests that
-// are named after the report. Where it is small, the mechanism that failed is
-// there too, in our own words: the test shows that the scene makes it fail, and
-// then that condvar survives it.
+// Package wild has tests of bugs from public reports of other projects. Each is
+// named after the report. If the mechanism that failed is small, the test
+// reimplements it, shows that it fails, and then that condvar does not.
 package wild

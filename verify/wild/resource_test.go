@@ -13,12 +13,12 @@ import (
 	"example.com/condvar"
 )
 
-// A looksOutside looks at how much is in flight without the lock, and waits
-// with it.
+// A looksOutside reads the amount in flight without the lock, and waits with
+// it.
 type looksOutside struct {
 	limit, inFlight int
 	released        *sync.Cond
-	between         func() // is called between the look and the wait
+	between         func() // is called between the check and the wait
 }
 
 func (s *looksOutside) acquire() {
@@ -37,8 +37,8 @@ func (s *looksOutside) release() {
 	s.released.Broadcast()
 }
 
-// A release between the look and the wait is lost, and two that both look
-// before they count are both let in.
+// A release between the check and the wait is lost, and two calls that both
+// check before they count are both admitted.
 func TestSeaweedFS_ALookOutsideTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := &looksOutside{limit: 1, inFlight: 1, released: sync.NewCond(newChanLock())}
@@ -50,7 +50,7 @@ func TestSeaweedFS_ALookOutsideTheLock(t *testing.T) {
 			}
 		}
 		waits := start(func() error { lost.acquire(); return nil })
-		waits.requireWaits(t) // though nothing is in flight
+		waits.requireWaits(t) // although nothing is in flight
 		lost.released.Broadcast()
 		waits.requireReturned(t, nil)
 
@@ -87,10 +87,10 @@ func TestSeaweedFS_ALookOutsideTheLock(t *testing.T) {
 
 var errQueueFull = errors.New("the queue is full")
 
-// A breaker lets so many requests in at a time as its concurrency says, which
-// changes, and so many wait as its queue has places. The whole type is what the
-// queue-proxy of Knative needs: by hand, with a semaphore in one packed word,
-// it takes some 180 lines.
+// A breaker limits the number of concurrent requests, and the number of waiting
+// ones. The limit of concurrent requests may change. The type has all that the
+// queue-proxy of Knative needs. Without condvar, with a semaphore in one packed
+// word, it takes about 180 lines.
 type breaker struct {
 	slots *condvar.CapacityResource
 }
@@ -101,7 +101,7 @@ func newBreaker(queueDepth int, concurrency, maxConcurrency int64) *breaker {
 	return b
 }
 
-// maybe runs thunk, if there is a slot, or comes to be one before ctx ends.
+// maybe runs thunk if it gets a slot before ctx ends.
 func (b *breaker) maybe(ctx context.Context, thunk func()) error {
 	err := b.slots.Do(ctx, func(context.Context) error { thunk(); return nil })
 	if errors.Is(err, condvar.ErrOverloaded) {
@@ -110,7 +110,7 @@ func (b *breaker) maybe(ctx context.Context, thunk func()) error {
 	return err
 }
 
-// reserve takes a slot if one is free. It returns what gives it back.
+// reserve takes a slot if one is free. It returns a function that frees it.
 func (b *breaker) reserve() (free func(), ok bool) {
 	p, ok := b.slots.TryAcquirePermit(1)
 	return p.Release, ok
@@ -161,8 +161,8 @@ func TestKnative_ABreakerWithAQueueAndAConcurrencyThatChanges(t *testing.T) {
 	})
 }
 
-// A semaphore is a channel of tokens. To close it closes the channel, of which
-// everybody can receive then.
+// A semaphore is a channel of tokens. Closing it closes the channel, so every
+// receive succeeds then.
 func TestGoRedis_AClosedSemaphoreGrantsToEverybody(t *testing.T) {
 	tokens := make(chan struct{}, 1)
 	tokens <- struct{}{}
@@ -192,9 +192,9 @@ func TestGoRedis_AClosedSemaphoreGrantsToEverybody(t *testing.T) {
 	require.False(t, r.TryAcquire())
 }
 
-// A queue that counts bytes wakes one who waits for room when an element
-// leaves. The element had 10 bytes, two wait for 5 each, and one of them sleeps
-// on.
+// A queue that counts bytes wakes one waiter when an element leaves. The
+// element had 10 bytes, two waiters need 5 each, and one of them keeps
+// sleeping.
 func TestOpenTelemetryCollector_OfTwoThatFitOneIsWoken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		used := 10
@@ -214,9 +214,9 @@ func TestOpenTelemetryCollector_OfTwoThatFitOneIsWoken(t *testing.T) {
 		room.L.Unlock()
 		room.Signal()
 		first.requireReturned(t, nil)
-		second.requireWaits(t) // though there is room for it
+		second.requireWaits(t) // although there is room for it
 
-		room.Signal() // ends it for the test
+		room.Signal() // ends the wait for the test
 		second.requireReturned(t, nil)
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -230,8 +230,8 @@ func TestOpenTelemetryCollector_OfTwoThatFitOneIsWoken(t *testing.T) {
 	})
 }
 
-// A pool hands a connection to the first in its list of waiters, whether its
-// context has ended or not. A waiter that has gone has the connection then.
+// A pool hands a connection to the first waiter in its list, even if its
+// context has ended. If that waiter has left, the connection is lost.
 func TestVitess20310_NothingIsGrantedToTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type waiter chan int
@@ -246,7 +246,7 @@ func TestVitess20310_NothingIsGrantedToTheDead(t *testing.T) {
 			case <-w:
 				return nil
 			case <-ctx.Done():
-				return ctx.Err() // and it is removed from the list later
+				return ctx.Err() // it is removed from the list later
 			}
 		}
 		put := func(connection int) {
@@ -263,7 +263,7 @@ func TestVitess20310_NothingIsGrantedToTheDead(t *testing.T) {
 		put(1)
 		live.requireWaits(t) // the connection is lost
 
-		put(2) // ends it for the test
+		put(2) // ends the wait for the test
 		live.requireReturned(t, nil)
 	})
 	synctest.Test(t, func(t *testing.T) {

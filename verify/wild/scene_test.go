@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A chanLock is a Locker made of a channel. In a bubble, a goroutine that
-// blocks on it is durably blocked, as one that blocks on a sync.Mutex is not.
+// A chanLock is a Locker made of a channel. A goroutine of a bubble that waits
+// for it is durably blocked, unlike one that waits for a sync.Mutex.
 type chanLock chan struct{}
 
 func newChanLock() chanLock { return make(chanLock, 1) }
@@ -16,7 +16,7 @@ func newChanLock() chanLock { return make(chanLock, 1) }
 func (l chanLock) Lock()   { l <- struct{}{} }
 func (l chanLock) Unlock() { <-l }
 
-// A task is a call on a goroutine of its own.
+// A task is a call on its own goroutine.
 type task struct{ result chan error }
 
 // start starts f, and waits until the bubble is at rest.
