@@ -18,10 +18,10 @@ import (
 	"example.com/condvar"
 )
 
-// A channel that is used in a bubble other than its own, or outside, is a fatal
-// error that ends the test binary, or makes a wait hang the fake clock. So what
-// lives long, and keeps anything for later waits, is tried in every order of
-// places, each order in a process of its own.
+// Using a channel in a bubble other than its own, or outside, is a fatal error
+// that ends the test binary, or a wait stops the fake clock. So objects that
+// keep something for later waits are used in every order of places, each order
+// in its own process.
 
 var (
 	sharedMutex    sync.Mutex
@@ -31,8 +31,8 @@ var (
 	sharedFIFO     = condvar.NewCapacityResource(3, condvar.FIFO())
 	sharedDraining = newDraining()
 
-	// Waits of the one have a timer that never fires, of the other one that
-	// does.
+	// The timers of waits on sharedTimed and sharedTimedFIFO never fire, those
+	// on sharedLimited do.
 	sharedTimed     = condvar.NewCapacityResource(3, condvar.MaxWait(math.MaxInt64))
 	sharedTimedFIFO = condvar.NewCapacityResource(3, condvar.MaxWait(math.MaxInt64), condvar.FIFO())
 	sharedLimited   = condvar.NewCapacityResource(3, condvar.MaxWait(20*time.Microsecond))
@@ -44,8 +44,8 @@ var (
 	sharedContext = outsideContext{context.Background(), make(chan struct{})}
 )
 
-// An outsideContext could end, and has a channel that is not of a bubble. That
-// it was waited for outside does not show that the waiter is outside again.
+// An outsideContext has a Done channel that is not of a bubble. A later wait
+// for it may be in a bubble, even if an earlier one was outside.
 type outsideContext struct {
 	context.Context
 	done chan struct{}
@@ -53,7 +53,7 @@ type outsideContext struct {
 
 func (c outsideContext) Done() <-chan struct{} { return c.done }
 
-// newDraining returns a closed resource of which something stays in use.
+// newDraining returns a closed resource with a permit in use.
 func newDraining() *condvar.CapacityResource {
 	r := condvar.NewCapacityResource(1)
 	r.TryAcquire()
@@ -61,8 +61,8 @@ func newDraining() *condvar.CapacityResource {
 	return r
 }
 
-// What can be done with each object, over and over and anywhere. The channels
-// and contexts that these make belong to where they are called.
+// bubbleUses are uses of each object that can be repeated at any place. Their
+// channels and contexts belong to the place of the call.
 var bubbleUses = []struct {
 	name string
 	use  func(t *testing.T)
@@ -79,7 +79,7 @@ var bubbleUses = []struct {
 	{"Drain", func(t *testing.T) { useDrain(t, sharedDraining) }},
 }
 
-// The orders of places to use an object in.
+// bubbleOrders are the orders of places in which an object is used.
 var bubbleOrders = []string{
 	"outside-inside-outside",
 	"inside-outside-inside",
@@ -105,8 +105,8 @@ func inPlace(t *testing.T, place string, f func(t *testing.T)) {
 	}
 }
 
-// bubbleCase is the environment variable that makes the test below run one
-// case itself; its value is the name of a use and an order.
+// bubbleCase is the environment variable that makes the test below run one case
+// itself. Its value is the name of a use and an order.
 const bubbleCase = "CONDVAR_BUBBLE_CASE"
 
 // Bug C18.
@@ -126,8 +126,8 @@ func TestBubble_PackageLevelObjectsWorkInsideOutsideAndAcrossBubbles(t *testing.
 	}
 	exe, err := os.Executable()
 	require.NoError(t, err)
-	// A case that fails may do so by hanging until its timeout: one such is
-	// enough, and ends the others.
+	// A case may fail by hanging until its timeout. The first failure ends the
+	// others.
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	for _, u := range bubbleUses {
@@ -143,7 +143,7 @@ func TestBubble_PackageLevelObjectsWorkInsideOutsideAndAcrossBubbles(t *testing.
 				cmd := exec.CommandContext(ctx, exe, "-test.run=^"+self+"$", "-test.timeout=20s",
 					fmt.Sprint("-test.cpu=", runtime.GOMAXPROCS(0)))
 				cmd.Env = append(os.Environ(), bubbleCase+"="+name,
-					"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else it sleeps a second
+					"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE")) // otherwise it sleeps for a second
 				out, err := cmd.CombinedOutput()
 				require.NoError(t, err, "%s", out)
 				require.Contains(t, string(out), "ran "+name)
@@ -164,7 +164,7 @@ func TestBubble_ObjectsWorkInsideOutsideAndAcrossBubblesInOneProcess(t *testing.
 }
 
 // Bug C18. synctest.Wait returns, and the fake clock advances, only if the wait
-// is on channels of the bubble alone.
+// is only on channels of the bubble.
 func TestBubble_WaitsAreDurablyBlockingInABubble(t *testing.T) {
 	held := condvar.NewCapacityResource(1)
 	require.True(t, held.TryAcquire())
@@ -204,7 +204,7 @@ func TestBubble_WaitsAreDurablyBlockingInABubble(t *testing.T) {
 	for _, tt := range waits {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, u := range bubbleUses {
-				u.use(t) // so that there is something to recycle
+				u.use(t) // leaves waiters to recycle
 			}
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
@@ -221,8 +221,8 @@ func TestBubble_WaitsAreDurablyBlockingInABubble(t *testing.T) {
 	}
 }
 
-// A crowd is a number of calls that run at the same time. Unlike asyncCall it
-// is of use outside bubbles too.
+// A crowd is a number of concurrent calls. Unlike asyncCall it also works
+// outside bubbles.
 type crowd struct {
 	n       int
 	results chan error
@@ -238,7 +238,7 @@ func (c *crowd) add(n int, f func() error) {
 	}
 }
 
-// requireAll waits for all, and checks what they return.
+// requireAll waits for all calls, and checks their results.
 func (c *crowd) requireAll(t *testing.T, want error) {
 	t.Helper()
 	for ; c.n > 0; c.n-- {
@@ -250,8 +250,8 @@ func (c *crowd) requireAll(t *testing.T, want error) {
 	}
 }
 
-// giveUp calls wait from several goroutines with contexts that end: because
-// they are canceled when n wait, and because of a timeout.
+// giveUp calls wait from several goroutines with contexts that end: some are
+// canceled once all calls wait, others have a timeout.
 func giveUp(t *testing.T, waiting func() int, wait func(ctx context.Context) error) {
 	t.Helper()
 	crowd := newCrowd()
@@ -270,8 +270,8 @@ func giveUp(t *testing.T, waiting func() int, wait func(ctx context.Context) err
 	require.Zero(t, waiting())
 }
 
-// bubbleRounds is how often each use does all it does: often enough that it
-// would use again whatever is kept for later waits.
+// bubbleRounds is the number of rounds of each use: enough to reuse everything
+// that is kept for later waits.
 const bubbleRounds = 8
 
 func useCond(t *testing.T, c *condvar.Cond) {
@@ -391,7 +391,7 @@ func useResource(t *testing.T, r *condvar.CapacityResource) {
 	}
 }
 
-// useLimited has calls wait as long as MaxWait allows.
+// useLimited lets calls wait for MaxWait.
 func useLimited(t *testing.T, r *condvar.CapacityResource) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -426,7 +426,7 @@ func useDrain(t *testing.T, r *condvar.CapacityResource) {
 			return r.Drain(ctx)
 		})
 		entered.Wait()
-		runtime.Gosched() // that they wait by now is likely, which is enough
+		runtime.Gosched() // the calls probably wait now, which is enough
 		cancel()
 		crowd.requireAll(t, context.Canceled)
 		crowd.add(3, func() error {
@@ -438,20 +438,20 @@ func useDrain(t *testing.T, r *condvar.CapacityResource) {
 	}
 }
 
-// spin waits until f returns n: outside bubbles nothing else tells that others
-// wait in line.
+// spin waits until f returns n. Outside bubbles there is no other way to know
+// that calls are in line.
 func spin(t testing.TB, f func() int, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(spinTimeout); f() != n; runtime.Gosched() {
-		require.True(t, time.Now().Before(deadline), "the number is not what it has to be in the end")
+		require.True(t, time.Now().Before(deadline), "the number did not become the expected one")
 	}
 }
 
-// spinTimeout is how long a test waits for what takes moments, unless a
-// wake-up is lost.
+// spinTimeout is how long a test waits for something that takes moments unless
+// a wake-up is lost.
 const spinTimeout = 30 * time.Second
 
-// A contextWithoutDeadline ends when its parent does, and does not tell when.
+// A contextWithoutDeadline ends with its parent, but hides the deadline.
 type contextWithoutDeadline struct{ context.Context }
 
 func (contextWithoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }

@@ -21,11 +21,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// everything names a use that is all the uses of an object, one after another.
+// everything is the name of a use that does all uses of an object in turn.
 const everything = "everything"
 
-// A process of its own for each case is what tells the cases apart: what one
-// leaves behind, the next cannot meet, unless it says so.
+// Each case runs in its own process, so that it does not see what other cases
+// leave behind.
 func TestObjectsWorkInEveryOrderOfPlaces(t *testing.T) {
 	if runCase(t) {
 		return
@@ -35,7 +35,8 @@ func TestObjectsWorkInEveryOrderOfPlaces(t *testing.T) {
 	if long {
 		each, all = longCase, longCase
 	}
-	// A sequence has its beginnings, so the shorter ones need no case.
+	// A sequence includes all shorter ones that it begins with, so these need
+	// no case.
 	var cases []string
 	for _, o := range objects {
 		if testing.Short() {
@@ -58,8 +59,8 @@ func TestObjectsWorkInEveryOrderOfPlaces(t *testing.T) {
 	runCases(t, cases, passed)
 }
 
-// The end of a bubble reports whoever waits still: a detector of lost wake-ups,
-// for every test of a program that uses this package in a bubble.
+// The end of a bubble reports a call that still waits. So every test that uses
+// package condvar in a bubble detects lost wake-ups.
 func TestTheEndOfABubbleReportsALeakedWaiter(t *testing.T) {
 	if runCase(t) {
 		return
@@ -89,8 +90,9 @@ func TestTheEndOfABubbleReportsALeakedWaiter(t *testing.T) {
 	})
 }
 
-// Nobody waits here. While somebody waits in a bubble, any call from elsewhere
-// that may wake him is fatal; for a CapacityResource that includes Stats.
+// No call waits in this test. While a call waits in a bubble, a call from
+// another place that may wake it is fatal. For a CapacityResource that includes
+// Stats.
 func TestObjectsWorkInSeveralPlacesAtTheSameTime(t *testing.T) {
 	if name := os.Getenv(caseVariable); name != "" {
 		atTheSameTime(t, find(t, name))
@@ -103,8 +105,8 @@ func TestObjectsWorkInSeveralPlacesAtTheSameTime(t *testing.T) {
 	runCases(t, cases, passed)
 }
 
-// atTheSameTime touches o in all places, until each has done so often enough,
-// after there is something to recycle.
+// atTheSameTime touches o in all places concurrently, each often enough, after
+// there are waiters to recycle.
 func atTheSameTime(t *testing.T, o *object) {
 	for step, p := range places[:longCase] {
 		o.use(t, p, step, everything)
@@ -139,7 +141,7 @@ func atTheSameTime(t *testing.T, o *object) {
 	require.True(t, o.atRest())
 }
 
-// stepsOf returns the steps that are the use of that name at each place.
+// stepsOf returns the steps with the given use, one for each place.
 func stepsOf(use string) []string {
 	var steps []string
 	for _, p := range places {
@@ -148,8 +150,8 @@ func stepsOf(use string) []string {
 	return steps
 }
 
-// sequences returns the cases that are n of the steps, in any order and as
-// often as they like.
+// sequences returns the cases with n of the steps, in any order, with
+// repetition.
 func sequences(o *object, steps []string, n int) []string {
 	all := []string{o.name + "/"}
 	for i := range n {
@@ -167,8 +169,8 @@ func sequences(o *object, steps []string, n int) []string {
 	return all
 }
 
-// chain returns the shortest case in which each of the steps follows each,
-// itself included.
+// chain returns the shortest case in which each of the steps follows each step,
+// including itself.
 func chain(o *object, steps []string) string {
 	var all []string
 	for i, step := range steps {
@@ -180,12 +182,12 @@ func chain(o *object, steps []string) string {
 	return o.name + "/" + strings.Join(append(all, steps[0]), ",")
 }
 
-// caseVariable is the environment variable that makes a test run one case by
+// caseVariable is the environment variable that makes a test run one case
 // itself.
 const caseVariable = "CONDVAR_MATRIX_CASE"
 
-// runCases runs each case as a process, as many at the same time as there are
-// CPUs, and checks that each is good. The first that is not ends the others.
+// runCases runs each case as a process, one per CPU at a time, and checks that
+// each is good. The first failure ends the others.
 func runCases(t *testing.T, cases []string, good func(out string, err error) bool) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -224,17 +226,16 @@ func runCases(t *testing.T, cases []string, good func(out string, err error) boo
 	}
 	close(queue)
 	workers.Wait()
-	t.Logf("%d of %d cases ran, each in a process of its own, in %v",
+	t.Logf("%d of %d cases ran, each in its own process, in %v",
 		ran.Load(), len(cases), time.Since(begin).Round(time.Millisecond))
 }
 
-// passed reports whether a process has run a test, and printed nothing.
+// passed reports whether a process has passed a test, and printed nothing else.
 func passed(out string, err error) bool {
 	return err == nil && strings.HasPrefix(out, "PASS\n")
 }
 
-// runCase runs the case that this process is for, and reports whether there is
-// one.
+// runCase runs the case of this process, and reports whether there is one.
 func runCase(t *testing.T) bool {
 	name := os.Getenv(caseVariable)
 	if name == "" {
@@ -257,7 +258,7 @@ func find(t *testing.T, name string) *object {
 	return objects[at]
 }
 
-// allUses returns the uses that everything is made of.
+// allUses returns the uses that everything consists of.
 func (o *object) allUses() []use {
 	var uses []use
 	for _, w := range o.waits {
@@ -282,7 +283,7 @@ func (o *object) use(t *testing.T, p place, step int, name string) {
 		for _, u := range o.allUses() {
 			if name == u.name || name == everything {
 				u.run(v)
-				require.True(v, o.atRest(), "%s leaves something behind", u.name)
+				require.True(v, o.atRest(), "%s does not leave the object at rest", u.name)
 				found = true
 			}
 		}

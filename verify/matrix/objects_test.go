@@ -16,11 +16,12 @@ import (
 type object struct {
 	name   string
 	waits  []wait
-	uses   []use       // beyond those of waits
-	atRest func() bool // whether a use has left nothing behind
+	uses   []use       // in addition to those of waits
+	atRest func() bool // whether no call waits and no permit is held
 
-	// touch does all that does not wait, and wakes nobody if nobody waits. It
-	// reports whether all is well. dead is a context that has ended.
+	// touch makes all calls that do not wait, and reports whether their results
+	// are correct. It wakes no waiter if no call waits. dead is a context that
+	// has ended.
 	touch func(dead context.Context) bool
 }
 
@@ -34,16 +35,19 @@ type use struct {
 type wait struct {
 	name    string
 	call    func(ctx context.Context) error
-	waiting func() int // how many wait
+	waiting func() int // number of waiting calls
 	block   func()
-	wake    func(n int) // makes n calls, maybe none, return nil, and undoes block; or nil
+
+	// wake lets n calls return nil, possibly 0, and undoes block. It may be
+	// nil.
+	wake func(n int)
 }
 
 func nothing() {}
 
-// As package variables are, these are made outside bubbles. The Cond and the
-// Event are package variables themselves, with which no bubble can be
-// associated, and the resources are on the heap.
+// These objects are made outside bubbles, like all package variables. The Cond
+// and the Event are package variables themselves, so they cannot be associated
+// with a bubble. The resources are on the heap.
 var objects = []*object{
 	newCond(&packageCond),
 	newEvent(&packageEvent),
@@ -60,7 +64,7 @@ var (
 	packageEvent condvar.Event
 )
 
-// The long form has cases of longCase steps, and a chain is longer.
+// The long form has cases of longCase steps. A chain is longer.
 const (
 	longCase = 4
 	maxSteps = 5*5 + 1
@@ -76,7 +80,7 @@ func (w wait) released(v *visit) {
 	selecting := start(v.n, func() error { return w.call(ctx) })
 	v.settle(func() bool { return w.waiting() == 2*v.n })
 	if v.bubble {
-		time.Sleep(time.Hour) // which the fake clock does only if no wait keeps it
+		time.Sleep(time.Hour) // the fake clock advances only if all waits are durably blocking
 	}
 	w.wake(2 * v.n)
 	plain.requireAll(v, nil)
@@ -110,7 +114,7 @@ func (w wait) timedOut(v *visit) {
 	w.unblock()
 }
 
-// leaked leaves calls behind that wait for ever.
+// leaked starts calls that wait forever.
 func (w wait) leaked(v *visit) {
 	w.block()
 	start(v.n, func() error { return w.call(context.Background()) })
@@ -125,16 +129,16 @@ func (w wait) unblock() {
 
 // Cond.
 
-var errPlanned = errors.New("a panic as planned")
+var errPlanned = errors.New("a planned panic")
 
-// recovered calls f and returns what it panicked with.
+// recovered calls f and returns the value of its panic.
 func recovered(f func()) (err error) {
 	defer func() { err, _ = recover().(error) }()
 	f()
 	return nil
 }
 
-// A lock is a Mutex of which an Unlock can be made to do something else.
+// A lock is a Mutex whose Unlock can be replaced.
 type lock struct {
 	sync.Mutex
 	instead func() // of the next Unlock; guarded by the lock itself
@@ -149,7 +153,7 @@ func (l *lock) Unlock() {
 	l.Mutex.Unlock()
 }
 
-// A cond is a Cond and what is waited for, which is guarded by its lock.
+// A cond is a Cond and its condition, which is guarded by its lock.
 type cond struct {
 	*condvar.Cond
 	lock  lock
@@ -253,7 +257,7 @@ func (c *cond) futileWakeUps(v *visit) {
 	plain.requireAll(v, nil)
 }
 
-// passedOn has Listeners stopped that have been notified, but not received.
+// passedOn stops Listeners that have been notified, but have not received.
 func (c *cond) passedOn(v *visit) {
 	var listeners []*condvar.Listener
 	for range v.n {
@@ -270,8 +274,8 @@ func (c *cond) passedOn(v *visit) {
 	require.True(v, l.Stop())
 }
 
-// predicatePanics sends a notification through the hands of WaitFors whose
-// predicates panic.
+// predicatePanics sends a notification to a WaitFor whose predicate panics, so
+// that it is passed on to the next one.
 func (c *cond) predicatePanics(v *visit) {
 	panicking := start(v.n, func() error {
 		return recovered(func() {
@@ -294,8 +298,8 @@ func (c *cond) predicatePanics(v *visit) {
 	last.requireAll(v, nil)
 }
 
-// unlockPanics has Unlock panic when the waiter has just been notified and
-// somebody is in line behind it.
+// unlockPanics makes Unlock panic when the waiter has just been notified and a
+// Listener is in line behind it.
 func (c *cond) unlockPanics(v *visit) {
 	behind := make(chan *condvar.Listener, v.n)
 	start(v.n, func() error {
@@ -316,7 +320,7 @@ func (c *cond) unlockPanics(v *visit) {
 		<-l.C
 		l.Stop()
 	}
-	// What comes next must not find a token of these.
+	// The next waits must not find a token of these.
 	next := start(v.n, func() error { return c.wait(context.Background()) })
 	c.settle(v, v.n)
 	require.Equal(v, v.n, c.NotifyN(v.n))
@@ -329,7 +333,7 @@ func newEvent(e *condvar.Event) *object {
 	return &object{
 		name: "Event",
 		waits: []wait{{"Wait", e.Wait, e.Waiters, e.Clear, func(n int) {
-			if n > 0 { // else a Set would hide what those leave behind who gave up
+			if n > 0 { // otherwise Set would hide what canceled waits leave behind
 				e.Set()
 			}
 		}}},
@@ -346,7 +350,7 @@ func newEvent(e *condvar.Event) *object {
 			e.Set()
 			e.IsSet()
 			e.Clear()
-			e.Wait(dead) // is as it may be: others set and clear
+			e.Wait(dead) // any result: others set and clear
 			return e.Waiters() == 0
 		},
 	}
@@ -354,14 +358,13 @@ func newEvent(e *condvar.Event) *object {
 
 // CapacityResource.
 
-// A resource is one that is used over and over, and some of its kind that are
-// used up.
+// A resource is one that all steps use, and similar ones that are used once.
 type resource struct {
 	*condvar.CapacityResource
 	capacity int64
 
-	// All of these are held, and stay so, except that each step uses up the one
-	// of its number after it has waited on that and on all of the later ones.
+	// All of these are held. Each step waits on the one with its number and all
+	// later ones, and then uses up the one with its number.
 	stuck             *condvar.CapacityResource
 	closing, draining [maxSteps]*condvar.CapacityResource
 }
@@ -398,7 +401,7 @@ func newResource(name string, capacity int64, opts ...condvar.Option) *object {
 	}
 }
 
-// acquiring is a wait for one permit.
+// acquiring returns a wait for one permit.
 func (r *resource) acquiring() wait {
 	return wait{
 		"Acquire", func(ctx context.Context) error { return r.Do(ctx, pass) }, r.waiting,
@@ -420,7 +423,7 @@ func (r *resource) touch(dead context.Context) bool {
 		r.AcquireN(context.Background(), 0) == nil
 }
 
-// starvationThreshold is how long the head of the line may be overtaken.
+// starvationThreshold is how long new calls may overtake the head of the line.
 const starvationThreshold = time.Millisecond
 
 func pass(context.Context) error { return nil }
@@ -432,8 +435,7 @@ func (r *resource) settle(v *visit, waiting int) {
 	v.settle(func() bool { return r.waiting() == waiting })
 }
 
-// draining is a wait on r, which must be held, that nothing ends but its
-// context.
+// draining returns a wait on r, which must be held. Only its context ends it.
 func draining(r *condvar.CapacityResource) wait {
 	var mu sync.Mutex
 	inside := 0
@@ -449,8 +451,8 @@ func draining(r *condvar.CapacityResource) wait {
 			defer add(-1)
 			return r.Drain(ctx)
 		},
-		// Nothing tells how many calls of Drain wait. In a bubble at rest,
-		// those that have begun do, and outside that is likely, which is
+		// The number of waiting calls of Drain is unknown. In a bubble at
+		// rest, all that have begun wait. Outside that is probable, which is
 		// enough.
 		func() int {
 			runtime.Gosched()
@@ -496,7 +498,7 @@ func (r *resource) starvingHead(v *visit) {
 			runtime.Gosched()
 		}
 		r.Release()
-		require.False(v, r.TryAcquire(), "a newcomer overtakes the starving head")
+		require.False(v, r.TryAcquire(), "a new call overtakes the starving head")
 		if givesUp {
 			cancel()
 			head.requireAll(v, context.Canceled)

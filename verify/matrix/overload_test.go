@@ -15,14 +15,14 @@ import (
 
 // MaxWait.
 
-// No use takes as long as longMaxWait, which is never the end of a wait. All
-// waits but those that have an earlier deadline own a timer.
+// No use takes as long as longMaxWait, so it never ends a wait. Each wait
+// without an earlier deadline has a timer.
 const (
 	longMaxWait  = 2 * time.Hour
 	shortMaxWait = time.Millisecond
 )
 
-// newMaxWait returns a resource whose waits own timers, and another one whose
+// newMaxWait returns a resource whose waits have timers, and another one whose
 // timers end the waits.
 func newMaxWait() *object {
 	with := func(d time.Duration) *resource {
@@ -47,7 +47,7 @@ func newMaxWait() *object {
 	}
 }
 
-// overstayed has every call wait as long as it may.
+// overstayed lets every call wait for MaxWait.
 func (r *resource) overstayed(v *visit) {
 	require.True(v, r.TryAcquireN(r.capacity))
 	begin, before := time.Now(), r.Stats().Rejected
@@ -60,8 +60,8 @@ func (r *resource) overstayed(v *visit) {
 	r.ReleaseN(r.capacity)
 }
 
-// grantedInTime has calls get their permits just before their timers end, so
-// that these are stopped late, with both possible outcomes outside bubbles.
+// grantedInTime admits calls just before their timers fire, so that these are
+// stopped late. Outside bubbles both outcomes are possible.
 func (r *resource) grantedInTime(v *visit) {
 	require.True(v, r.TryAcquireN(r.capacity))
 	calls := start(v.n, func() error {
@@ -80,8 +80,8 @@ func (r *resource) grantedInTime(v *visit) {
 
 // Permit.
 
-// A permits is a resource that is used by means of Permits, and one of which
-// each step leaves a Permit to the next, which is at another place.
+// A permits is a resource that is used with Permits, and another one. Each step
+// leaves a Permit of that to the next step, which is at another place.
 type permits struct {
 	*resource
 	block *condvar.Permit // of the whole capacity, or nil
@@ -130,8 +130,8 @@ func (p *permits) acquire(ctx context.Context) error {
 	return err
 }
 
-// releasedByMany has several goroutines release the Permit that others wait
-// for.
+// releasedByMany releases the Permit that others wait for from several
+// goroutines.
 func (p *permits) releasedByMany(v *visit) {
 	permit, ok := p.TryAcquirePermit(p.capacity)
 	require.True(v, ok)
@@ -156,14 +156,14 @@ func (p *permits) fromStepToStep(v *visit) {
 	v.settle(func() bool { return p.handedOn.Stats().Waiting == 1 })
 	p.last.Release()
 	calls.requireAll(v, nil)
-	p.last.Release() // is of the past now, and must not release the new one
+	p.last.Release() // released already; must not release the new one
 	p.last = <-left
 }
 
 // Keyed.
 
-// packageKeyed is used with the key of the place, so that each step takes the
-// entry that another place has left, and with one that all have in common.
+// packageKeyed is used with the key of the place, so that each step reuses the
+// entry from another place, and with a key common to all places.
 var packageKeyed = keyed.New[string](3, condvar.MaxWait(longMaxWait))
 
 const commonKey = "common"
@@ -189,7 +189,7 @@ func newKeyed(r *keyed.Resource[string], capacity int64) *object {
 			if r.TryAcquire(commonKey) {
 				r.Release(commonKey)
 			}
-			if rand.IntN(8) == 0 { // it drops the entries that are idle
+			if rand.IntN(8) == 0 { // Resize drops idle entries
 				r.Resize(capacity)
 			}
 			s := r.Stats(commonKey)
@@ -209,7 +209,7 @@ func (k *keyedObject) settle(v *visit, key string, waiting int) {
 	v.settle(func() bool { return k.Stats(key).Waiting == int64(waiting) })
 }
 
-// ofThePlace has calls wait for two keys at a time, one of them of this place.
+// ofThePlace lets calls wait for two keys concurrently, one of this place.
 func (k *keyedObject) ofThePlace(v *visit) {
 	keys := []string{commonKey, v.name}
 	var waits []*calls

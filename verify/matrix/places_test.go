@@ -13,8 +13,8 @@ import (
 type place struct {
 	name   string
 	bubble bool          // in a new bubble
-	ahead  time.Duration // by how much its clock is advanced first
-	n      int           // how many goroutines do the same at the same time
+	ahead  time.Duration // advance its clock by this first
+	n      int           // number of goroutines that do the same concurrently
 }
 
 // The clock of a bubble starts in the year 2000.
@@ -45,13 +45,13 @@ func (p place) visit(t *testing.T, step int, f func(v *visit)) {
 	})
 }
 
-// settle waits until atRest. In a bubble that must be so once synctest.Wait
-// returns, which it does only if every wait is durably blocking.
+// settle waits until atRest returns true. In a bubble it must do so once
+// synctest.Wait returns, which happens only if every wait is durably blocking.
 func (v *visit) settle(atRest func() bool) {
 	v.Helper()
 	if v.bubble {
 		synctest.Wait()
-		require.True(v, atRest(), "the bubble rests in another state")
+		require.True(v, atRest(), "the bubble is at rest in another state")
 		return
 	}
 	for !atRest() {
@@ -59,7 +59,7 @@ func (v *visit) settle(atRest func() bool) {
 	}
 }
 
-// calls are calls that run at the same time.
+// calls are concurrent calls.
 type calls struct {
 	n       int
 	results chan error
@@ -74,7 +74,7 @@ func start(n int, f func() error) *calls {
 	return c
 }
 
-// requireAll waits until all have returned, and checks what.
+// requireAll waits until all have returned, and checks their results.
 func (c *calls) requireAll(v *visit, want error) {
 	v.Helper()
 	for range c.n {
