@@ -24,22 +24,22 @@ func (l *condLoad) rounds() []func(*worker) {
 	return []func(*worker){l.relay, l.signals, l.queue.round, condAlone}
 }
 
-// A relay passes a few notifications round and round, among carriers who wait
-// without end, and visitors who give up, panic or vanish. Whoever gets one
-// notifies the next. As long as there are two carriers more than notifications
-// somebody is always in line: so each Notify must find somebody, and in the end
-// all notifications must be there still.
+// A relay passes a few notifications around, among carriers that wait without a
+// context, and visitors that are canceled, panic or call Goexit. A carrier or
+// visitor that gets a notification notifies the next. There are at least two
+// more carriers than notifications, so a waiter is always in line: each Notify
+// must find one, and no notification may be lost.
 //
-// A carrier that has passed its notification and is not yet in line again holds
-// L. So there is one of these at most.
+// A carrier that has passed its notification on and is not in line again yet
+// holds L. So there is at most one of these.
 type relay struct {
 	cond  *condvar.Cond
-	over  atomic.Bool  // whoever gets a notification keeps it
-	kept  atomic.Int64 // how many have been kept
-	ended atomic.Bool  // the notification is not one of the relay: go
+	over  atomic.Bool  // a carrier that gets a notification keeps it
+	kept  atomic.Int64 // notifications kept
+	ended atomic.Bool  // the next notification only ends the carrier
 
-	// How many Listeners have begun to pass one on, and how many have done so.
-	// In between they are in line, and have one.
+	// The numbers of notifications that Listeners have begun to pass on, and
+	// have passed on. In between the carrier is in line, and has one.
 	begun, passed atomic.Int64
 }
 
@@ -54,9 +54,9 @@ func (l *condLoad) relay(w *worker) {
 	}
 	w.start(visitors, r.visit)()
 	r.over.Store(true)
-	// As a notified waiter leaves the line with the call that notifies it, no
-	// notification is under way when all who have kept none are in line, and no
-	// Listener was passing one on meanwhile.
+	// A notified waiter leaves the line during the call that notifies it. So no
+	// notification is on its way if all carriers that have kept none are in
+	// line, and no Listener was passing one on in the meantime.
 	var kept int64
 	await(func() bool {
 		passed := r.passed.Load()
@@ -75,7 +75,7 @@ func (l *condLoad) relay(w *worker) {
 	checkNobodyWaits(w, r.cond)
 }
 
-// carry is what a carrier does.
+// carry runs a carrier.
 func (r *relay) carry(w *worker) {
 	if w.oneIn(3) {
 		r.carryByListener(w)
@@ -90,7 +90,7 @@ func (r *relay) carry(w *worker) {
 			w.ops++
 			w.waits++
 			if err := r.cond.Wait(context.Background()); err != nil {
-				w.failf("Wait without end: %v", err)
+				w.failf("Wait without a context: %v", err)
 			}
 		}
 		if r.finished() {
@@ -100,8 +100,8 @@ func (r *relay) carry(w *worker) {
 	}
 }
 
-// carryByWaitFor waits for a notification. But the first ones may find that
-// the predicate is false; these are passed on by the predicate.
+// carryByWaitFor waits for a notification. The predicate may be false for the
+// first ones. It passes these on.
 func (r *relay) carryByWaitFor(w *worker) {
 	calls, enough := 0, 1+w.rng.IntN(3)
 	w.ops++
@@ -118,12 +118,12 @@ func (r *relay) carryByWaitFor(w *worker) {
 		return false
 	})
 	if err != nil {
-		w.failf("WaitFor without end: %v", err)
+		w.failf("WaitFor without a context: %v", err)
 	}
 }
 
-// carryByListener is in line with the next Listener when it passes on what came
-// through the last.
+// carryByListener is in line with a new Listener when it passes on the
+// notification of the last one.
 func (r *relay) carryByListener(w *worker) {
 	l := r.cond.Listen()
 	for {
@@ -140,7 +140,7 @@ func (r *relay) carryByListener(w *worker) {
 	}
 }
 
-// finished reports whether the carrier that has been notified is to go.
+// finished reports whether the notified carrier must return.
 func (r *relay) finished() bool {
 	if r.ended.Load() {
 		return true
@@ -155,17 +155,17 @@ func (r *relay) finished() bool {
 func (r *relay) pass(w *worker) {
 	w.ops++
 	if !r.cond.Notify() {
-		w.failf("Notify found nobody, though somebody was in line")
+		w.failf("Notify found no waiter, although one was in line")
 	}
 }
 
-// visit is what a visitor does.
+// visit runs a visitor.
 func (r *relay) visit(w *worker) {
 	for range 10 {
 		ctx, cancel := w.context()
 		w.ops++
 		w.waits++
-		got := false // a notification, which the library will not pass on
+		got := false // a notification that the library does not pass on
 		switch w.rng.IntN(4) {
 		case 0:
 			r.cond.L.Lock()
@@ -198,7 +198,7 @@ func (r *relay) visit(w *worker) {
 			}
 			w.ops++
 			if l.Stop() && got {
-				w.failf("a Listener was notified, and in line")
+				w.failf("a Listener was notified, but Stop returned true")
 			}
 		}
 		cancel()
@@ -210,8 +210,7 @@ func (r *relay) visit(w *worker) {
 }
 
 // visitByWaitFor has a predicate that is true after a notification, unless the
-// context has ended by then. In that case the library has to pass the
-// notification on.
+// context has ended. Then the library has to pass the notification on.
 func (r *relay) visitByWaitFor(ctx context.Context, w *worker) (got bool) {
 	r.cond.L.Lock()
 	defer r.cond.L.Unlock()
@@ -226,11 +225,11 @@ func (r *relay) visitByWaitFor(ctx context.Context, w *worker) (got bool) {
 	return err == nil
 }
 
-// signals compares how many were woken, by what the notifying calls return,
-// with how many were notified. In a round either all notifications are of
-// NotifyAll, which are never passed on, or none is. Then no Listener is stopped
-// and no WaitFor gives up, since either may pass on a notification that was
-// counted.
+// signals compares the results of the notifying calls with the number of
+// notified waiters. In a round either all notifications are of NotifyAll, which
+// are never passed on, or none is. In the second case no Listener is stopped
+// and no WaitFor has a context, because these may pass on a counted
+// notification.
 func (l *condLoad) signals(w *worker) {
 	const waiters = 12
 	c, broadcast := l.signaled, w.oneIn(2)
@@ -299,8 +298,7 @@ func signaled(w *worker, c *condvar.Cond, broadcast bool) (n int) {
 	return 1
 }
 
-// A queue is a bounded buffer of numbers, with a Notify for each thing that
-// happens.
+// A queue is a bounded buffer of numbers, with a Notify for each change.
 type queue struct {
 	mu                sync.Mutex
 	notEmpty, notFull condvar.Cond
@@ -334,14 +332,14 @@ func (q *queue) round(w *worker) {
 	joinProducers()
 	joinConsumers()
 	if got, want := sum.Load(), int64(pairs*each*(each-1)/2); got != want || len(q.items) > 0 {
-		w.failf("the sum of what went through the queue is %d, should be %d; %d remain", got, want, len(q.items))
+		w.failf("the sum of the numbers from the queue is %d, want %d; %d remain", got, want, len(q.items))
 	}
 	checkNobodyWaits(w, &q.notEmpty)
 	checkNobodyWaits(w, &q.notFull)
 }
 
-// await waits until pred is true, however often it has to begin anew because
-// its context has ended or pred has panicked.
+// await waits until pred is true. It starts again if its context has ended or
+// pred has panicked.
 func (q *queue) await(w *worker, c *condvar.Cond, pred func() bool) {
 	for {
 		ctx, cancel := context.Background(), func() {}
@@ -367,18 +365,18 @@ func (q *queue) await(w *worker, c *condvar.Cond, pred func() bool) {
 		case again:
 		case err == nil:
 			if !pred() {
-				w.failf("WaitFor returned nil though the predicate is false")
+				w.failf("WaitFor returned nil, although the predicate is false")
 			}
 			return
-		case holds: // it may hold by now, at which WaitFor does not look
-			w.failf("WaitFor failed though the predicate was true")
+		case holds: // in the last call of pred; WaitFor does not call it again
+			w.failf("WaitFor failed, although the predicate was true")
 		default:
 			w.checkError(ctx, err)
 		}
 	}
 }
 
-// condAlone is Conds with one user each, where nobody waits.
+// condAlone uses each Cond from one goroutine, so no call waits.
 func condAlone(w *worker) {
 	w.start(4, func(w *worker) {
 		c := condvar.NewCond(&sync.Mutex{})
@@ -388,13 +386,13 @@ func condAlone(w *worker) {
 		cancel()
 		for range 20000 {
 			if c.Notify() || c.NotifyN(2) != 0 || c.NotifyAll() != 0 {
-				w.failf("somebody was woken, though nobody waits")
+				w.failf("a waiter was woken, although no call waits")
 			}
 			if err := c.WaitFor(ctx, func() bool { return true }); err != nil {
-				w.failf("WaitFor of what is true: %v", err)
+				w.failf("WaitFor of a true predicate: %v", err)
 			}
 			if c.Wait(ctx) == nil {
-				w.failf("Wait with a dead context succeeded")
+				w.failf("Wait with a canceled context succeeded")
 			}
 			w.ops += 5
 		}
@@ -410,6 +408,6 @@ func condAlone(w *worker) {
 
 func checkNobodyWaits(w *worker, c *condvar.Cond) {
 	if n := c.Waiters(); n != 0 {
-		w.failf("%d are in line when nobody waits", n)
+		w.failf("%d are in line, but no call waits", n)
 	}
 }

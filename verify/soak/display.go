@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// A display shows how far a run is: by a bar, if out is a terminal, else by a
-// line now and then.
+// A display shows the progress of a run: with a bar if out is a terminal,
+// otherwise with a line every few seconds.
 type display struct {
 	out      io.Writer
 	terminal bool
 	shown    time.Time // when it was last shown
-	ops      uint64    // how many there were then
+	ops      uint64    // number of operations then
 }
 
-// progress shows how far s is, if it is time.
+// progress shows the progress of s, if it is time.
 func (d *display) progress(s *soak) {
 	every := 5 * time.Second
 	if d.terminal {

@@ -14,8 +14,8 @@ func (l *eventLoad) rounds() []func(*worker) {
 	return []func(*worker){l.gates, l.pulses, eventAlone}
 }
 
-// gates lets a number of waiters gather, and then sets the event, ends their
-// contexts, or does both: what each of them returns is certain.
+// gates starts waiters, and then sets the event, and may cancel their contexts
+// before or after. The result of each wait is known.
 func (l *eventLoad) gates(w *worker) {
 	const waiters = 8
 	for range 12 {
@@ -56,8 +56,8 @@ func (l *eventLoad) gates(w *worker) {
 	}
 }
 
-// pulses sets and clears the event at all times. A Wait may succeed only if the
-// event was set at a moment of the call.
+// pulses sets and clears the event repeatedly. A Wait may succeed only if the
+// event was set at some time during the call.
 func (l *eventLoad) pulses(w *worker) {
 	var begun, over atomic.Int64 // pulses
 	join := w.start(12, func(w *worker) {
@@ -72,7 +72,7 @@ func (l *eventLoad) pulses(w *worker) {
 			if err := l.pulsed.Wait(ctx); err != nil {
 				w.checkError(ctx, err)
 			} else if begun.Load() == before {
-				w.failf("Wait returned nil though the event was not set")
+				w.failf("Wait returned nil, although the event was not set")
 			}
 			cancel()
 		}
@@ -87,11 +87,11 @@ func (l *eventLoad) pulses(w *worker) {
 		w.linger(8)
 	})
 	if n := l.pulsed.Waiters(); n != 0 || l.pulsed.IsSet() {
-		w.failf("%d wait when nobody does, or the event is set", n)
+		w.failf("at rest, %d wait, or the event is set", n)
 	}
 }
 
-// eventAlone is Events with one user each.
+// eventAlone uses each Event from one goroutine.
 func eventAlone(w *worker) {
 	w.start(4, func(w *worker) {
 		var e condvar.Event

@@ -19,9 +19,9 @@ const (
 )
 
 // An overloadLoad is the load on resources with a bounded line, limited waits,
-// requests for more than the capacity, and Permits that several release. One of
-// the resources lives as long as the soak, so its waiters, and their timers,
-// are used again and again.
+// requests for more than the capacity, and Permits that are released by several
+// goroutines. One of the resources lives as long as the soak, so its waiters
+// and their timers are reused many times.
 type overloadLoad struct {
 	options []condvar.Option
 	kept    *condvar.CapacityResource
@@ -36,7 +36,7 @@ func (l *overloadLoad) rounds() []func(*worker) {
 	return []func(*worker){l.storm, l.pausedStorm, l.overstay, l.generation}
 }
 
-// A ledger is what the soak itself knows of such a resource.
+// A ledger has the soak's own counts for such a resource.
 type ledger struct {
 	*condvar.CapacityResource
 	before   condvar.Stats
@@ -49,7 +49,7 @@ func newLedger(r *condvar.CapacityResource) *ledger {
 	return &ledger{CapacityResource: r, before: r.Stats()}
 }
 
-// check checks that all adds up, with nothing held.
+// check checks all counts, with no permit held.
 func (l *ledger) check(w *worker) {
 	w.ops++
 	s := l.Stats()
@@ -86,18 +86,18 @@ func (l *overloadLoad) run(w *worker, paused bool) {
 	r.check(w)
 }
 
-// overstay has all calls wait as long as they may, which only their timers end.
+// overstay lets all calls wait for MaxWait. Only their timers end the waits.
 func (l *overloadLoad) overstay(w *worker) {
 	r := newLedger(l.kept)
 	block, ok := r.TryAcquirePermit(overloadCapacity)
 	if !ok {
-		w.failf("nothing was held, but not all was free")
+		w.failf("no permit was held, but not all were free")
 	}
 	w.start(overloadPlaces, func(w *worker) {
 		for range 8 {
 			begin := time.Now()
 			if err := r.Acquire(context.Background()); !errors.Is(err, condvar.ErrOverloaded) {
-				w.failf("Acquire returned %v while all was held", err)
+				w.failf("Acquire returned %v while all permits were held", err)
 			}
 			if waited := time.Since(begin); waited < overloadWait {
 				w.failf("rejected after %v of %v", waited, overloadWait)
@@ -111,7 +111,7 @@ func (l *overloadLoad) overstay(w *worker) {
 	r.check(w)
 }
 
-// generation is a new resource, used until it is closed and drained.
+// generation uses a new resource until it is closed and drained.
 func (l *overloadLoad) generation(w *worker) {
 	r := newLedger(condvar.NewCapacityResource(overloadCapacity, l.options...))
 	join := w.start(12, func(w *worker) {
@@ -121,7 +121,7 @@ func (l *overloadLoad) generation(w *worker) {
 	await(func() bool { return r.Stats().Rejected >= 50 })
 	r.closing.Store(true)
 	if err := r.Drain(context.Background()); err != nil {
-		w.failf("Drain without end: %v", err)
+		w.failf("Drain without a context: %v", err)
 	}
 	if n := r.holders.Load(); n != 0 {
 		w.failf("drained, but %d permits are held", n)
@@ -131,7 +131,8 @@ func (l *overloadLoad) generation(w *worker) {
 	r.check(w)
 }
 
-// step acquires permits, by Do or as a Permit, which one or two release.
+// step acquires permits, with Do or as a Permit that one or two goroutines
+// release.
 func (l *ledger) step(w *worker) (err error) {
 	n := [...]int64{1, 1, 1, 2, 3, overloadCapacity + 2}[w.rng.IntN(6)]
 	ctx, cancel := w.context()
@@ -168,16 +169,16 @@ func (l *ledger) step(w *worker) (err error) {
 // errAbandoned marks a Do that did not return.
 var errAbandoned = errors.New("the function of Do ended the goroutine")
 
-// hold counts n permits that were taken, and uses them for a while.
+// hold counts n acquired permits, and holds them for a while.
 func (l *ledger) hold(w *worker, n int64) {
 	if held := l.holders.Add(n); held > max(overloadCapacity, n) {
-		w.failf("%d permits taken of %d, of which one call took %d", held, overloadCapacity, n)
+		w.failf("%d permits held of %d, %d of them by one call", held, overloadCapacity, n)
 	}
 	w.linger(2)
 	l.holders.Add(-n)
 }
 
-// release releases p twice, now and then at the same moment.
+// release releases p twice, sometimes concurrently.
 func (w *worker) release(p *condvar.Permit) {
 	if !w.oneIn(4) {
 		p.Release()
@@ -187,7 +188,7 @@ func (w *worker) release(p *condvar.Permit) {
 	var ready atomic.Int64
 	release := func() {
 		ready.Add(1)
-		for i := 1; ready.Load() < 2; i++ { // on two processors, as close as can be
+		for i := 1; ready.Load() < 2; i++ { // spin, so that both release at nearly the same time
 			if i%64 == 0 {
 				runtime.Gosched()
 			}
@@ -203,13 +204,13 @@ func (w *worker) release(p *condvar.Permit) {
 // A keyedLoad is the load on a keyed.Resource that lives as long as the soak.
 type keyedLoad struct {
 	kept    *keyed.Resource[int]
-	holders [4]atomic.Int64 // permits that are held, of each key
+	holders [4]atomic.Int64 // permits held, by key
 }
 
 const keyedCapacity = 2
 
-// newKeyedLoad returns a load in which others run while a key is made and while
-// the keys are resized.
+// newKeyedLoad returns a load that lets other goroutines run while a key is
+// made or resized.
 func newKeyedLoad() *keyedLoad {
 	others := condvar.Observe(func(*condvar.CapacityResource) *condvar.Hooks {
 		runtime.Gosched()
@@ -246,13 +247,13 @@ func (l *keyedLoad) run(w *worker, paused bool) {
 	l.checkAtRest(w)
 }
 
-// resized has several set the capacity while a permit of each key is held. All
-// keys, and those to come, must get the same last.
+// resized sets the capacity from several goroutines while a permit of each key
+// is held. All keys, also new ones, must end with the same capacity.
 func (l *keyedLoad) resized(w *worker) {
 	for key := range l.holders {
 		l.holders[key].Add(1)
 		if err := l.kept.Acquire(context.Background(), key); err != nil {
-			w.failf("Acquire of what is free: %v", err)
+			w.failf("Acquire of a free permit: %v", err)
 		}
 	}
 	join := w.start(4, func(w *worker) {
@@ -281,7 +282,8 @@ func (l *keyedLoad) resized(w *worker) {
 }
 
 // checkAtRest checks that no key is in use, and that exactly the whole capacity
-// of each is free, of many at the same time, so that no idle entry is left out.
+// of each is free. It uses many keys at the same time to check all idle
+// entries.
 func (l *keyedLoad) checkAtRest(w *worker) {
 	const many = 20
 	w.ops += 2 + 3*many
@@ -303,13 +305,13 @@ func (l *keyedLoad) checkAtRest(w *worker) {
 	}
 }
 
-// step acquires and releases a key once, by one of the ways to do so.
+// step acquires and releases a key once, in one of several ways.
 func (l *keyedLoad) step(w *worker) {
 	key := w.rng.IntN(len(l.holders))
 	n := [...]int64{0, 1, 1, 1, 2, keyedCapacity + 1}[w.rng.IntN(6)]
 	hold := func() {
 		if held := l.holders[key].Add(n); held > keyedCapacity {
-			w.failf("%d permits taken of key %d", held, key)
+			w.failf("%d permits held of key %d", held, key)
 		}
 		w.linger(2)
 		l.holders[key].Add(-n)

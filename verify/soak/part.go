@@ -14,32 +14,32 @@ import (
 )
 
 // A part is the load on one type. It runs short rounds, one after another: a
-// round starts some workers, joins them, and then checks the counts while
-// nothing moves. For a lost wake-up shows for sure only when nobody comes later
-// who makes good for it.
+// round starts some workers, joins them, and then checks the counts at rest. A
+// lost wake-up is certain to be detected only if no later call compensates for
+// it.
 type part struct {
 	name   string
 	rounds []func(*worker) // what to do, in turn
 	seed   uint64          // of this part
 	plant  string
 
-	// These change while others look at them. A worker counts by itself and
-	// adds its numbers when it has finished.
+	// These are read while they change. A worker has its own counts and adds
+	// them here when it has finished.
 	ops    atomic.Uint64 // calls of the library
-	waits  atomic.Uint64 // those of them that waited, or could have
+	waits  atomic.Uint64 // calls that waited, or could have
 	played atomic.Uint64 // rounds
 	joined atomic.Uint64 // workers that have finished
 
-	running bool   // in this leg; the monitor's own, as are the next two
-	seen    uint64 // joined when the monitor last looked
+	running bool   // in this leg; only the monitor uses this and the next two
+	seen    uint64 // joined at the last tick
 	idle    time.Duration
 
 	mu   sync.Mutex
-	err  error    // the first thing that was wrong
-	kept [][]byte // what -plant memory keeps
+	err  error    // the first failure
+	kept [][]byte // for -plant memory
 }
 
-// run plays rounds until ctx is done or something is wrong.
+// run plays rounds until ctx is done or a check fails.
 func (p *part) run(ctx context.Context) {
 	for ctx.Err() == nil && p.failure() == nil {
 		n := p.played.Load()
@@ -60,7 +60,7 @@ func (p *part) run(ctx context.Context) {
 	}
 }
 
-// failf records that something is wrong, unless something has been before.
+// failf records the first failure.
 func (p *part) failf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,16 +75,16 @@ func (p *part) failure() error {
 	return p.err
 }
 
-// A round is one of a part's rounds.
+// A round is a round of a part.
 type round struct {
 	*part
 	number  uint64
-	workers uint64 // how many there have been; the round's own goroutine counts
+	workers uint64 // started so far, with the goroutine of the round
 	cancels chan context.CancelCauseFunc
 }
 
-// A worker is a goroutine of a round. What it does follows from the seed and
-// from its number; only when it does it is up to the scheduler.
+// A worker is a goroutine of a round. The seed and its number determine its
+// operations, but not their timing.
 type worker struct {
 	*round
 	id         uint64
@@ -98,7 +98,7 @@ func (r *round) newWorker() *worker {
 	return &worker{round: r, id: id, rng: rand.New(rand.NewPCG(r.seed, r.number<<8|id))}
 }
 
-// start starts n workers that do f, and returns what joins them.
+// start starts n workers that call f, and returns a function that joins them.
 func (r *round) start(n int, f func(*worker)) (join func()) {
 	var wg sync.WaitGroup
 	for range n {
@@ -117,7 +117,7 @@ func (w *worker) finish() {
 	w.joined.Add(1)
 }
 
-// during calls f again and again until join returns.
+// during calls f repeatedly until join returns.
 func (w *worker) during(join, f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -134,8 +134,8 @@ func (w *worker) during(join, f func()) {
 	}
 }
 
-// await returns when f is true. If that takes long it leaves the processors to
-// others: it may take for ever.
+// await waits until f returns true. If that takes long, it sleeps between
+// calls, because it may take forever.
 func await(f func() bool) {
 	for i := 0; !f(); i++ {
 		if i < 10_000 {
@@ -153,14 +153,14 @@ func (w *worker) linger(n int) {
 	}
 }
 
-// oneIn reports true once in n times.
+// oneIn returns true with probability 1/n.
 func (w *worker) oneIn(n int) bool { return w.rng.IntN(n) == 0 }
 
 var errCanceled = errors.New("canceled by the soak")
 
-// context returns a context that ends by itself: it has ended, has a deadline
-// soon, or is canceled by another worker at any time. cancel is to be called
-// after its use.
+// context returns a context that has ended, has an early deadline, or is
+// canceled by another worker at any time. The caller must call cancel after
+// use.
 func (w *worker) context() (ctx context.Context, cancel func()) {
 	switch w.rng.IntN(8) {
 	case 0:
@@ -175,7 +175,7 @@ func (w *worker) context() (ctx context.Context, cancel func()) {
 	return ctx, func() { cancelCause(nil) }
 }
 
-// cancelOthers ends the contexts that the others leave to it.
+// cancelOthers ends the contexts that the other workers send.
 func (w *worker) cancelOthers() {
 	for cancel := range w.cancels {
 		w.linger(8)
@@ -190,10 +190,10 @@ func (w *worker) checkError(ctx context.Context, err error) {
 	}
 }
 
-// A planned is the value of a panic that the soak starts itself.
+// A planned is the value of a deliberate panic.
 type planned struct{}
 
-// survived calls f, and reports whether that ended with a planned panic.
+// survived calls f, and reports whether f ended with a planned panic.
 func survived(f func()) (yes bool) {
 	defer func() {
 		switch v := recover().(type) {
@@ -208,8 +208,8 @@ func survived(f func()) (yes bool) {
 	return false
 }
 
-// abandon calls f, which is to call leave from within the library: that panics,
-// or ends a goroutine.
+// abandon calls f, which must call leave in a callback of the library. leave
+// panics, or ends the goroutine.
 func (w *worker) abandon(f func(leave func())) {
 	if w.oneIn(2) {
 		survived(func() { f(func() { panic(planned{}) }) })

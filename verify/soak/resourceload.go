@@ -12,15 +12,15 @@ import (
 )
 
 // A resourceLoad is the load on CapacityResource. One of its resources lives as
-// long as the soak; the others live for a round.
+// long as the soak. The others live for a round.
 //
-// Each call that takes a resource's lock, Stats included, wakes the head of the
-// line if it fits, even if an earlier call forgot to. So there have to be
-// moments when nobody makes a call.
+// Each call that locks the resource, including Stats, wakes the head of the
+// line if it fits, even if an earlier call failed to. So there must
+// be times without calls.
 type resourceLoad struct {
 	options []condvar.Option
 	kept    *condvar.CapacityResource
-	waits   int64 // of kept, when its last round was over
+	waits   int64 // of kept, at the end of its last round
 }
 
 func newResourceLoad(options ...condvar.Option) *resourceLoad {
@@ -31,37 +31,37 @@ func (l *resourceLoad) rounds() []func(*worker) {
 	return []func(*worker){l.gates, l.mixed, l.resized, l.generation, l.exclusive, l.alone}
 }
 
-// An account is what the soak itself knows of a resource.
+// An account has the soak's own counts for a resource.
 type account struct {
 	*condvar.CapacityResource
 	largest int64        // the largest capacity in force in this round
-	least   int64        // the smallest one that is not 0
+	least   int64        // the smallest nonzero capacity
 	holders atomic.Int64 // permits held; counted after taking, before releasing
 	closing atomic.Bool  // Close is about to be called
 	closed  atomic.Bool  // Close has returned
 }
 
-// gates lets a line gather at a resource that is full, with a head that wants
-// all of it, and then makes room for the others and not for the head, which is
-// canceled or turned away. All others have to be in at the same time, and in
-// between nobody makes a call.
+// gates lets calls wait for a full resource. The head of the line requests the
+// whole capacity. Then gates makes room for the others but not for the head,
+// and the head is canceled or becomes too large. All others must be admitted
+// without another call, and hold their permits at the same time.
 func (l *resourceLoad) gates(w *worker) {
 	const capacity, others = 6, 3
 	a := &account{CapacityResource: condvar.NewCapacityResource(capacity, l.options...), largest: capacity}
 	gather := func(n int64) { await(func() bool { return a.Stats().Waiting == n }) }
 	for range 8 {
 		if err := a.AcquireN(context.Background(), capacity); err != nil {
-			w.failf("AcquireN of what is free: %v", err)
+			w.failf("AcquireN of free permits: %v", err)
 		}
 		a.Resize(1)
 		if a.TryAcquire() {
-			w.failf("a permit was taken though %d of 1 were held", capacity)
+			w.failf("a permit was acquired, although %d of 1 were held", capacity)
 		}
 		a.Resize(capacity)
 		ctx, cancel := context.WithCancel(context.Background())
 		joinHead := w.start(1, func(w *worker) {
 			if a.AcquireN(ctx, capacity) == nil {
-				w.failf("the whole capacity was taken while permits were held")
+				w.failf("the whole capacity was acquired while permits were held")
 			}
 		})
 		gather(1)
@@ -69,7 +69,7 @@ func (l *resourceLoad) gates(w *worker) {
 		in.Add(others)
 		joinOthers := w.start(others, func(w *worker) {
 			if err := a.Acquire(context.Background()); err != nil {
-				w.failf("Acquire without end: %v", err)
+				w.failf("Acquire without a context: %v", err)
 			}
 			in.Done()
 			in.Wait()
@@ -96,7 +96,7 @@ func (l *resourceLoad) gates(w *worker) {
 		case 4:
 			held -= others + 1
 			a.ReleaseN(others + 1)
-			a.Resize(capacity - 1) // the head wants too much now
+			a.Resize(capacity - 1) // the head is too large now
 		}
 		joinHead()
 		joinOthers()
@@ -109,10 +109,10 @@ func (l *resourceLoad) gates(w *worker) {
 	w.waits += uint64(a.Stats().WaitCount)
 }
 
-// mixed is everything, at a constant capacity.
+// mixed makes all kinds of calls, at a constant capacity.
 func (l *resourceLoad) mixed(w *worker) { l.mix(w, false) }
 
-// resized is everything while the capacity changes.
+// resized makes all kinds of calls while the capacity changes.
 func (l *resourceLoad) resized(w *worker) { l.mix(w, true) }
 
 func (l *resourceLoad) mix(w *worker, resize bool) {
@@ -148,7 +148,7 @@ func (l *resourceLoad) mix(w *worker, resize bool) {
 	l.waits = s.WaitCount
 }
 
-// generation is a new resource, used until it is closed and drained.
+// generation uses a new resource until it is closed and drained.
 func (l *resourceLoad) generation(w *worker) {
 	capacity := 1 + w.rng.Int64N(4)
 	a := &account{
@@ -176,7 +176,7 @@ func (l *resourceLoad) generation(w *worker) {
 		a.closed.Store(true)
 	}
 	if err := a.Drain(context.Background()); err != nil {
-		w.failf("Drain without end: %v", err)
+		w.failf("Drain without a context: %v", err)
 	}
 	if s := a.Stats(); s.InUse != 0 || s.Waiting != 0 || s.WaitingN != 0 || !s.Closed {
 		w.failf("drained, but %+v", s)
@@ -232,13 +232,13 @@ func (a *account) step(w *worker) {
 	}
 }
 
-// hold counts n permits that were taken, and uses them for a while.
+// hold counts n acquired permits, and holds them for a while.
 func (a *account) hold(w *worker, n int64, wasClosed bool) {
 	if wasClosed {
-		w.failf("%d permits taken after Close had returned", n)
+		w.failf("%d permits acquired after Close had returned", n)
 	}
 	if held := a.holders.Add(n); held > a.largest {
-		w.failf("%d permits taken of at most %d", held, a.largest)
+		w.failf("%d permits held of at most %d", held, a.largest)
 	}
 	w.linger(2)
 }
@@ -255,7 +255,7 @@ func (a *account) giveBack(w *worker, n int64) {
 	a.ReleaseN(n)
 }
 
-// checkError checks what an acquisition of n permits with ctx returned.
+// checkError checks the error of an acquisition of n permits with ctx.
 func (a *account) checkError(ctx context.Context, w *worker, n int64, err error) {
 	switch {
 	case err == nil:
@@ -294,12 +294,12 @@ func (a *account) checkAtRest(w *worker) {
 	}
 	a.ReleaseN(a.largest)
 	if !panics(a.Release) {
-		w.failf("released, though nothing is held")
+		w.failf("Release did not panic, although no permit is held")
 	}
 }
 
-// exclusive is a resource of one permit as a mutex, as fast as it goes. Some
-// hold it while others run, and in the default mode most of these overtake.
+// exclusive uses a resource of one permit as a mutex, as fast as possible. Some
+// workers hold it while others run. Without FIFO most acquisitions overtake.
 func (l *resourceLoad) exclusive(w *worker) {
 	const workers, each = 4, 5000
 	r := condvar.NewCapacityResource(1, l.options...)
@@ -312,7 +312,7 @@ func (l *resourceLoad) exclusive(w *worker) {
 					runtime.Gosched()
 				}
 			} else if err := r.Acquire(context.Background()); err != nil {
-				w.failf("Acquire without end: %v", err)
+				w.failf("Acquire without a context: %v", err)
 			}
 			count++
 			if w.oneIn(64) {
@@ -330,8 +330,8 @@ func (l *resourceLoad) exclusive(w *worker) {
 	w.waits += uint64(r.Stats().WaitCount)
 }
 
-// alone is resources with one user each, so that nobody waits. One of them is
-// so large that it does without the fast paths.
+// alone uses each resource from one goroutine, so no call waits. Some resources
+// are too large for the fast paths.
 func (l *resourceLoad) alone(w *worker) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -344,7 +344,7 @@ func (l *resourceLoad) alone(w *worker) {
 		for range 20000 {
 			err1, err2 := a.Acquire(ctx), a.AcquireN(ctx, capacity-1)
 			if err1 != nil || err2 != nil || a.TryAcquire() {
-				w.failf("not exactly %d permits could be taken", capacity)
+				w.failf("not exactly %d permits could be acquired", capacity)
 			}
 			a.ReleaseN(capacity - 1)
 			a.Release()

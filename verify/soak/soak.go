@@ -14,30 +14,30 @@ import (
 	"example.com/condvar"
 )
 
-// What -plant plants: something wrong that the soak has to find.
+// The faults of -plant. The soak has to find them.
 const (
-	plantLeak    = "leak"    // a waiter that nobody can reach; only the leak profile finds it
+	plantLeak    = "leak"    // an unreachable waiter; only the leak profile finds it
 	plantLost    = "lost"    // a permit that is not released
 	plantSwallow = "swallow" // a notification that is not passed on
 	plantMemory  = "memory"  // some memory kept after each round
-	plantHang    = "hang"    // a waiter that nobody notifies
+	plantHang    = "hang"    // a waiter that is never notified
 )
 
 func plants() []string {
 	return []string{plantLeak, plantLost, plantSwallow, plantMemory, plantHang}
 }
 
-// A config is what a run is to do.
+// A config is the configuration of a run.
 type config struct {
 	duration   time.Duration
 	seed       uint64
 	plant      string
-	hangsAfter time.Duration // how long a part may be without progress
+	hangsAfter time.Duration // time without progress after which a part hangs
 }
 
 const (
-	legs       = 4         // of a run; between them everything is at rest
-	heapMargin = 512 << 10 // by which the heap may grow from the first leg to the last
+	legs       = 4         // of a run; between them all goroutines are at rest
+	heapMargin = 512 << 10 // allowed growth of the heap from first to last leg
 	tick       = 100 * time.Millisecond
 )
 
@@ -53,12 +53,12 @@ type soak struct {
 
 	goroutinesBefore, goroutinesAfter int
 
-	leakProfile []byte // nil if there is none in this build
+	leakProfile []byte // nil if this build has none
 	leaked      int
 }
 
-// run runs a soak until its time is over, ctx is done, or something is wrong,
-// and reports to out. It returns whether all was well.
+// run runs a soak until its time is over, ctx is done, or a check fails, and
+// reports to out. It returns whether all checks passed.
 func run(ctx context.Context, c config, out io.Writer, terminal bool) bool {
 	s := &soak{config: c, parts: newParts(c), display: &display{out: out, terminal: terminal}}
 	if c.plant == plantLeak {
@@ -104,8 +104,8 @@ func newParts(c config) []*part {
 	return parts
 }
 
-// leg runs all parts for a fourth of the time, and returns when they are at
-// rest, or hang.
+// leg runs all parts for a quarter of the time, and returns when they are at
+// rest or hang.
 func (s *soak) leg(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.duration/legs)
 	defer cancel()
@@ -142,9 +142,9 @@ func (s *soak) leg(ctx context.Context) {
 	}
 }
 
-// isStuck is called at each tick. It counts ticks, not time, so that a machine
-// that was stopped for a while is not mistaken for a part that hangs. With a
-// part where something is wrong already it waits for less time.
+// isStuck is called at each tick, and reports whether p hangs. It counts ticks,
+// not time, because the machine may have been suspended. The limit is lower for
+// a part that has already failed.
 func (p *part) isStuck(limit time.Duration) bool {
 	joined := p.joined.Load()
 	if !p.running || joined != p.seen {
@@ -187,8 +187,8 @@ func changeProcs(ctx context.Context, seed uint64) {
 	}
 }
 
-// liveHeap returns how many bytes of the heap are in use. The second collection
-// frees what a sync.Pool keeps over the first.
+// liveHeap returns the size of the live heap in bytes. The second collection
+// frees the objects that a sync.Pool keeps during the first.
 func liveHeap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -197,8 +197,8 @@ func liveHeap() uint64 {
 	return m.HeapAlloc
 }
 
-// settledGoroutines returns how many goroutines there are, after those that are
-// about to end have had the time to do so.
+// settledGoroutines returns the number of goroutines, after it has given
+// goroutines that are about to end time to do so.
 func settledGoroutines(want int) int {
 	deadline := time.Now().Add(time.Second)
 	for runtime.NumGoroutine() > want && time.Now().Before(deadline) {
@@ -218,8 +218,8 @@ func (s *soak) lookForLeaks() {
 	s.leakProfile, s.leaked = buf.Bytes(), profile.Count()
 }
 
-// leakWaiter leaves a goroutine waiting on a Cond that nobody else knows, and
-// returns when it waits.
+// leakWaiter starts a goroutine that waits on an unreachable Cond, and returns
+// when it waits.
 func leakWaiter() {
 	c := condvar.NewCond(&sync.Mutex{})
 	go waitForNobody(c)
@@ -234,7 +234,7 @@ func waitForNobody(c *condvar.Cond) {
 	_ = c.Wait(context.Background())
 }
 
-// verdict prints what the run found, and reports whether all was well.
+// verdict prints the results of the run, and reports whether all checks passed.
 func (s *soak) verdict(out io.Writer) bool {
 	allOK := true
 	line := func(name string, ok bool, format string, args ...any) {
@@ -257,11 +257,11 @@ func (s *soak) verdict(out io.Writer) bool {
 		first, last := s.heap[0], s.heap[legs-1]
 		line("memory", last <= first+heapMargin, "%d KiB live at 25 %% of the run, %d KiB at the end", first>>10, last>>10)
 	} else {
-		fmt.Fprintf(out, "%-24snot compared, as the run was cut short\n", "memory")
+		fmt.Fprintf(out, "%-24snot compared, because the run was cut short\n", "memory")
 	}
 	line("goroutines", s.goroutinesAfter <= s.goroutinesBefore, "%d before, %d after", s.goroutinesBefore, s.goroutinesAfter)
 	if s.leakProfile == nil {
-		fmt.Fprintf(out, "%-24snot looked for, which takes GOEXPERIMENT=goroutineleakprofile\n", "leaked goroutines")
+		fmt.Fprintf(out, "%-24snot checked; requires GOEXPERIMENT=goroutineleakprofile\n", "leaked goroutines")
 	} else {
 		line("leaked goroutines", s.leaked == 0, "%d", s.leaked)
 		if s.leaked > 0 {

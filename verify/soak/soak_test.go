@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// soakTime is short, unless the environment asks for more.
+// soakTime is short, except in the long form.
 func soakTime() time.Duration {
 	if os.Getenv("CONDVAR_VERIFY") == "long" {
 		return time.Minute
@@ -54,7 +54,7 @@ func TestAnInterruptEndsASoakWithAVerdict(t *testing.T) {
 	require.Regexp(t, `total .*: ok\n$`, out.String())
 }
 
-// A verdict is good only if every line of it is.
+// A verdict is good only if all its lines are.
 func TestVerdict(t *testing.T) {
 	good := func() *soak {
 		return &soak{
