@@ -8,9 +8,9 @@
 //   - [CapacityResource]: a weighted semaphore. A [Permit] is permits that can
 //     be released only once.
 //
-// Package keyed has a CapacityResource for each key. All methods may be called
-// by multiple goroutines simultaneously. A channel is often enough: to pass
-// values, to signal once, or as a semaphore of fixed size.
+// Package keyed has a CapacityResource for each key, module etcdcondvar one for
+// several machines. Multiple goroutines may call all methods simultaneously. A
+// channel is often enough: to pass values, to signal once, or as a semaphore.
 //
 // # Cancellation
 //
@@ -29,10 +29,6 @@
 //
 // See [CapacityResource.Stats], [WithHooks], package condvardebug, which serves
 // a page of waiting calls and holders, and modules promcondvar and otelcondvar.
-//
-// # Several processes
-//
-// Module etcdcondvar has the same for several processes, on etcd.
 //
 // # Memory model
 //
