@@ -21,7 +21,7 @@ type laboratory struct {
 	root, verify string // where the modules are
 	scratch      string // a folder for what is built
 	times        int    // how often each test that a patch names must fail
-	test2json    string // the program, as go tool takes longer than many a test
+	test2json    string // the program: go tool takes longer than many tests
 }
 
 // suite is the method that every mutant has: the tests of the root package.
@@ -32,19 +32,18 @@ type method struct {
 	env  []string // for building and running
 	dir  string   // of its package
 	tags string
-	args []string // with which to run it
+	args []string // for running it
 	test bool     // it is a package of tests, not a program
 
 	runner []string // the command that runs the binary, if it does not run by itself
 
-	// Tests that take longer end themselves, and say where they are. What has
+	// Tests that take longer panic and print their stacks. A process that has
 	// not ended a little later is killed.
 	timeout time.Duration
 }
 
-// method returns the method of a word of the line Methods: a name, or for tests
-// also NAME=PATTERN, with the pattern of the tests to run, or for explore of
-// the scenes.
+// method returns the method for a word of the line Methods: a name, or for
+// tests also NAME=PATTERN. The pattern selects tests, or for explore scenes.
 func (l *laboratory) method(word string) (method, error) {
 	name, pattern, chosen := strings.Cut(word, "=")
 	how := method{dir: filepath.Join(l.verify, name), test: true, timeout: 5 * time.Minute}
@@ -70,7 +69,7 @@ func (l *laboratory) method(word string) (method, error) {
 	case "soak", "leaks":
 		how.dir, how.test = filepath.Join(l.verify, "soak"), false
 		how.args = []string{"-duration", "5s"}
-		if name == "leaks" && strings.HasPrefix(runtime.Version(), "go1.26") { // later ones have it anyway
+		if name == "leaks" && strings.HasPrefix(runtime.Version(), "go1.26") { // later releases always have it
 			how.env = []string{"GOEXPERIMENT=goroutineleakprofile"}
 		}
 	default:
@@ -88,7 +87,7 @@ func (l *laboratory) method(word string) (method, error) {
 	return how, nil
 }
 
-// An experiment is a method that has been built, as a rule with a mutant.
+// An experiment is a method that has been built, usually with a mutant.
 type experiment struct {
 	method
 	scratch   string // a folder of its own
@@ -96,9 +95,9 @@ type experiment struct {
 	test2json string
 }
 
-// build builds a method with m, or with the code as it is if m is nil. If there
-// are tests, only these are to be run. What does not compile is not killed, but
-// an error.
+// build builds a method with m, or with the unmodified code if m is nil. If
+// there are tests, only these are to be run. A mutant that does not compile is
+// an error; it does not count as killed.
 func (l *laboratory) build(ctx context.Context, m *mutant, word string, tests []string) (*experiment, error) {
 	how, err := l.method(word)
 	if err != nil {
@@ -114,7 +113,7 @@ func (l *laboratory) build(ctx context.Context, m *mutant, word string, tests []
 		args = []string{"test", "-c", "-vet=off"}
 	}
 	args = append(args, "-o", e.binary, "-tags", e.tags, "-ldflags=-s -w") // no debugger reads it
-	files := make(map[string]string)                                       // to be compiled instead of those that are there
+	files := make(map[string]string)                                       // replacements, by name
 	if len(tests) > 0 {
 		if files, err = prune(how.dir, tests); err != nil {
 			return nil, err
@@ -141,8 +140,9 @@ func (l *laboratory) build(ctx context.Context, m *mutant, word string, tests []
 	return e, nil
 }
 
-// writeOverlay writes files to dir, and what tells the go command to use them
-// instead of those with these names. It returns the name of the latter.
+// writeOverlay writes files to dir, and a JSON file for the flag -overlay of
+// the go command that replaces those with these names. It returns the name of
+// the JSON file.
 func writeOverlay(dir string, files map[string]string) (string, error) {
 	replace := make(map[string]string)
 	for name, text := range files {
@@ -160,16 +160,16 @@ func writeOverlay(dir string, files map[string]string) (string, error) {
 	return overlay, os.WriteFile(overlay, text, 0o600)
 }
 
-// command returns a command that runs where the package of the method is.
+// command returns a command that runs in the folder of the method's package.
 func (e *experiment) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = e.dir
 	cmd.Env = append(os.Environ(), e.env...)
-	cmd.WaitDelay = time.Second // for the children of one that was killed
+	cmd.WaitDelay = time.Second // for the children of a killed process
 	return cmd
 }
 
-// run runs the given tests, or all if there are none given.
+// run runs the given tests, or all if none are given.
 func (e *experiment) run(ctx context.Context, tests []string) (outcome, error) {
 	limited, cancel := context.WithTimeout(ctx, e.timeout+e.timeout/2)
 	defer cancel()
@@ -204,7 +204,7 @@ func (e *experiment) run(ctx context.Context, tests []string) (outcome, error) {
 	return got, nil
 }
 
-// An outcome is what a run has come to.
+// An outcome is the result of a run.
 type outcome struct {
 	passed bool
 	killer string // what failed

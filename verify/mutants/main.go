@@ -1,19 +1,18 @@
 // Mutants puts bugs into package condvar, one at a time, and checks that its
 // tests find them. A bug is a patch in the folder patches, which is applied
-// with an overlay, so that the tree never changes. It is run in the folder
-// above:
+// with an overlay, so that the tree never changes. Run it in the folder above:
 //
 //	go run ./mutants            the whole suite of the root package, until a test fails
 //	go run ./mutants -quick     only the tests that a patch names, each of which must fail
-//	go run ./mutants -quick -times 20   the same, and each must fail as often: none by luck
+//	go run ./mutants -quick -times 20   the same, each as often: no test fails by chance only
 //	go run ./mutants -methods   the methods of this module that a patch names
-//	go run ./mutants -methods -passed   the same, where the code as it is has passed them already
+//	go run ./mutants -methods -passed   the same, if the unmodified code is known to pass
 //	go run ./mutants -bugs      only those that put back a bug of docs/bugs.md
 //	go run ./mutants -list      what there is
 //
-// Names of mutants may follow, and then it is only about these. It fails if a
-// mutant survives, if one does not compile, if a patch does not apply in
-// exactly one place, and if the code as it is fails the same tests.
+// Names of mutants may follow, to try only these. It fails if a mutant
+// survives, if one does not compile, if a patch does not apply in exactly one
+// place, and if the unmodified code fails the same tests.
 package main
 
 import (
@@ -99,7 +98,7 @@ func run(ctx context.Context, quick, methods, bugs, list, passed bool, times, jo
 	return nil
 }
 
-// check looks for what is wrong with the mutants before any test runs.
+// check looks for errors in the mutants before any test runs.
 func check(mutants []*mutant, root string, quick bool) error {
 	lab := &laboratory{root: root, verify: filepath.Join(root, "verify")}
 	tests := make(map[string][]string) // by method
@@ -131,11 +130,11 @@ func check(mutants []*mutant, root string, quick bool) error {
 	return errors.Join(errs...)
 }
 
-// A trial is something that has to find a mutant.
+// A trial is a method that must find a mutant.
 type trial struct {
 	mutant *mutant
 	method string
-	tests  []string // all these must fail; if there are none, any
+	tests  []string // all these must fail; if empty, any test
 }
 
 func trialsOf(mutants []*mutant, quick, methods bool) []trial {
@@ -149,7 +148,7 @@ func trialsOf(mutants []*mutant, quick, methods bool) []trial {
 		case m.leftToMethods():
 		case !quick && (m.killers()[suite] != nil || !m.killersKnown()):
 			trials = append(trials, trial{mutant: m, method: suite})
-		default: // without a killer in the suite, these are all that there is
+		default: // no test of the suite kills it
 			killers := m.killers()
 			for _, method := range slices.Sorted(maps.Keys(killers)) {
 				trials = append(trials, trial{m, method, killers[method]})
@@ -159,8 +158,8 @@ func trialsOf(mutants []*mutant, quick, methods bool) []trial {
 	return trials
 }
 
-// tryOriginal checks that the code as it is passes whatever has to fail with a
-// mutant: what fails anyway has found nothing.
+// tryOriginal checks that the unmodified code passes the tests that must fail
+// with a mutant: otherwise their failure shows nothing.
 func (l *laboratory) tryOriginal(ctx context.Context, trials []trial) error {
 	var methods []string
 	tests := make(map[string][]string)
@@ -188,7 +187,7 @@ func (l *laboratory) tryOriginal(ctx context.Context, trials []trial) error {
 	return nil
 }
 
-// tryAll tries them all, prints a table, and returns how many survived.
+// tryAll tries all trials, prints a table, and returns the number of survivors.
 func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) int {
 	type verdict struct {
 		killer string
@@ -214,7 +213,7 @@ func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) int {
 	const row = "%-38s  %-8s  %5s  %s\n"
 	fmt.Printf(row, "mutant", "bugs", "s", "killed by")
 	survivors := 0
-	for i, t := range trials { // in order, whichever ends first
+	for i, t := range trials { // print in order
 		v := <-verdicts[i]
 		if v.err != nil {
 			v.killer = "NOT KILLED: " + v.err.Error()
@@ -228,7 +227,7 @@ func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) int {
 	return survivors
 }
 
-// try returns what has killed the mutant of t, or an error if nothing did.
+// try returns the killer of the mutant of t, or an error if it survived.
 func (l *laboratory) try(ctx context.Context, t trial) (string, error) {
 	e, err := l.build(ctx, t.mutant, t.method, t.tests)
 	if err != nil {

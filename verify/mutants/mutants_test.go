@@ -213,13 +213,13 @@ func TestMain(m *testing.M) { m.Run() }
 18 func TestMain(m *testing.M) { m.Run() }`, lines(files[filepath.Join(dir, "b_test.go")]))
 }
 
-// inexpressible says of each bug that no mutant puts back why none does.
+// inexpressible has the reason for each bug that no mutant puts back.
 var inexpressible = map[string]string{
 	"C9": "no cancellation is broadcast, for each waiter selects on its own context",
 }
 
-// The patches apply to the package as it is, name tests that exist, and between
-// them put back every bug of docs/bugs.md that can be.
+// The patches apply to the package, name tests that exist, and together put
+// back every bug of docs/bugs.md that is not in inexpressible.
 func TestPatches(t *testing.T) {
 	root := filepath.Join("..", "..")
 	mutants, err := readMutants("patches", nil)
@@ -250,9 +250,8 @@ func TestPatches(t *testing.T) {
 	}
 }
 
-// requireExists checks that the tests exist that a word of the line Methods
-// names, or the scene. One that does not would find nothing, and nobody would
-// notice.
+// requireExists checks that the tests or scenes exist that a word of the line
+// Methods names. A missing one would find no bug, without an error.
 func requireExists(t *testing.T, m *mutant, word string) {
 	name, pattern, chosen := strings.Cut(word, "=")
 	if !chosen {

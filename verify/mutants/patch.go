@@ -27,9 +27,9 @@ import (
 //	+added
 //
 // Bugs are rows of docs/bugs.md, or "none". Killed-by names tests of the root
-// package; it is "?" if nobody knows yet, and "none" if that is left to the
-// methods. The line Methods may be missing. Hunks have no line numbers: what
-// one replaces must be in the file exactly once.
+// package; it is "?" if they are not known yet, and "none" if only the methods
+// find the bug. The line Methods may be missing. Hunks have no line numbers:
+// the old text of a hunk must be in the file exactly once.
 //
 // A test of another package is named with its method, as in hammer=TestA.
 type mutant struct {
@@ -41,7 +41,7 @@ type mutant struct {
 	hunks    []hunk
 }
 
-// A hunk replaces lines of a file by others.
+// A hunk replaces lines of a file.
 type hunk struct {
 	file     string
 	old, new []string
@@ -54,7 +54,7 @@ const (
 
 func (m *mutant) bugs() string { return strings.Join(m.rows, " ") }
 
-// leftToMethods reports whether the suite of the root package need not find m.
+// leftToMethods reports whether only the methods must find m.
 func (m *mutant) leftToMethods() bool { return slices.Equal(m.killedBy, []string{none}) }
 
 func (m *mutant) killersKnown() bool { return !slices.Contains(m.killedBy, unknown) }
@@ -157,7 +157,7 @@ func (m *mutant) parseFile(diff string) error {
 		}
 		h := &m.hunks[len(m.hunks)-1]
 		switch {
-		case line == "": // an editor took the space of an empty line
+		case line == "": // an editor removed the space of an empty line
 			h.old, h.new = append(h.old, ""), append(h.new, "")
 		case line[0] == ' ':
 			h.old, h.new = append(h.old, line[1:]), append(h.new, line[1:])
@@ -172,8 +172,7 @@ func (m *mutant) parseFile(diff string) error {
 	return nil
 }
 
-// apply returns the files of the package in root that m changes, as they are
-// then.
+// apply returns the changed contents of the files in root that m changes.
 func (m *mutant) apply(root string) (map[string]string, error) {
 	files := make(map[string]string)
 	for _, h := range m.hunks {
@@ -215,7 +214,7 @@ func (h hunk) apply(text string) (string, error) {
 	return strings.Join(slices.Replace(lines, found, found+len(h.old), h.new...), "\n"), nil
 }
 
-// moduleDir returns the folder of the module that this is run in.
+// moduleDir returns the folder of the current module.
 func moduleDir(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	return filepath.Dir(string(out)), err

@@ -18,11 +18,10 @@ import (
 // that the given tests do not need. Most of the time that a mutant took to
 // build was the compilation of tests that are not run.
 //
-// Needed are the tests, TestMain, init, and whatever a needed declaration
-// names, with the methods of a type. Names in strings count, as a test may
+// The tests, TestMain, init, and all that a needed declaration names are
+// needed, with the methods of a type. Names in strings count, as a test may
 // start its own binary with -test.run. Lines keep their numbers, and packages
-// stay imported. Test files that are part of the package itself are left as
-// they are.
+// stay imported. Test files of the package itself are not changed.
 func prune(dir string, tests []string) (map[string]string, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 	if err != nil {
@@ -87,8 +86,8 @@ func prune(dir string, tests []string) (map[string]string, error) {
 				}
 				continue
 			}
-			// Of a declaration nothing but the ends of its lines stays, and nothing of
-			// its comment, which may be a directive.
+			// Only the line ends of a declaration stay. Its comment goes, too,
+			// as it may be a directive.
 			from := decl.Pos()
 			if doc := docOf(decl); doc != nil {
 				from = doc.Pos()
@@ -122,8 +121,8 @@ func docOf(decl ast.Decl) *ast.CommentGroup {
 	return decl.(*ast.GenDecl).Doc
 }
 
-// declared returns the names that a declaration declares, or the type that it
-// declares a method of.
+// declared returns the names that a declaration declares, or for a method the
+// name of its type.
 func declared(decl ast.Decl) []string {
 	var names []string
 	switch decl := decl.(type) {
@@ -159,7 +158,7 @@ func declared(decl ast.Decl) []string {
 
 var word = regexp.MustCompile(`\w+`)
 
-// used returns the names in a declaration, in its strings, too.
+// used returns the names in a declaration and in its strings.
 func used(decl ast.Decl) []string {
 	var names []string
 	ast.Inspect(decl, func(n ast.Node) bool {
@@ -184,8 +183,7 @@ func used(decl ast.Decl) []string {
 
 var major = regexp.MustCompile(`/v[0-9]+$`)
 
-// importName returns the name under which a file knows a package that it
-// imports.
+// importName returns the name of an imported package in a file.
 func importName(spec *ast.ImportSpec) string {
 	if spec.Name != nil {
 		return spec.Name.Name
