@@ -35,7 +35,7 @@ func mutants() []mutant {
 			"snapshot-before-subscription", "TestOrder_nothingIsMissedBeforeTheWatch", "watch.go", `	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	created, ok := <-events
 	if !ok || created.Err() != nil || !timer.Stop() {
-		r.watchFailed(created.Err())
+		r.watchFailed(cmp.Or(created.Err(), context.DeadlineExceeded))
 		return false
 	}
 	if !r.readSnapshot(s, all, prefix) {
@@ -47,7 +47,7 @@ func mutants() []mutant {
 	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	created, ok := <-events
 	if !ok || created.Err() != nil || !timer.Stop() {
-		r.watchFailed(created.Err())
+		r.watchFailed(cmp.Or(created.Err(), context.DeadlineExceeded))
 		return false
 	}
 `,
@@ -73,7 +73,7 @@ func mutants() []mutant {
 			}
 			r.applyLocked(s, rest)
 `},
-		{"a-shrink-is-ignored-on-resync", "TestResize_isObeyedByASnapshot", "watch.go", "if snap.limit.mod == 0 {", "if snap.limit.capacity < r.limit.capacity {"},
+		{"a-shrink-is-ignored-on-resync", "TestResize_isObeyedByASnapshot", "watch.go", "if v.limit.mod == 0 {", "if v.limit.capacity < r.limit.capacity {"},
 		{"the-frontier-is-not-moved-on-a-cancel", "TestResource_aBigRequestIsNotOvertaken", "watch.go", "last && r.view == v {", "last && !deleted && r.view == v {"},
 		{"ranks-off-by-one", "TestOrder_isThatOfTheTokens", "session.go", "older = add(older, p.n)", "_ = i"},
 		{"releases-are-batched-with-puts", "TestResource_withoutSpace", "session.go", "\t\td.underWay = true\n", "\t\td.underWay = true\n\t\tops = append(ops, clientv3.OpPut(r.keys.root+\"x\", \"\"))\n"},
@@ -101,7 +101,7 @@ func mutants() []mutant {
 		{"a-left-ticket-stays", "TestFence_ofACallThatHasLeft", "session.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(s, p.key, nil)", "delete(r.calls, p.key)"},
 		{"the-view-is-not-asked", "TestOrder_theViewIsAheadOfTheAnswer", "session.go", "\t\t\t\tr.lookUpLocked(p)\n", ""},
 		{"the-wall-clock-is-not-asked", "TestPermit_ErrAsksBothClocks", "clock.go", "return max(i.mono-earlier.mono, i.wall-earlier.wall)", "return i.mono - earlier.mono"},
-		{"renewals-spin", "TestRenewal_doesNotSpin", "session.go", "func (c *oneAttempt) Done() <-chan struct{} { return c.done }", ""},
+		{"renewals-spin", "TestRenewal_doesNotSpin", "session.go", "\t\tdefer c.cancel()\n", ""},
 		{"calls-are-requeued-at-the-front", "TestOrder_ofAProcessSurvivesALoss", "resource.go", "for e != nil && e.Value.(*Permit).arrival < p.arrival {", "for false {"},
 		{"a-try-waits-behind-others", "TestTryAcquire_behindACrowd", "session.go", "\t\tr.failTriesLocked()\n", ""},
 		{"a-try-does-not-learn-the-limit", "TestTryAcquire_seesTheCapacity", "fleet.go", "\t\tr.saw(l)\n", ""},
