@@ -1,5 +1,5 @@
-// Package gate has the promises about speed that can be checked exactly: what
-// is allocated, and how many operations a call takes (in builds with the tag
+// Package gate checks the promises about speed that can be checked exactly:
+// allocations, and the number of operations of a call (in builds with the tag
 // condvar_explore). It measures no time, so the machine does not matter.
 package gate
 
@@ -15,8 +15,8 @@ import (
 	"example.com/condvar"
 )
 
-// Nothing here allocates in the steady state. What the runtime allocates
-// meanwhile does not count: testing.AllocsPerRun rounds down.
+// Nothing here allocates in the steady state. Allocations of the runtime do not
+// count: testing.AllocsPerRun rounds down.
 func TestAllocations(t *testing.T) {
 	const runs = 1000
 	ctx, cancel := context.WithCancel(context.Background())
@@ -37,7 +37,8 @@ func TestAllocations(t *testing.T) {
 				}
 			}
 			var wg sync.WaitGroup
-			wg.Go(func() { play(1, 1+runs, pong, ping) }) // AllocsPerRun has one more
+			// AllocsPerRun has one more run.
+			wg.Go(func() { play(1, 1+runs, pong, ping) })
 			require.Zero(t, testing.AllocsPerRun(runs, func() { play(0, 1, ping, pong) }))
 			wg.Wait()
 		})

@@ -14,26 +14,26 @@ import (
 	"example.com/condvar/internal/primitives"
 )
 
-// Operations are what a call costs, whatever the machine. A lock is one of a
-// mutex, and the unlock with it; a store is any atomic operation that writes.
+// Operations are the cost of a call on any machine. A lock is a Lock of a
+// mutex, with its Unlock; a store is any atomic operation that writes.
 type operations struct {
 	locks, loads, stores, sends int
-	// holding is how many mutexes were held when the first token was sent. Who
-	// is woken may run into them, so a resource sends after it has unlocked.
-	// Who is woken by a Cond does not need the mutex, and to send with it held
-	// is faster.
+	// holding is how many mutexes were held when the first token was sent. A
+	// woken call may block on them, so a resource sends after it has unlocked.
+	// A waiter of a Cond does not need the mutex, and sending with it held is
+	// faster.
 	holding int
 }
 
-// A counter is an Explorer that counts, and changes nothing.
+// A counter is an Explorer that only counts.
 type counter struct {
 	mu    sync.Mutex
 	count operations
 	held  int
-	// sentLocked is how many tokens were sent with a mutex held. It is exact as
-	// long as the woken lock none.
+	// sentLocked is how many tokens were sent with a mutex held. It is exact if
+	// the woken goroutines lock none.
 	sentLocked int
-	// atSend, if not nil, is called once, by the first who is about to send.
+	// atSend, if not nil, is called once, before the first send.
 	atSend func()
 }
 
@@ -55,7 +55,7 @@ func (c *counter) Step(op primitives.Op, _ any) {
 	case primitives.OpStore:
 		c.count.stores++
 	case primitives.OpSend:
-		// Up to the first one, nobody runs but the one who sends.
+		// Until the first send, only the sender runs.
 		if c.count.sends == 0 {
 			c.count.holding = c.held
 		}
@@ -82,13 +82,13 @@ func (c *counter) TimedSelect(token, done <-chan struct{}) (_, _ <-chan struct{}
 
 func (c *counter) Recycling() bool { return true }
 
-// TestOperations has the exact cost of what matters, as a table, so that nobody
-// changes it unawares.
+// TestOperations has a table of exact costs, so that no change of them goes
+// unnoticed.
 func TestOperations(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		// prepare makes a scene, and returns what to count. It is run once
-		// before it is counted, for the steady state.
+		// prepare makes a scene, and returns the function to count. It runs
+		// once before the count, for the steady state.
 		prepare func(ctx context.Context) func()
 		want    operations
 	}{
@@ -121,7 +121,7 @@ func TestOperations(t *testing.T) {
 		},
 		{
 			// Wait takes the lock to join, and Notify takes it. A load and a
-			// compare-and-swap take a waiter from the pool, and as much puts it
+			// compare-and-swap take a waiter from the pool, and the same put it
 			// back, without the lock.
 			"Wait, Notify",
 			func(ctx context.Context) func() {
@@ -242,9 +242,9 @@ func TestOperations(t *testing.T) {
 			operations{locks: 9, loads: 32, stores: 28, sends: 3},
 		},
 		{
-			// The second release comes after the first has woken the head and
-			// before that has run. It takes the lock, as somebody waits, and
-			// wakes nobody.
+			// The second release comes after the first has woken the head, and
+			// before the head has run. It takes the lock, as a call waits, and
+			// wakes no call.
 			"one Acquire that waits, a Release while it is awake",
 			func(ctx context.Context) func() {
 				r := condvar.NewCapacityResource(2)
@@ -260,15 +260,15 @@ func TestOperations(t *testing.T) {
 			operations{locks: 4, loads: 14, stores: 14, sends: 1},
 		},
 		{
-			// Each takes the lock to join. A release gives it its permit, and
-			// it does not take the lock again.
+			// Each takes the lock to join. A release hands it a permit, and it
+			// does not take the lock again.
 			"three Acquires that wait, FIFO",
 			func(ctx context.Context) func() { return handOver(ctx, 3, condvar.FIFO()) },
 			operations{locks: 6, loads: 26, stores: 12, sends: 3},
 		},
 		{
-			// One of the loads is a look at Done, since MaxWait may have ended
-			// it.
+			// One of the loads reads Done, since MaxWait may have ended the
+			// wait.
 			"Acquire, canceled",
 			func(context.Context) func() {
 				r := condvar.NewCapacityResource(1)
@@ -301,8 +301,8 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// A NotifyAll sends with the mutex held, which is faster, but not to so many
-// that it holds the mutex for long.
+// A NotifyAll sends with the mutex held, which is faster, but only a limited
+// number, so that it does not hold the mutex for long.
 func TestNotifyAllOfManyUnlocksAfterTheFirstThousand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many, sentLocked = 1100, 1000
@@ -318,8 +318,8 @@ func TestNotifyAllOfManyUnlocksAfterTheFirstThousand(t *testing.T) {
 	})
 }
 
-// handOver returns what takes the one permit, has waiters wait for it, and
-// releases it; each of them passes it on when all others are parked.
+// handOver returns a function that takes the one permit, starts waiters for it,
+// and releases it. Each waiter passes it on when all others are parked.
 func handOver(ctx context.Context, waiters int, opts ...condvar.Option) func() {
 	r := condvar.NewCapacityResource(1, opts...)
 	return func() {

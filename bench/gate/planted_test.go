@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The gate in a build that can count operations: open as things are, shut by
-// each of the regressions in testdata.
+// The gate in a build that can count operations: it passes for the code as it
+// is, and fails for each regression in testdata.
 func TestGate(t *testing.T) {
 	t.Run("as it is", func(t *testing.T) {
 		out, err := runGate(nil)
@@ -45,9 +45,9 @@ func runGate(flags []string) (string, error) {
 	return string(out), err
 }
 
-// overlay applies a patch, whose hunks have no line numbers, to copies of the
-// files of the root package, and returns the file for the flag -overlay. The
-// old text of each hunk must be there exactly once.
+// overlay applies a patch to copies of the files of the root package, and
+// returns the file for the flag -overlay. The hunks have no line numbers. The
+// old text of each must exist exactly once.
 func overlay(t *testing.T, patch string) string {
 	dir, replace := t.TempDir(), map[string]string{}
 	for _, file := range regexp.MustCompile(`(?m)^--- a/`).Split(patch, -1)[1:] {

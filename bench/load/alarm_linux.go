@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An alarm blocks a goroutine for some time as the answer of another machine
-// would: it waits in the network poller, for a timerfd. time.Sleep is no use
-// for that: the poller counts in milliseconds, so if no processor is busy a
-// sleep of 100 µs takes 1.1 ms, if one is busy 120 µs. A timerfd takes 160 µs
-// always.
+// An alarm blocks a goroutine for some time, as the answer of another machine
+// would: it waits in the network poller, for a timerfd. time.Sleep does not
+// work for that, as the poller counts in milliseconds: a sleep of 100 µs takes
+// 1.1 ms if no processor is busy, and 120 µs if one is. A timerfd always takes
+// 160 µs.
 type alarm struct {
 	fd   int
 	file *os.File // of fd, to wait for it

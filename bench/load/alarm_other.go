@@ -4,7 +4,7 @@ package load
 
 import "time"
 
-// An alarm blocks a goroutine for some time, as well as the platform can.
+// An alarm blocks a goroutine for some time, as exactly as the platform can.
 type alarm struct{}
 
 func newAlarm() *alarm { return &alarm{} }

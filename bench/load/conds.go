@@ -10,8 +10,8 @@ import (
 	"example.com/condvar"
 )
 
-// A cond is a condition variable. Its Wait returns when it is notified, or ctx
-// ends.
+// A cond is a condition variable. Its Wait returns when it is notified, or when
+// ctx ends.
 type cond interface {
 	Wait(ctx context.Context)
 	Signal()
@@ -36,8 +36,8 @@ type standardCond struct{ *sync.Cond }
 
 func (c standardCond) Wait(context.Context) { c.Cond.Wait() }
 
-// An afterFuncCond is the way to wait for a context that the documentation of
-// context.AfterFunc shows.
+// An afterFuncCond waits for a context as in the documentation of
+// context.AfterFunc.
 type afterFuncCond struct{ *sync.Cond }
 
 func (c afterFuncCond) Wait(ctx context.Context) {
@@ -52,7 +52,7 @@ func (c afterFuncCond) Wait(ctx context.Context) {
 
 // A triggerCond is the condition variable of github.com/creachadair/msync,
 // which is a channel that is closed. It can only wake all waiters. They share
-// the channel, so its broadcast is as cheap as one that obeys contexts can be.
+// the channel, so its broadcast is the cheapest possible with contexts.
 type triggerCond struct {
 	trigger.Cond
 	l sync.Locker
@@ -70,8 +70,8 @@ func (c *triggerCond) Wait(ctx context.Context) {
 
 func (c *triggerCond) Broadcast() { c.Signal() }
 
-// A dividedCond is as many conds as it takes to have no more than lineLength
-// waiters in the line of each, if their number is lines times that.
+// A dividedCond is several conds, with at most lineLength waiters in the line
+// of each, if there are lines times that many waiters.
 type dividedCond struct {
 	lines  []cond
 	joined int
@@ -79,8 +79,9 @@ type dividedCond struct {
 
 const lineLength = 1000
 
-// divided returns how to make a dividedCond. Its conds share the lock, so all
-// that differs from one cond with as many waiters is how long lines are.
+// divided returns a function that makes a dividedCond. Its conds share the
+// lock, so only the length of the lines differs from one cond with as many
+// waiters.
 func divided(lines int, build newCond) newCond {
 	return func(l sync.Locker) cond {
 		c := &dividedCond{}
@@ -105,13 +106,13 @@ func (c *dividedCond) Broadcast() {
 	}
 }
 
-// contexts says with which contexts a goroutine waits.
+// contexts is the kind of contexts that a goroutine waits with.
 type contexts string
 
 const (
-	noContext  contexts = "none"   // none of its waits can be canceled
-	oneContext contexts = "cancel" // one that can end, for all of its waits
-	newForEach contexts = "new"    // one that can end, for each of its waits
+	noContext  contexts = "none"   // its waits cannot be canceled
+	oneContext contexts = "cancel" // a context that can end, for all of its waits
+	newForEach contexts = "new"    // a context that can end, for each wait
 )
 
 // newContext returns a context that can end, or one that cannot.
@@ -122,11 +123,11 @@ func newContext(cancelable bool) (context.Context, context.CancelFunc) {
 	return context.Background(), func() {}
 }
 
-// idle notifies when nobody waits.
+// idle notifies without a waiter.
 func idle(notify func(c cond), build newCond) Body {
 	return func(t Timer, n int) Extra {
 		c := build(&sync.Mutex{})
-		c.Signal() // the first call on a Cond has more to do
+		c.Signal() // the first call on a Cond does more
 		t.StartTimer()
 		for range n {
 			notify(c)
@@ -136,14 +137,14 @@ func idle(notify func(c cond), build newCond) Body {
 	}
 }
 
-// A game is what the two goroutines of pingPong share.
+// A game is the state that the two goroutines of pingPong share.
 type game struct {
 	mu    sync.Mutex
 	conds [2]cond
 	turn  int // whose turn it is
 }
 
-// pingPong has two goroutines take turns, each waiting on a cond of its own.
+// pingPong runs two goroutines that take turns. Each waits on its own cond.
 // play takes n turns of one of them. An operation is a turn of both.
 func pingPong(play func(g *game, mine, n int), build newCond) Body {
 	return func(t Timer, n int) Extra {
@@ -158,7 +159,7 @@ func pingPong(play func(g *game, mine, n int), build newCond) Body {
 	}
 }
 
-// inLoop returns a player who waits in a loop.
+// inLoop returns a player that waits in a loop.
 func inLoop(ctxs contexts) func(g *game, mine, n int) {
 	return func(g *game, mine, n int) {
 		own, other := g.conds[mine], g.conds[1-mine]
@@ -182,7 +183,7 @@ func inLoop(ctxs contexts) func(g *game, mine, n int) {
 	}
 }
 
-// byWaitFor is a player who waits in our WaitFor.
+// byWaitFor is a player that waits in our WaitFor.
 func byWaitFor(g *game, mine, n int) {
 	own, other := g.conds[mine].(ourCond), g.conds[1-mine]
 	g.mu.Lock()
@@ -194,7 +195,7 @@ func byWaitFor(g *game, mine, n int) {
 	}
 }
 
-// pingPongChannels is the floor: pingPong with nothing but channels.
+// pingPongChannels is the floor: pingPong with channels only.
 func pingPongChannels(ctxs contexts) Body {
 	return func(t Timer, n int) Extra {
 		ping, pong := make(chan struct{}, 1), make(chan struct{}, 1)
@@ -231,8 +232,8 @@ func pingPongChannels(ctxs contexts) Body {
 	}
 }
 
-// broadcast has the last of a crowd to arrive wake all others, n times, as
-// BenchmarkCond32 of package sync does.
+// broadcast runs a crowd, n times, in which the last to arrive wakes all
+// others, as in BenchmarkCond32 of package sync.
 func broadcast(waiters int, ctxs contexts, build newCond) Body {
 	return func(t Timer, n int) Extra {
 		var mu sync.Mutex
@@ -281,8 +282,8 @@ func onCond(f func(Timer, int, int, waitFunc) Extra, waiters int, build newCond)
 	}
 }
 
-// onChannels is the floor of onCond: each waits for a channel of its own, and
-// for its context, and that is all.
+// onChannels is the floor of onCond: each goroutine only waits for a channel of
+// its own and for its context.
 func onChannels(f func(Timer, int, int, waitFunc) Extra, waiters int) Body {
 	return func(t Timer, n int) Extra {
 		return f(t, n, waiters, func(ctx context.Context) {
@@ -326,12 +327,11 @@ func notifyAll(waiters int, build newCond) Body {
 	}
 }
 
-// notifyBusy has a crowd in WaitFor, which NotifyAll wakes. Each calls Notify
-// when it looks after that, and joins the line again, so that the next Notify
-// has a waiter to wake. Meanwhile all that have not looked yet are busy. Its
-// waits are the times of Notify. It is their median that counts: the longest
-// are of goroutines that lost their processor in Notify. An operation is a
-// crowd.
+// notifyBusy runs a crowd in WaitFor, which NotifyAll wakes. Each then calls
+// Notify in its predicate and joins the line again, so that the next Notify has
+// a waiter to wake. Meanwhile all that have not called the predicate yet are
+// busy. Its waits are the times of Notify. Their median counts: the longest are
+// of goroutines that lost their processor in Notify. An operation is a crowd.
 func notifyBusy(waiters int) Body {
 	return func(t Timer, n int) Extra {
 		times := make([]time.Duration, 0, n*waiters)
@@ -354,7 +354,7 @@ func notifyBusy(waiters int) Body {
 					if looked < waiters {
 						return false
 					}
-					c.NotifyAll() // no Notify is left for those in line
+					c.NotifyAll() // no Notify is left for the waiters in line
 					return true
 				}))
 			})

@@ -22,8 +22,8 @@ func gather(waiters int, wait func()) *sync.WaitGroup {
 	return &wg
 }
 
-// canceled ends the contexts of a crowd in line, one for each waiter, not in
-// the order of the line. An operation is a crowd.
+// canceled ends the contexts of a crowd in line. Each waiter has its own. They
+// do not end in the order of the line. An operation is a crowd.
 func canceled(t Timer, n, waiters int, wait waitFunc) Extra {
 	order := rand.New(rand.NewPCG(1, 2)).Perm(waiters)
 	cancels := make([]context.CancelFunc, waiters)
@@ -45,7 +45,7 @@ func canceled(t Timer, n, waiters int, wait waitFunc) Extra {
 	return perWaiter(t, n, waiters)
 }
 
-// storm ends the one context of a crowd in line. An operation is a crowd.
+// storm ends the context that a crowd in line shares. An operation is a crowd.
 func storm(t Timer, n, waiters int, wait waitFunc) Extra {
 	for range n {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -59,13 +59,13 @@ func storm(t Timer, n, waiters int, wait waitFunc) Extra {
 }
 
 // crowd measures the time to get a crowd in line and out of it, and the memory
-// that a waiter takes, its goroutine included. build makes a line, and returns
-// how to wait in it and how to end all waits. An operation is a crowd.
+// of a waiter, its goroutine included. build makes a line, and returns
+// functions that wait in it and that end all waits. An operation is a crowd.
 func crowd(waiters int, build func() (wait waitFunc, release func())) Body {
 	return func(t Timer, n int) Extra {
 		var bytes float64
 		for range n {
-			// A crowd without us first, for the memory that the runtime keeps.
+			// First a crowd without a line, for the memory the runtime keeps.
 			gate := make(chan struct{})
 			first := gather(waiters, func() { <-gate })
 			close(gate)
@@ -97,7 +97,7 @@ func crowdOnCond(waiters int, build newCond) Body {
 	})
 }
 
-// crowdOnChannel is the floor: nothing but goroutines and one channel.
+// crowdOnChannel is the floor: only goroutines and one channel.
 func crowdOnChannel(waiters int) Body {
 	return crowd(waiters, func() (waitFunc, func()) {
 		gate := make(chan struct{})
@@ -110,7 +110,7 @@ type locked struct {
 	lock    *sync.Mutex
 	wait    waitFunc
 	release func() // ends all waits
-	look    func() // takes lock for a moment
+	look    func() // takes lock briefly
 }
 
 // lockHeld measures how long release holds the internal lock, with a crowd in
@@ -132,9 +132,9 @@ func lockHeld(waiters int, build func() locked) Body {
 
 // timeHeld calls f, which locks and unlocks lock, and next, which waits for
 // lock meanwhile. It returns the time from when f may have lock until next has
-// it. lock is in starvation mode: Unlock hands it to the one that has waited
-// longest, which runs at once in place of the caller. So the time has two
-// switches between goroutines in it, but none in the run queue.
+// it. lock is in starvation mode: Unlock hands it to the goroutine that has
+// waited longest, which runs at once in place of the caller. So the time
+// includes two switches between goroutines, but no time in the run queue.
 func timeHeld(lock *sync.Mutex, f, next func()) time.Duration {
 	const starving = 2 * time.Millisecond // a Mutex takes 1 ms
 	var wg sync.WaitGroup
@@ -170,8 +170,8 @@ func timeHeld(lock *sync.Mutex, f, next func()) time.Duration {
 	return end.Sub(start)
 }
 
-// lockOf returns the mutex of what v points to, which is unexported. path has
-// the names of the fields on the way.
+// lockOf returns the unexported mutex of the struct that v points to. path has
+// the names of the fields that lead to it.
 func lockOf(v any, path ...string) *sync.Mutex {
 	field := reflect.ValueOf(v).Elem()
 	for _, name := range path {

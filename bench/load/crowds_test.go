@@ -12,7 +12,7 @@ import (
 )
 
 // With one processor the next call runs at once only if it is not put into the
-// run queue, behind the one that unlocks.
+// run queue behind the call that unlocks.
 func TestTimeHeldHasNoRunQueueInIt(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const hold = 3 * time.Millisecond

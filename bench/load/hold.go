@@ -2,8 +2,8 @@ package load
 
 import "time"
 
-// A pause is what a goroutine does between two calls: sleep, wait for something
-// outside the process, use the CPU.
+// A pause is the time of a goroutine between two calls: it sleeps, waits for
+// something outside the process, or uses the CPU.
 type pause struct{ asleep, blocked, cpu time.Duration }
 
 // A pauser makes the pauses of one goroutine.
@@ -40,8 +40,8 @@ func (p *pauser) pause(d pause) {
 	}
 }
 
-// spin is CPU work, measured by its amount and not by the clock. A goroutine
-// that loses its processor meanwhile still has to do the rest.
+// spin is a fixed amount of CPU work, not a time by the clock. A goroutine that
+// loses its processor meanwhile still has to do the rest.
 func (p *pauser) spin(n int) {
 	x := p.state | 1
 	for range n {
@@ -52,7 +52,7 @@ func (p *pauser) spin(n int) {
 	p.state = x // so that the compiler does not remove the loop
 }
 
-// calibrate returns how many spins take a nanosecond on an idle machine.
+// calibrate returns the number of spins in a nanosecond on an idle machine.
 func calibrate() float64 {
 	const n = 100_000
 	best, p := time.Hour, &pauser{}

@@ -19,7 +19,7 @@ type limiter interface {
 	Release(h handle, n int64)
 }
 
-// A handle is what puddle needs for a release.
+// A handle is the value that puddle needs for a release.
 type handle = *puddle.Resource[struct{}]
 
 type newLimiter func(capacity int64) limiter
@@ -32,7 +32,7 @@ func xsync(n int64) limiter   { return weightedLimiter{semaphore.NewWeighted(n)}
 func channel(n int64) limiter { return make(channelLimiter, n) }
 func crlib(n int64) limiter   { return fifoLimiter{fifo.NewSemaphore(n)} }
 
-// pool returns a puddle pool all of whose resources exist.
+// pool returns a puddle pool with all resources created.
 func pool(n int64) limiter {
 	p, err := puddle.NewPool(&puddle.Config[struct{}]{
 		Constructor: func(context.Context) (struct{}, error) { return struct{}{}, nil },
@@ -68,7 +68,7 @@ func (l fifoLimiter) Acquire(ctx context.Context, n int64) (handle, error) {
 }
 func (l fifoLimiter) Release(_ handle, n int64) { l.Semaphore.Release(n) }
 
-// A channelLimiter gives one permit at a time, as does a poolLimiter.
+// A channelLimiter gives one permit at a time, as a poolLimiter does.
 type channelLimiter chan struct{}
 
 func (l channelLimiter) Acquire(ctx context.Context, _ int64) (handle, error) {
@@ -81,8 +81,8 @@ func (l channelLimiter) Acquire(ctx context.Context, _ int64) (handle, error) {
 }
 func (l channelLimiter) Release(handle, int64) { <-l }
 
-// A poolLimiter uses x/sync: it hands out resources, under a mutex, that a
-// semaphore counts.
+// A poolLimiter uses x/sync: it hands out resources under a mutex, and a
+// semaphore counts them.
 type poolLimiter struct{ *puddle.Pool[struct{}] }
 
 func (l poolLimiter) Acquire(ctx context.Context, _ int64) (handle, error) {
@@ -108,14 +108,14 @@ func uncontended(build newLimiter) Body {
 }
 
 // A scene has goroutines that acquire, hold and release in a loop. All are in
-// line when the clock starts, and that is when their first wait starts.
+// line when the clock starts. Their first waits start then.
 type scene struct {
 	capacity   int64
 	goroutines int
 	weights    bool  // ask for 1, 2, 3 or 4 permits in turn, not for 1
 	hold       pause // with permits
 	after      pause // without
-	untimed    bool  // do not measure waits, which costs two looks at the clock
+	untimed    bool  // do not measure waits, which reads the clock twice
 	spins      float64
 }
 
@@ -138,7 +138,7 @@ func (s scene) run(build newLimiter) Body {
 			held[i], err = l.Acquire(ctx, 1)
 			must(err)
 		}
-		var start time.Time // written before anybody is let in
+		var start time.Time // written before any call is admitted
 		waits := make([]time.Duration, n)
 		var wg sync.WaitGroup
 		for g := range s.goroutines {
@@ -181,10 +181,10 @@ func (s scene) run(build newLimiter) Body {
 	}
 }
 
-// bigAgainstSmall has one goroutine acquire the whole capacity in a loop, while
-// loopers acquire 1 and hold it for longer than they are without, so that some
-// is always held. An operation is an acquisition of the whole capacity, and a
-// pause in which the loopers come back.
+// bigAgainstSmall runs one goroutine that acquires the whole capacity in a
+// loop, and loopers that acquire 1. They hold it for longer than they pause, so
+// that some is always held. An operation is an acquisition of the whole
+// capacity, and a pause in which the loopers come back.
 func bigAgainstSmall(loopers int, hold time.Duration, build newLimiter) Body {
 	return func(t Timer, n int) Extra {
 		ctx, cancel := newContext(true)
@@ -222,10 +222,9 @@ func bigAgainstSmall(loopers int, hold time.Duration, build newLimiter) Body {
 	}
 }
 
-// releaseBeside measures how long a Release takes that lets in a goroutine
-// which has waited for some time, while others compute without a pause. Its
-// waits are these times. An operation is such a wait and the Release that ends
-// it.
+// releaseBeside measures a Release that admits a goroutine which has waited for
+// some time, while others compute without a pause. Its waits are the times of
+// Release. An operation is such a wait and the Release that ends it.
 func releaseBeside(computing int, waited time.Duration, build newLimiter) Body {
 	return func(t Timer, n int) Extra {
 		ctx, cancel := newContext(true)
@@ -282,8 +281,8 @@ func lockHeldClose(waiters int) Body {
 	})
 }
 
-// onLimiter makes a workload of canceled or storm for limiters, of capacity 1,
-// which is taken.
+// onLimiter makes a workload of canceled or storm for limiters of capacity 1,
+// whose permit is taken.
 func onLimiter(f func(Timer, int, int, waitFunc) Extra, waiters int, build newLimiter) Body {
 	return func(t Timer, n int) Extra {
 		l := build(1)
@@ -297,7 +296,7 @@ func onLimiter(f func(Timer, int, int, waitFunc) Extra, waiters int, build newLi
 	}
 }
 
-// crowdOnLimiter is crowd in the line of a limiter: each that is let in lets in
+// crowdOnLimiter is crowd in the line of a limiter: each admitted call admits
 // the next.
 func crowdOnLimiter(waiters int, build newLimiter) Body {
 	return crowd(waiters, func() (waitFunc, func()) {

@@ -1,6 +1,6 @@
-// Package load has the workloads that this package and its rivals are measured
-// with. Each has one body, which all implementations run; go test -bench and
-// cmd/compare run the same.
+// Package load has the workloads for package condvar and its rivals. Each has
+// one body, which all implementations run. go test -bench and cmd/compare run
+// the same bodies.
 package load
 
 import (
@@ -12,13 +12,13 @@ import (
 
 // A Workload is something to measure, and the implementations that run it.
 type Workload struct {
-	Name     string    // as benchmarks are called, such as "PingPong/ctx=none"
-	Subjects []Subject // ours first, then the one it is compared with, if any, then others
+	Name     string    // as of a benchmark, such as "PingPong/ctx=none"
+	Subjects []Subject // ours, then its rival, if any, then others
 
-	// Goroutines is how many it starts.
+	// Goroutines is the number of goroutines that it starts.
 	Goroutines int
-	// Slice is how long a measurement should take, if that is longer than for
-	// the others.
+	// Slice is how long a measurement should take, if longer than for the
+	// others.
 	Slice time.Duration
 }
 
@@ -28,8 +28,8 @@ type Subject struct {
 	Run  Body
 }
 
-// A Body does n operations, with the timer running while they take place, and
-// returns what it measured besides time and allocations.
+// A Body does n operations, with the timer running during them, and returns its
+// measurements besides time and allocations.
 type Body func(t Timer, n int) Extra
 
 // A Timer is the part of testing.B that a Body sees. It is stopped at the call
@@ -40,11 +40,11 @@ type Timer interface {
 	Elapsed() time.Duration
 }
 
-// Extra is a measurement by its unit, as testing.B.ReportMetric has them.
+// Extra is measurements by unit, as for testing.B.ReportMetric.
 type Extra map[string]float64
 
-// The units of Extra. Waits are those of the operations, or of what else the
-// workload says.
+// The units of Extra. Waits are those of the operations, unless the workload
+// says otherwise.
 const (
 	PerWaiter = "ns/waiter"
 	Memory    = "B/waiter"
@@ -54,23 +54,23 @@ const (
 	MaxWait   = "max-wait-ns"
 )
 
-// perWaiter is what a workload returns in which n operations are n crowds.
+// perWaiter is the result of a workload in which n operations are n crowds.
 func perWaiter(t Timer, n, waiters int) Extra {
 	return Extra{PerWaiter: float64(t.Elapsed()) / float64(n) / float64(waiters)}
 }
 
-// percentiles sorts waits, and sums them up.
+// percentiles sorts waits and summarizes them.
 func percentiles(waits []time.Duration) Extra {
 	slices.Sort(waits)
 	at := func(q float64) float64 { return float64(waits[int(q*float64(len(waits)-1))]) }
 	return Extra{P50: at(0.5), P99: at(0.99), P999: at(0.999), MaxWait: at(1)}
 }
 
-// settle returns when all goroutines but the caller's are parked, however the
-// implementation parks them, so that the clock starts with all of them in line.
-// The runtime's figures are approximate while they change, so they have to be
-// right several times. Goroutines in a system call, as of a profiler, are not
-// in them.
+// settle returns when all goroutines but the caller's are parked, in any
+// implementation, so that the clock starts with all of them in line. The
+// runtime's figures are approximate while they change, so they have to be right
+// several times. They do not count goroutines in a system call, as of a
+// profiler.
 func settle() {
 	figures := []metrics.Sample{
 		{Name: "/sched/goroutines/runnable:goroutines"},
@@ -85,7 +85,7 @@ func settle() {
 	}
 }
 
-// memory returns how many bytes of heap and stacks are in use.
+// memory returns the number of bytes of heap and stacks in use.
 func memory() float64 {
 	runtime.GC()
 	figures := []metrics.Sample{

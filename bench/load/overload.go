@@ -10,7 +10,7 @@ import (
 	"example.com/condvar/keyed"
 )
 
-// rejected calls Acquire on a full resource on which nobody may wait.
+// rejected calls Acquire on a full resource that lets no call wait.
 func rejected(opts ...condvar.Option) Body {
 	return func(t Timer, n int) Extra {
 		ctx, cancel := newContext(true)
@@ -43,7 +43,7 @@ func permits(t Timer, n int) Extra {
 	return nil
 }
 
-// A keyLimiter has a limit for each key.
+// A keyLimiter limits each key.
 type keyLimiter interface {
 	Acquire(ctx context.Context, key int) error
 	Release(key int)
@@ -51,8 +51,8 @@ type keyLimiter interface {
 
 func ourKeys() keyLimiter { return keyed.New[int](4) }
 
-// handMade is what one writes without package keyed: a map of semaphores, each
-// of which goes when no call and no holder uses it any more.
+// handMade is the code without package keyed: a map of semaphores. Each is
+// deleted when no call and no holder uses it.
 type handMade struct {
 	mu      sync.Mutex
 	entries map[int]*handMadeEntry
@@ -97,8 +97,8 @@ func (h *handMade) leaveLocked(key int, e *handMadeEntry) {
 	}
 }
 
-// perKey has goroutines that acquire and release one permit of a key, out of so
-// many keys, in an order that looks random.
+// perKey runs goroutines that acquire and release one permit of a key, out of
+// the given number of keys, in an order that looks random.
 func perKey(goroutines, keys int, build func() keyLimiter) Body {
 	return func(t Timer, n int) Extra {
 		ctx, cancel := newContext(true)

@@ -13,15 +13,14 @@ const (
 	OursFIFO = "condvar-fifo"
 )
 
-// Workloads returns all of them. It takes a moment to find out how fast the
-// machine is.
+// Workloads returns all workloads. It first measures how fast the machine is.
 //
 // The rivals are sync.Cond, alone and with context.AfterFunc; x/sync/semaphore;
 // channels; and three packages that are maintained, have few dependencies, and
 // do part of the job: the condition variable of github.com/creachadair/msync,
 // the semaphore of github.com/cockroachdb/crlib, which has weights and contexts
-// and can be resized, and github.com/jackc/puddle, a pool of resources. Of
-// others, that of tailscale.com/syncs is a buffered channel, which is here
+// and can be resized, and github.com/jackc/puddle, a pool of resources. The
+// semaphore of tailscale.com/syncs is a buffered channel, which is a rival
 // already.
 func Workloads() []Workload {
 	var all []Workload
@@ -53,7 +52,7 @@ func Workloads() []Workload {
 		Subject{"msync", pingPong(inLoop(noContext), msync)})
 
 	for _, waiters := range []int{32, 1000} {
-		// sync.Cond has no contexts, and is what it would cost without.
+		// sync.Cond has no contexts. It shows the cost without them.
 		for _, ctx := range []contexts{noContext, oneContext} {
 			subjects := []Subject{
 				{Ours, broadcast(waiters, ctx, ours)},
@@ -96,7 +95,8 @@ func Workloads() []Workload {
 		name string
 		hold pause
 	}{
-		{"HandOff", pause{asleep: time.Millisecond}}, // the shape of jackc/puddle issue 46
+		// See jackc/puddle issue 46.
+		{"HandOff", pause{asleep: time.Millisecond}},
 		{"HandOffBlocking", pause{blocked: time.Millisecond}},
 	} {
 		for _, capacity := range []int64{1, 2} {
@@ -117,7 +117,7 @@ func Workloads() []Workload {
 		return releaseBeside(20, 3*time.Millisecond, build)
 	})...)
 
-	// These are about our own promises, and have no rivals.
+	// These check our own promises, and have no rivals.
 	for _, waiters := range []int{1000, 64_000} {
 		add(waiters, 0, fmt.Sprintf("NotifyBusy/waiters=%d", waiters), Subject{Ours, notifyBusy(waiters)})
 	}
@@ -147,8 +147,9 @@ func Workloads() []Workload {
 			Subject{"channels", notifyAllChannel(waiters)},
 			Subject{"msync", notifyAll(waiters, msync)})
 	}
-	// As many goroutines as above, but no line is longer than lineLength. What
-	// differs is due to the line, and not to the memory of the goroutines.
+	// As many goroutines as above, but no line is longer than lineLength. So
+	// the difference is due to the line, and not to the memory of the
+	// goroutines.
 	const inLines, lines = 100_000, 100_000 / lineLength
 	suffix := fmt.Sprintf("/waiters=%d/lines=%d", inLines, lines)
 	add(inLines, 0, "CancelWait"+suffix,
@@ -172,7 +173,7 @@ func Workloads() []Workload {
 	return all
 }
 
-// weighted returns those that can give several permits at once.
+// weighted returns the limiters that can give several permits at once.
 func weighted(run func(newLimiter) Body) []Subject {
 	return []Subject{
 		{Ours, run(resource())},
@@ -182,12 +183,12 @@ func weighted(run func(newLimiter) Body) []Subject {
 	}
 }
 
-// withoutPool returns those that limit and do nothing else.
+// withoutPool returns the limiters that only limit.
 func withoutPool(run func(newLimiter) Body) []Subject {
 	return append(weighted(run), Subject{"channel", run(channel)})
 }
 
-// limiters returns all.
+// limiters returns all limiters.
 func limiters(run func(newLimiter) Body) []Subject {
 	return append(withoutPool(run), Subject{"puddle", run(pool)})
 }

@@ -53,7 +53,7 @@ func TestVerdicts(t *testing.T) {
 	require.False(t, ok)
 }
 
-// A bar that names what nobody measures would never be missed.
+// Each bar names a figure that is measured; a misspelled one would be left out.
 func TestBarsAreOfWhatIsMeasured(t *testing.T) {
 	measured := map[figure]bool{}
 	for _, w := range load.Workloads() {
@@ -84,8 +84,8 @@ func TestMeasureTakesTurns(t *testing.T) {
 	s := measure(workloads, plan{
 		pattern: regexp.MustCompile(""), most: hugeCrowd - 1, cpus: []int{2, 1}, rounds: 3, slice: 1,
 	}, func(_, _ int, what string) { turns = append(turns, what[strings.LastIndex(what, " ")+1:]) })
-	// In both, a round to warm up and then every second one in reverse. The
-	// crowd is last.
+	// In both, the first round is a warm-up, and then every second one is in
+	// reverse. The crowd is last.
 	require.Equal(t, "ab"+"baabba"+"ab"+"baab"+"cccc"+"done", strings.Join(turns, ""))
 	require.Len(t, s.order, 5)
 	require.Equal(t, []float64{7, 7, 7}, s.values(subject{"w", "a", 2}, load.P99))
@@ -111,8 +111,8 @@ func TestWhatABarWouldBeForOthers(t *testing.T) {
 	require.Empty(t, text.String())
 }
 
-// One round of the quickest workload and of one without a rival, and all that
-// is written.
+// One round of the quickest workload and of one without a rival, and all files
+// that are written.
 func TestRunWritesResults(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, run(plan{

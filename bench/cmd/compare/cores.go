@@ -8,8 +8,8 @@ import (
 )
 
 // coreToCore returns how long a cache line takes from one thread to another and
-// back, the median of some runs. It says how far apart the processors are: with
-// more than 100 ns, all that moves between two of them is slow.
+// back, the median of some runs. Above 100 ns, all data that moves between two
+// processors is slow.
 func coreToCore() time.Duration {
 	const rounds = 100_000
 	runs := make([]time.Duration, 9)

@@ -9,7 +9,7 @@ import (
 )
 
 // pictures returns the pictures by the names of their files, as SVG documents.
-// Those of which nothing was measured are missing.
+// Pictures without measurements are left out.
 func pictures(s samples, workloads []load.Workload, cpus int) map[string][]byte {
 	files := map[string][]byte{}
 	if rows := costs(s, cpus); len(rows) > 0 {
@@ -24,11 +24,11 @@ func pictures(s samples, workloads []load.Workload, cpus int) map[string][]byte 
 	return files
 }
 
-// A row is a bar with what stands above it.
+// A row is a bar with the text above it.
 type row struct {
 	label, rival string
 	ratio        float64   // our time to the rival's
-	others       []float64 // our time to that of other rivals
+	others       []float64 // our time to other rivals'
 }
 
 // costs returns the rows of the picture in the README, in the order of its
@@ -55,8 +55,8 @@ func costs(s samples, cpus int) []row {
 	return rows
 }
 
-// allRatios returns a row for each workload that has a rival. The first rival
-// is that of the bar.
+// allRatios returns a row for each workload that has a rival. The bar compares
+// with the first rival.
 func allRatios(s samples, workloads []load.Workload, cpus int) []row {
 	var rows []row
 	for _, w := range workloads {
@@ -81,8 +81,8 @@ func allRatios(s samples, workloads []load.Workload, cpus int) []row {
 	return rows
 }
 
-// medianRatio returns the median of the ratios of the rounds; not ok if nothing
-// was measured.
+// medianRatio returns the median of the ratios of the rounds. It is not ok if
+// there are no measurements.
 func (s samples) medianRatio(workload, ours, rival string, cpus int) (ratio float64, ok bool) {
 	r := ratios(s.values(subject{workload, ours, cpus}, perOp), s.values(subject{workload, rival, cpus}, perOp))
 	if len(r) == 0 {
@@ -143,8 +143,8 @@ func ratioChart(rows []row, cpus int) []byte {
 			"A ratio above 1 means that condvar is slower, as it is in %d workloads. The file summary.txt has all figures.", len(rows), slower))
 }
 
-// scaleOf returns an axis that has room for all, from one power of two to
-// another, and for the numbers at the ends of the bars.
+// scaleOf returns an axis between two powers of two, with room for all bars and
+// for the numbers at their ends.
 func scaleOf(rows []row) logScale {
 	low, high := -1.0, 1.0
 	for _, r := range rows {
@@ -156,7 +156,7 @@ func scaleOf(rows []row) logScale {
 	return logScale{margin, width - margin, math.Exp2(math.Floor(low - room)), math.Exp2(math.Ceil(high + room))}
 }
 
-// barHeader draws what is above the bars, and returns where they start.
+// barHeader draws the text above the bars, and returns where the bars start.
 func (c *canvas) barHeader(scale logScale, title string) float64 {
 	c.text(margin, 24, "title", title)
 	c.text(scale.at(1)-10, 48, "small soft end", "← condvar is faster")
@@ -165,7 +165,7 @@ func (c *canvas) barHeader(scale logScale, title string) float64 {
 	return 78
 }
 
-// barFooter draws what is below the bars, and returns the height of the
+// barFooter draws the text below the bars, and returns the height of the
 // picture.
 func (c *canvas) barFooter(scale logScale, y float64, note string) float64 {
 	c.axisLabels(scale, y+14)
@@ -173,7 +173,8 @@ func (c *canvas) barFooter(scale logScale, y float64, note string) float64 {
 	return y + 46
 }
 
-// axisLabels writes the powers of two. Those at the ends stay in the picture.
+// axisLabels writes the powers of two. The labels at the ends stay inside the
+// picture.
 func (c *canvas) axisLabels(scale logScale, y float64) {
 	for v := scale.least; v <= scale.most; v *= 2 {
 		class, x, label := "small soft middle", scale.at(v), fmt.Sprint(v)
@@ -208,7 +209,7 @@ func (c *canvas) bar(r row, scale logScale, y, height, textFrom, textTo float64)
 	c.path("one", "M%.1f %.1fv%.1f", scale.at(1), y-3, height+6)
 }
 
-// ratioText formats a ratio as the tables have it.
+// ratioText formats a ratio as in the tables.
 func ratioText(r float64) string {
 	if r < 1.95 {
 		return fmt.Sprintf("%.2f", r)
@@ -216,9 +217,9 @@ func ratioText(r float64) string {
 	return fmt.Sprintf("%.1f", r)
 }
 
-// drawWaits draws how long those waited who had to wait: condvar, condvar with
-// FIFO, and x/sync, in a panel for each of some workloads. It returns nil if
-// one of them was not measured.
+// drawWaits draws how long the waits took with condvar, condvar with FIFO, and
+// x/sync, in a panel for each of some workloads. It returns nil if one of them
+// was not measured.
 func drawWaits(s samples, cpus int) []byte {
 	// The lines are often on top of each other, so the first ones are wide.
 	lines := []struct{ impl, class, name string }{
@@ -285,9 +286,9 @@ func drawWaits(s samples, cpus int) []byte {
 		"Four plots with logarithmic axes. The waits are p50, p99, p99.9 and the longest one. %s.", strings.Join(list, "; ")))
 }
 
-// timeTicks returns at least two ticks, of which the first is at most least and
-// the last at least most. They are powers of ten, or also twice and five times
-// as much if there would be few.
+// timeTicks returns at least two ticks. The first is at most least, and the
+// last is at least most. The ticks are powers of ten. If these are few, twice
+// and five times a power of ten are ticks, too.
 func timeTicks(least, most float64) []float64 {
 	for _, steps := range [][]float64{{1}, {1, 2, 5}} {
 		var all []float64

@@ -58,7 +58,7 @@ func texts(t *testing.T, data []byte) map[string][]string {
 	require.Len(t, found["title"], 1)
 	require.Len(t, found["desc"], 1)
 	require.Contains(t, found["style"][0], "prefers-color-scheme: dark")
-	require.NotContains(t, string(data), "href") // it refers to nothing outside
+	require.NotContains(t, string(data), "href") // no external references
 	require.NotContains(t, string(data), "NaN")
 	require.NotContains(t, string(data), "Inf")
 	return found
@@ -164,7 +164,8 @@ func TestWaitsHaveALineOfEachInEachPlot(t *testing.T) {
 	s := committed(t)
 	svg := drawWaits(s, 2)
 	found := texts(t, svg)
-	for _, class := range []string{"xsync", "fifo", "ours"} { // and one in the legend
+	// One of each is in the legend.
+	for _, class := range []string{"xsync", "fifo", "ours"} {
 		require.Equal(t, 5, strings.Count(string(svg), `<path class="line `+class+`"`))
 	}
 	require.Subset(t, found["text"], []string{"p50", "p99.9", "x/sync/semaphore", "condvar, FIFO()", "condvar"})

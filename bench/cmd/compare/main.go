@@ -1,10 +1,10 @@
 // Command compare measures package condvar and its rivals, in turns, and writes
-// what it found to a folder: the raw figures for benchstat, the ratios with the
-// bars they have to clear, and pictures.
+// the results to a folder: the raw figures for benchstat, the ratios with their
+// limits, and pictures.
 //
 //	go run ./cmd/compare            everything
 //	go run ./cmd/compare -short     a few rounds, to see that it works
-//	go run ./cmd/compare -draw      nothing: the pictures again, of the raw figures
+//	go run ./cmd/compare -draw      no measurements: only redraws
 package main
 
 import (

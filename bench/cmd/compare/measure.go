@@ -22,9 +22,9 @@ func units() []string {
 	return []string{perOp, load.PerWaiter, load.Memory, load.P50, load.P99, load.P999, load.MaxWait, allocs}
 }
 
-// What so many goroutines leave behind slows down the garbage collector ever
-// after. So crowds come last, and with one value of GOMAXPROCS. Huge ones,
-// which take seconds, come at the very end and in fewer rounds.
+// The garbage collector stays slower after so many goroutines. So crowds run
+// last, and with one value of GOMAXPROCS. Huge ones, which take seconds, run at
+// the very end and in fewer rounds.
 const (
 	bigCrowd   = 50_000
 	hugeCrowd  = 1_000_000
@@ -35,24 +35,27 @@ const (
 type plan struct {
 	pattern *regexp.Regexp // of names
 	most    int            // goroutines
-	cpus    []int          // values of GOMAXPROCS; half as many rounds with any but the first, and no crowds
-	rounds  int
-	slice   time.Duration
+	// cpus are values of GOMAXPROCS. All but the first have half as many rounds
+	// and no crowds.
+	cpus   []int
+	rounds int
+	slice  time.Duration
 }
 
-// A subject is who has been measured, at what, and with which GOMAXPROCS.
+// A subject is an implementation, a workload, and a value of GOMAXPROCS.
 type subject struct {
 	workload, impl string
 	cpus           int
 }
 
-// Of every round a sample has the operations and, by unit, the figures.
+// A sample has the number of operations of each round and, by unit, its
+// figures.
 type sample struct {
 	n       int
 	figures []map[string]float64
 }
 
-// Samples are what was measured, and in which order.
+// Samples are the measurements, in order.
 type samples struct {
 	order []subject
 	of    map[subject]*sample
@@ -71,9 +74,9 @@ func (s samples) values(who subject, unit string) []float64 {
 	return values
 }
 
-// measure measures all, in rounds. In a round each subject has its slice of
-// time, those of the same workload one after the other, and every second round
-// in reverse.
+// measure measures all, in rounds. In a round each subject runs for its slice
+// of time, and subjects of the same workload run one after the other. Every
+// second round is in reverse.
 func measure(workloads []load.Workload, p plan, progress func(done, all int, what string)) samples {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	var crowds [3][]load.Workload // none, big, huge
@@ -142,7 +145,7 @@ func measure(workloads []load.Workload, p plan, progress func(done, all int, wha
 	return found
 }
 
-// calibrate returns how many operations of run take as long as slice.
+// calibrate returns the number of operations of run that take as long as slice.
 func calibrate(run load.Body, slice time.Duration) int {
 	for n := 1; ; {
 		took := time.Duration(take(run, n)[perOp] * float64(n))
@@ -160,7 +163,8 @@ func take(run load.Body, n int) map[string]float64 {
 	figures := map[string]float64{}
 	maps.Copy(figures, run(&t, n))
 	figures[perOp] = float64(t.elapsed) / float64(n)
-	figures[allocs] = float64(t.mallocs / uint64(n)) // as package testing counts
+	// As in package testing.
+	figures[allocs] = float64(t.mallocs / uint64(n))
 	return figures
 }
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// rawPrefix is what a line of a measurement starts with.
+// rawPrefix is the prefix of the line of a measurement.
 const rawPrefix = "BenchmarkLoad/"
 
 // writeRaw writes all as package testing does, round by round.
@@ -33,7 +33,7 @@ func (s samples) writeRaw(w io.Writer) {
 	}
 }
 
-// readRaw reads what writeRaw wrote. It skips lines of anything else.
+// readRaw reads what writeRaw wrote. It skips all other lines.
 func readRaw(r io.Reader) (samples, error) {
 	s := samples{of: map[subject]*sample{}}
 	lines := bufio.NewScanner(r)

@@ -16,7 +16,8 @@ func TestRawIsReadAsItWasWritten(t *testing.T) {
 		many: {n: 12, figures: []map[string]float64{
 			{perOp: 1.5, load.P999: 2e9, allocs: 0}, {perOp: 0.25, load.P999: 123456, allocs: 1},
 		}},
-		few: {n: 1, figures: []map[string]float64{{perOp: 4, load.PerWaiter: 2.5}}}, // in fewer rounds
+		// In fewer rounds.
+		few: {n: 1, figures: []map[string]float64{{perOp: 4, load.PerWaiter: 2.5}}},
 	}}
 	var raw strings.Builder
 	s.writeRaw(&raw)

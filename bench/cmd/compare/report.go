@@ -11,21 +11,20 @@ import (
 	"example.com/condvar/bench/load"
 )
 
-// A figure is something measured of somebody.
+// A figure is a measurement of an implementation.
 type figure struct{ workload, impl, unit string }
 
-// A bar is what we expect: that a figure is at most so many times another one,
-// or, if there is no other, at most so much.
+// A bar is an upper limit for a figure: a multiple of another figure or, if
+// there is no other, an absolute value.
 type bar struct {
 	line   string
 	ours   figure
 	rival  figure
 	most   float64
-	enough float64 // a figure that is clearly good enough, whatever the rival's is
+	enough float64 // a figure that is good enough for any rival's
 
-	// median says that of a figure without a rival the median of the rounds
-	// counts, and not the worst, as what disturbs a round is part of the
-	// figure.
+	// median is for a figure without a rival. The median of the rounds counts,
+	// not the worst, as the figure includes disturbances of a round.
 	median bool
 }
 
@@ -54,7 +53,7 @@ func bars() []bar {
 		against("broadcast", "Broadcast/waiters="+b.waiters+"/ctx=none", load.Ours, "sync", b.none)
 		against("broadcast, cancellable", "Broadcast/waiters="+b.waiters+"/ctx=cancel", load.Ours, "sync", b.cancellable)
 	}
-	// There are as many goroutines in memory, so the line is all that grows.
+	// The number of goroutines in memory is the same, so only the line grows.
 	for _, name := range []string{"CancelWait", "NotifyAll"} {
 		all = append(all, bar{
 			line:  "100,000 in one line against lines of 1,000",
@@ -113,7 +112,7 @@ func bars() []bar {
 		line: "big against small",
 		ours: figure{"BigAgainstSmall/loopers=16", load.Ours, load.MaxWait}, most: 10e6,
 	})
-	// The contexts of PingPong/ctx=new allocate, for the floor, too.
+	// The contexts of PingPong/ctx=new allocate, also for the floor.
 	all = append(all, bar{
 		line: "allocations", most: 1,
 		ours: figure{"PingPong/ctx=new", load.Ours, allocs}, rival: figure{"PingPong/ctx=new", "channels", allocs},
@@ -128,9 +127,10 @@ func bars() []bar {
 	return all
 }
 
-// verdict says whether b is cleared, and by what; not ok if nothing was
-// measured. A ratio is the median of those of the rounds. A figure without a
-// rival is the worst of all rounds, or their median if b says so.
+// verdict returns whether b is met, and the measured value. It is not ok if
+// there are no measurements. A ratio is the median of those of the rounds. A
+// figure without a rival is the worst of all rounds, or their median if
+// b.median is set.
 func (b bar) verdict(s samples, cpus int) (text string, cleared, ok bool) {
 	ours := s.values(subject{b.ours.workload, b.ours.impl, cpus}, b.ours.unit)
 	if b.rival.workload == "" {
@@ -154,7 +154,7 @@ func (b bar) verdict(s samples, cpus int) (text string, cleared, ok bool) {
 	return text, quantile(r, 0.5) <= b.most || quantile(ours, 0.5) <= b.enough, true
 }
 
-// writeBars writes the bars of what was measured.
+// writeBars writes the bars that have measurements.
 func writeBars(w io.Writer, s samples, cpus int) {
 	fmt.Fprintf(w, "The bars. Ratios are ours to the rival's, the median of the rounds [and the quartiles], with GOMAXPROCS=%d.\n\n", cpus)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -184,8 +184,8 @@ func writeBars(w io.Writer, s samples, cpus int) {
 	writeGrowth(w, s, cpus)
 }
 
-// writeGrowth writes, of those bars that are about two of our own figures, what
-// they would be for the others.
+// writeGrowth writes the ratios of the other implementations for the bars that
+// compare two of our own figures.
 func writeGrowth(w io.Writer, s samples, cpus int) {
 	var lines strings.Builder
 	table := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
@@ -210,7 +210,7 @@ func writeGrowth(w io.Writer, s samples, cpus int) {
 	}
 }
 
-// writeRatios writes all medians, and the ratios of ours to everybody's.
+// writeRatios writes all medians, and the ratios of ours to all others.
 func writeRatios(w io.Writer, s samples, workloads []load.Workload, cpus []int) {
 	for _, c := range cpus {
 		for _, wl := range workloads {
@@ -261,7 +261,7 @@ func spread(r []float64) string {
 	return fmt.Sprintf("%.3g [%.3g %.3g]", quantile(r, 0.5), quantile(r, 0.25), quantile(r, 0.75))
 }
 
-// quantile interpolates between the values that are next to it.
+// quantile interpolates between the two nearest values.
 func quantile(values []float64, q float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	at := q * float64(len(sorted)-1)

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Every picture is drawn this wide and shown larger, so that its text can still
-// be read where the page is narrow.
+// Every picture is drawn this wide and shown larger, so that its text is
+// readable on a narrow page.
 const (
 	width  = 480
 	margin = 16
 )
 
-// A loss, and condvar among others, has the accent color. The rest is gray.
+// A loss, and condvar beside others, has the accent color. The rest is gray.
 const stylesheet = `
 text { font: 13px ui-sans-serif, system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328 }
 .title { font-size: 15px; font-weight: 600 }
@@ -76,7 +76,7 @@ func escape(s string) string {
 	return b.String()
 }
 
-// A logScale says where a value is on an axis, from the least to the most.
+// A logScale maps a value to a position on an axis.
 type logScale struct{ from, to, least, most float64 }
 
 func (s logScale) at(v float64) float64 {
