@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs every check on every module of the repository, and fails if one fails.
-# Tools are looked for on PATH and in GOPATH/bin. What it cannot run because a
-# tool is missing it names at the end.
+# Runs every check on every module of the repository, and fails if one fails. It
+# looks for tools on PATH and in GOPATH/bin. At the end it names the checks that
+# it could not run because a tool is missing.
 #
 #   scripts/check.sh                      everything, in its short form
 #   scripts/check.sh root bench           only these: root, the folder of a module, release
@@ -9,11 +9,11 @@
 #   STRICT=1 scripts/check.sh             a missing tool is a failure
 #   JOBS=1 scripts/check.sh               one step at a time, instead of one per processor
 #
-# Most steps leave a processor idle now and then, while they link or wait. So
-# JOBS rows of steps run side by side, the root's first. A test that fails only
+# Most steps leave a processor idle at times, while they link or wait. So JOBS
+# rows of steps run concurrently, the root's first. A test that fails only
 # because the machine is busy is a bug of the test.
 #
-# Each step says how long it took, and how much processor time.
+# Each step prints how long it took, and its processor time.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:$(go env GOPATH)/bin"
@@ -22,13 +22,14 @@ timeout=-timeout=10m short=-short mutants="-quick -bugs" soak=20s chaos=
 if [ "${CONDVAR_VERIFY:-}" = long ]; then
 	timeout=-timeout=0 short= mutants= soak=10m chaos=30m
 fi
-# The newest Go release, beside that of the machine, which is the oldest supported.
+# The newest Go release. The machine has the oldest supported one.
 newest=go1.27.4
-# For each method of verify/ one of the mutants that it has to find: explore and
-# linear, props, matrix, soak, leaks, 32 bits.
+# For each method of verify/, a mutant that it has to find: explore and linear,
+# props, matrix, soak, leaks, 32 bits.
 planted=(acquire-checks-then-takes listener-token-too-late slow-only-if-full bubble-keeps-waiter
 	overtakers-are-forgotten helper-stays-behind int-of-32-bits)
-# The numbers of processors that tests run with: that of the machine, too.
+# The numbers of processors that tests run with. They include that of the
+# machine.
 cpus=1,2,4
 case $(getconf _NPROCESSORS_ONLN) in
 1 | 2 | 4) ;;
@@ -37,14 +38,14 @@ esac
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# What runs in the background does not see the signal.
+# Background jobs do not get the signal.
 trap 'trap - INT TERM; echo "interrupted: not every check has ended"; kill -INT 0' INT TERM
 touch "$work/failed" "$work/missing"
 TIMEFORMAT='%R %U %S'
 
-# step NAME COMMAND...: runs a check, and says how long it took. Status 3 means
-# that the check cannot be made here. While the steps are planned, it only
-# prints their names.
+# step NAME COMMAND...: runs a check, and prints how long it took. Status 3
+# means that the check cannot run here. While planning is set, it only prints
+# the name.
 step() {
 	local name=$1 log status=0 took
 	if [ -n "${planning:-}" ]; then
@@ -65,7 +66,7 @@ step() {
 	fi
 }
 
-# fails SAYING COMMAND...: succeeds if the command fails, and says so.
+# fails SAYING COMMAND...: succeeds if the command fails and prints SAYING.
 fails() {
 	local saying=$1 out
 	shift
@@ -76,7 +77,7 @@ fails() {
 	grep -E "$saying" <<<"$out" || { echo "it should have said: $saying"; echo "$out"; return 1; }
 }
 
-# skip NAME WHY: says that a check was not run.
+# skip NAME WHY: reports that a check was not run.
 skip() {
 	if [ -n "${planning:-}" ]; then
 		echo "$1"
@@ -92,8 +93,8 @@ formatted() {
 	[ -z "$files" ] || { echo "not formatted by gofmt:"; echo "$files"; return 1; }
 }
 
-# The promises of the root module to its importers: what it requires, and what
-# its package pulls in.
+# The promises of the root module to its importers: the modules that it
+# requires, and the packages that its packages import.
 root_dependencies() {
 	local want have heavy
 	want="github.com/stretchr/testify go.uber.org/goleak golang.org/x/sync"
@@ -103,7 +104,8 @@ root_dependencies() {
 		grep -vxE "$(go list -m)(/keyed|/internal/(bubble|primitives))?" | xargs)
 	[ -z "$heavy" ] || { echo "the package pulls in: $heavy"; return 1; }
 	heavy=$(go list -deps ./condvardebug | grep -E '\..*/' |
-		grep -vxE "$(go list -m)(/condvardebug|/internal/(bubble|primitives|watch))?|vendor/.*" | xargs)
+		grep -vxE "$(go list -m)(/condvardebug|/internal/(bubble|primitives|watch))?|vendor/.*" |
+		xargs)
 	[ -z "$heavy" ] || { echo "condvardebug pulls in: $heavy"; return 1; }
 }
 
@@ -117,14 +119,16 @@ every_row() {
 		xargs -0 grep -hoE "\b(Rows?|row|rows|Bugs?) $id((,| and|, and) $id)*|\\bF[0-9]+\\b" |
 		sed -E 's/\b(Bugs? |, | and )E([0-9])/\1bugE\2/g' | grep -oE '(bug)?[CEFKMPR]?[0-9]+' |
 		sort -u >"$work/named"
-	printf '%s\n' {1..145} E{1..22} F{1..25} C{1..23} bugE{1..4} R{1..18} R{20..30} K1 M{1,2} P{1..5} |
+	printf '%s\n' {1..145} E{1..22} F{1..25} \
+		C{1..23} bugE{1..4} R{1..18} R{20..30} K1 M{1,2} P{1..5} |
 		sort >"$work/wanted"
 	absent=$(comm -13 "$work/named" "$work/wanted" | xargs)
 	[ -z "$absent" ] || { echo "no test names: $absent"; return 1; }
 }
 
 lint() {
-	golangci-lint run --allow-parallel-runners ./... || return 1 # its other statuses are failures, too
+	# Its other statuses are failures, too.
+	golangci-lint run --allow-parallel-runners ./... || return 1
 }
 
 # module DIR NAME: the checks that each module has.
@@ -142,13 +146,16 @@ module() {
 		skip "$name: lint" "neither golangci-lint nor staticcheck is installed"
 	fi
 	case $name in
-	verify) raced=(./hammer ./linear ./soak) ;; # the others start processes, or one goroutine at a time
+	# The others start processes, or run one goroutine at a time.
+	verify) raced=(./hammer ./linear ./soak) ;;
 	bench) raced=(./gate) ;;
-	promcondvar/promtest) raced=() ;; # a minute to build, and promcondvar's tests have all of ours
-	etcdcondvar/etcdtest) [ -n "$chaos" ] || raced=() ;; # minutes to build: in the long form only
+	# It takes a minute to build, and the tests of promcondvar cover our code.
+	promcondvar/promtest) raced=() ;;
+	# They take minutes to build: in the long form only.
+	examples/fleet | etcdcondvar/etcdtest) [ -n "$chaos" ] || raced=() ;;
 	esac
 	case $name in
-	verify | bench | promcondvar/promtest | etcdcondvar/etcdtest)
+	verify | bench | promcondvar/promtest | etcdcondvar/etcdtest | examples/fleet)
 		step "$name: go test" go test -count=1 $timeout ./...
 		;;
 	*) step "$name: go test -cpu $cpus" go test -count=1 $timeout -cpu $cpus ./... ;;
@@ -161,9 +168,9 @@ module() {
 	fi
 }
 
-# 64-bit atomics need alignment where an int has 32 bits: on 386, whose binaries
-# not every Linux runs, or on arm, which qemu runs anywhere. There no test can
-# start its own binary as a process.
+# 64-bit atomics need alignment where an int has 32 bits. qemu runs arm binaries
+# on any machine, while not every Linux runs those of 386. A test under qemu
+# cannot start its own binary as a process.
 bits32() {
 	if command -v qemu-arm >/dev/null; then
 		GOARCH=arm go test -count=1 $timeout -exec qemu-arm . ./keyed ./examples/recipes &&
@@ -183,7 +190,7 @@ newest() {
 }
 
 # with_leaks COMMAND...: runs it with the goroutine leak profile, which is an
-# experiment of Go 1.26 and part of later ones.
+# experiment in Go 1.26 and part of later releases.
 with_leaks() {
 	if GOEXPERIMENT=goroutineleakprofile go version >/dev/null 2>&1; then
 		export GOEXPERIMENT=goroutineleakprofile
@@ -200,7 +207,7 @@ browser() {
 	go vet -tags chromium ./... && go test -count=1 -tags chromium ./...
 }
 
-# What follows are rows: their steps run one after another.
+# The functions below are rows. The steps of a row run one after another.
 row_root() {
 	step "root: gofmt" formatted
 	step "root: what the module requires" root_dependencies
@@ -213,7 +220,8 @@ row_root_elsewhere() {
 	for os in windows/amd64 darwin/arm64 js/wasm; do
 		step "root: go vet for $os" env GOOS="${os%/*}" GOARCH="${os#*/}" go vet .
 	done
-	# With the newest Go, and with the clock instead of the probe: see internal/bubble.
+	# With the newest Go, and with the clock in place of the probe: see
+	# internal/bubble.
 	step "root: go test with $newest" newest go test -count=1 ./...
 	step "root: go test with the clock" go test -count=1 -tags condvar_clock \
 		. ./examples/recipes
@@ -226,8 +234,8 @@ row_root_elsewhere() {
 
 row_release() { step "release: each module can be imported" scripts/release_test.sh; }
 
-# What the tests of verify/ do not do: see verify/README.md. The mutants of the
-# methods need not see the code as it is pass: that is what other steps do.
+# The checks that are not tests of verify/: see verify/README.md. -passed skips
+# the run of the methods on the original code, as other steps run that.
 row_verify_mutants() {
 	cd verify || exit 1
 	step "verify: mutants" go run ./mutants $mutants
@@ -246,7 +254,8 @@ row_verify_matrix() {
 	step "verify: hammer with the clock" go test -count=1 $timeout -tags condvar_clock ./hammer
 	step "verify: hammer with the hooks" go test -count=1 $timeout -tags condvar_explore ./hammer
 	step "verify: hammer -cpu $cpus" go test -count=1 $timeout -cpu $cpus ./hammer
-	step "verify: matrix with the clock" go test -count=1 $timeout $short -tags condvar_clock ./matrix
+	step "verify: matrix with the clock" \
+		go test -count=1 $timeout $short -tags condvar_clock ./matrix
 	step "verify: matrix with $newest" newest go test -count=1 $timeout $short ./matrix
 	step "verify: matrix with $newest and the clock" newest \
 		go test -count=1 $timeout $short -tags condvar_clock ./matrix
@@ -273,7 +282,8 @@ rows_of() {
 	root) printf '%s\n' row_root row_root_elsewhere ;;
 	release) echo row_release ;;
 	verify)
-		printf '%s\n' row_verify_mutants row_verify_schedules row_verify_matrix "module verify verify"
+		printf '%s\n' row_verify_mutants row_verify_schedules row_verify_matrix \
+			"module verify verify"
 		;;
 	etcdcondvar) printf '%s\n' row_etcd_mutants "module $1 $1" ;;
 	etcdcondvar/etcdtest)
@@ -324,7 +334,7 @@ for row in "${rows[@]}"; do
 	while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
 		wait -n
 	done
-	# The status is that of a row that could not run: steps keep theirs.
+	# A row fails only if it could not run: steps record their own failures.
 	(trap - EXIT; $row) || echo "$row" >>"$work/failed" &
 done
 wait

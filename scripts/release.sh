@@ -12,10 +12,10 @@
 #
 # The replace lines of nested modules stay. The go command ignores them in a
 # module that is not the main one, so importers get the required version. In
-# this repository they make every module build against the others as they are
-# here, before and after a release, and no go.sum needs the hash of a version
-# that is not tagged yet. They do prevent `go install MODULE/cmd@VERSION`, which
-# no module with a tag has use for.
+# this repository every module builds against the others in the tree, before and
+# after a release, and no go.sum needs the hash of a version that is not tagged
+# yet. They prevent `go install MODULE/cmd@VERSION`, which no module with a tag
+# needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,8 +70,8 @@ sed -i.bak "s/^## Unreleased\$/&\\
 ## $version - $(date -u +%Y-%m-%d)/" CHANGELOG.md
 rm CHANGELOG.md.bak
 
-# importable DIR: reports whether the folder of the module is a package that can
-# be imported and that has something in it besides its comment.
+# importable DIR: reports whether the folder of the module is an importable
+# package with code besides its comment.
 importable() {
 	local package
 	package=$(cd "$1" && go list -e -f '{{.Name}} {{.GoFiles}}' .)

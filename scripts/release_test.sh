@@ -4,10 +4,10 @@
 #
 #   scripts/release_test.sh
 #
-# It changes nothing outside of a temporary folder. The copy is pushed to a
-# repository in that folder, to which git is told to go instead of to the host
-# in the path. The go command makes the modules from the tags there; what it
-# makes is the file proxy from which they are imported.
+# It changes nothing outside a temporary folder. The copy is pushed to a
+# repository in that folder. The git configuration replaces the host in the path
+# with that repository. The go command makes the modules from the tags there.
+# Its download cache is the file proxy for the imports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,8 +23,8 @@ git config --file "$tmp/gitconfig" user.email test@example.com
 git config --file "$tmp/gitconfig" "url.$tmp/origin.git.insteadOf" "https://$path"
 export GIT_CONFIG_GLOBAL=$tmp/gitconfig GIT_CONFIG_NOSYSTEM=1
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
-# With -trimpath, what was built in the temporary folder of one run is found in
-# the build cache by the next.
+# With -trimpath, the builds in the temporary folder of one run are in the build
+# cache for the next.
 export GOFLAGS="-trimpath -modcacherw -buildvcs=false"
 
 # The tree as it is here, whether committed or not.
@@ -38,7 +38,7 @@ git remote add origin "$tmp/origin.git"
 git add -A
 git commit -qm "the tree"
 
-# refuses SAYING ARG...: release.sh fails, says so, and changes nothing.
+# refuses SAYING ARG...: release.sh fails, prints SAYING, and changes nothing.
 refuses() {
 	local saying=$1 before out
 	shift
@@ -120,8 +120,8 @@ for tag in "${tags[@]}"; do
 		go mod download "$(module "$tag")@$version"
 done
 
-# What those who import a module do, nested modules first, each with nothing but
-# the proxy: the dependencies come from the module cache if they are there.
+# Import each module as a user does, nested modules first, with only the proxy.
+# Dependencies come from the module cache if they are there.
 export GOPROXY="file://$tmp/made/cache/download,file://$cache,$proxies"
 export GONOSUMDB=$path,$path/* GOWORK=off
 for ((i = ${#tags[@]} - 1; i >= 0; i--)); do

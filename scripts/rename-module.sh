@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gives the module another path, in every file that names it.
+# Changes the path of the module in every file that names it.
 #
 #   scripts/rename-module.sh github.com/you/condvar
 set -euo pipefail
@@ -17,11 +17,12 @@ if [ "$new" = "$old" ]; then
 fi
 
 # The path must not match inside a longer one, such as other$old or ${old}x. It
-# does match in the URL of a page of the repository.
+# matches in the URL of a page of the repository.
 pattern=$(printf '%s' "$old" | sed 's/[.]/\\./g')
 git ls-files -z --cached --others --exclude-standard |
 	{ xargs -0 grep -Ils --null "$pattern" || true; } | while IFS= read -r -d '' file; do
-		sed -E -i.bak "s#(^|https://(pkg\.go\.dev/)?|\\\\t|[^A-Za-z0-9._/-])$pattern(\$|[^A-Za-z0-9_-])#\1$new\3#g" "$file"
+		from="(^|https://(pkg\.go\.dev/)?|\\\\t|[^A-Za-z0-9._/-])$pattern(\$|[^A-Za-z0-9_-])"
+		sed -E -i.bak "s#$from#\1$new\3#g" "$file"
 		rm "$file.bak"
 		echo "$file"
 	done
