@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Has spin try every interleaving of the models in this folder: those of the
-# algorithms as they are must keep the properties that each model lists, and
-# each broken variant must break the property that stands beside its name.
+# Checks every interleaving of the models in this folder with spin. The models
+# of the current algorithms must keep the properties that each model lists. Each
+# broken variant must break the property beside its name.
 #
 #   verify/models/run.sh                        the short form
 #   CONDVAR_VERIFY=long verify/models/run.sh    larger instances, too
 #
 # JOBS=n runs n at a time, instead of one for each processor. The exit status is
-# 0 if everything was as expected, 1 if not, and 3 if spin, gcc or tcc is missing
-# and cannot be installed. tcc compiles most models, in a twentieth of the time
-# that gcc takes, which is longer than the search; gcc compiles the large ones.
+# 0 if all results are as expected, 1 if not, and 3 if spin, gcc or tcc is
+# missing and cannot be installed. tcc compiles most models, in a twentieth of
+# the time of gcc, which is longer than the search. gcc compiles the large ones.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 for tool in spin gcc tcc; do
 	if ! command -v "$tool" >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-		{ apt-get update -qq && apt-get install -y -qq spin gcc tcc libc6-dev; } >/dev/null 2>&1 || true
+		{
+			apt-get update -qq && apt-get install -y -qq spin gcc tcc libc6-dev
+		} >/dev/null 2>&1 || true
 	fi
 	if ! command -v "$tool" >/dev/null; then
 		echo "the models cannot be checked: $tool is missing" \
@@ -35,11 +37,13 @@ check() {
 	local model=$1 name=$2 expected=$3 work=$dir/$count result states start elapsed
 	local cc=tcc build=(-w -DSAFETY) search=(-w20 -m100000)
 	shift 3
-	if [[ " $* " == *" -DLIVE "* ]]; then # liveness, under weak fairness; assertions are for the others
+	# Liveness, under weak fairness, without assertions.
+	if [[ " $* " == *" -DLIVE "* ]]; then
 		build=(-w -DNOREDUCE)
 		search=(-w20 -m100000 -a -f -A)
 	fi
-	if [[ " $* " == *" -DLARGE "* ]]; then # for the others, optimizing takes longer than it saves
+	# For the others, optimizing takes longer than it saves.
+	if [[ " $* " == *" -DLARGE "* ]]; then
 		cc=gcc
 		build+=(-O2 -DCOLLAPSE)
 		search+=(-w24)
@@ -48,14 +52,15 @@ check() {
 	cp "$model.pml" "$work"
 	cd "$work"
 	start=${EPOCHREALTIME/[.,]/}
-	if spin -a "$@" "$model.pml" >log 2>&1 && $cc "${build[@]}" -DMEMLIM=3500 -o pan pan.c >>log 2>&1; then
+	if spin -a "$@" "$model.pml" >log 2>&1 &&
+		$cc "${build[@]}" -DMEMLIM=3500 -o pan pan.c >>log 2>&1; then
 		./pan "${search[@]}" >>log 2>&1 || true
 	fi
 	result=$(outcome <log)
 	elapsed=$(((${EPOCHREALTIME/[.,]/} - start) / 100000))
 	states=$(sed -nE 's/^ *([0-9]+) states, stored.*/\1/p' log)
-	printf '%-9s %-34s %-18s %-18s %10s %6d.%d\n' "$model" "$name" "$expected" "$result" "${states:--}" \
-		$((elapsed / 10)) $((elapsed % 10))
+	printf '%-9s %-34s %-18s %-18s %10s %6d.%d\n' "$model" "$name" "$expected" "$result" \
+		"${states:--}" $((elapsed / 10)) $((elapsed % 10))
 	if [ "$result" = "$expected" ]; then
 		touch "$work.ok"
 	else
@@ -64,7 +69,7 @@ check() {
 	rm -rf "$work"
 }
 
-# outcome reads what pan printed, and tells which property is broken.
+# outcome reads the output of pan, and prints the broken property.
 outcome() {
 	local log
 	log=$(cat)
@@ -72,15 +77,16 @@ outcome() {
 		echo "${BASH_REMATCH[1]}"
 	elif [[ $log =~ (invalid end state|acceptance cycle)\ \(at ]]; then
 		echo "${BASH_REMATCH[1]}"
-	elif [[ $log == *"errors: 0"* && $log != *"Search not completed"* && $log != *"search depth too small"* ]]; then
+	elif [[ $log == *"errors: 0"* && $log != *"Search not completed"* &&
+		$log != *"search depth too small"* ]]; then
 		echo holds
 	else
 		echo "not completed"
 	fi
 }
 
-# explain prints the steps to what pan found, or why there is no result. cc,
-# build and search are those of check.
+# explain prints the steps to the error that pan found, or why there is no
+# result. cc, build and search are those of check.
 explain() {
 	local model=$1 name=$2
 	shift 2
@@ -95,7 +101,7 @@ explain() {
 	fi
 }
 
-# start runs check in the background, when there is room for it.
+# start runs check in the background when fewer than $jobs are running.
 start() {
 	while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
 		wait -n
@@ -104,11 +110,11 @@ start() {
 	check "$@" &
 }
 
-# holds MODEL NAME FLAG...: an instance of the algorithm as it is.
+# holds MODEL NAME FLAG...: an instance of the current algorithm.
 holds() { start "$1" "$2" holds "${@:3}"; }
 
-# fails MODEL PROPERTY VARIANT FLAG...: a broken variant. Only the property is
-# looked at, so it is this one that notices, whatever else is broken.
+# fails MODEL PROPERTY VARIANT FLAG...: a broken variant. Only this property is
+# checked, so no other one can find the bug first.
 fails() {
 	local only=("-DONLY=$2")
 	if [ "$2" = "acceptance cycle" ]; then
@@ -260,7 +266,8 @@ if [ "${CONDVAR_VERIFY:-}" = long ]; then
 	holds cond "3 WaitFor, any notifier" -DLARGE -DNP=1 -DOPS=15
 	holds cond "3 WaitFor, Wait or Listen" -DLARGE -DNP=1 -DKINDS=7 -DOPS=9
 	holds cond "2 of any kind, any 2 notifiers" -DLARGE -DNW=2 -DKINDS=7 -DOPS=15
-	holds cond "2 of any kind, 2 contexts, panics" -DLARGE -DNW=2 -DNP=1 -DNC=2 -DKINDS=7 -DOPS=15 -DPANICS=7
+	holds cond "2 of any kind, 2 contexts, panics" -DLARGE \
+		-DNW=2 -DNP=1 -DNC=2 -DKINDS=7 -DOPS=15 -DPANICS=7
 	holds cond "2 of any kind, twice" -DLARGE -DNW=2 -DNP=1 -DKINDS=7 -DROUNDS=2 -DOPS=9
 	holds resource "a context ends, Stats" -DLARGE -DSTATS
 	holds resource "2 contexts end, TryAcquire" -DLARGE -DNC=2 -DTRY
