@@ -299,3 +299,39 @@ func TestOrder_ofAProcessSurvivesADeletionByHand(t *testing.T) {
 		require.Equal(t, []int{0, 1, 2, 3, 4}, order)
 	})
 }
+
+// An answer that is older than a call does not refuse it.
+func TestResource_ErrTooLargeIsNotOlderThanTheCall(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		r, other := b.resource(2), b.resource(2)
+		b.acquire(r, 1).Release() // r knows the capacity, and does not watch it
+		b.set(faults{answer: 50 * time.Millisecond})
+		early := b.start(ctx, r, 3)
+		time.Sleep(10 * time.Millisecond) // the answer of 2 is under way
+		b.set(faults{})
+		require.NoError(t, other.Resize(ctx, 3))
+		late := b.start(ctx, r, 3)
+		require.Equal(t, condvar.ErrTooLarge, (<-early).err)
+		b.await(late).Release()
+	})
+}
+
+// An event that is older than a call does not refuse it.
+func TestResource_ErrTooLargeIsNotThatOfALateEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		r, other := b.resource(3), b.resource(3)
+		p := b.acquire(other, 3)
+		waiting := b.start(ctx, r, 1) // r watches
+		time.Sleep(time.Second)
+		b.set(faults{delay: 40 * time.Millisecond})
+		require.NoError(t, other.Resize(ctx, 2))
+		require.NoError(t, other.Resize(ctx, 3))
+		late := b.start(ctx, r, 3)
+		b.set(faults{})
+		p.Release()
+		b.await(waiting).Release()
+		b.await(late).Release()
+	})
+}

@@ -344,7 +344,12 @@ func (r *Resource) setLimitLocked(l limit) {
 	if !changed {
 		return
 	}
-	r.refuseQueueLocked()
+	for e := r.queue.Front(); e != nil && !r.unsure; e = e.Next() {
+		if l.tooLarge(e.Value.(*Permit).n) { // l may be older than that call
+			r.unsure = true
+			r.startLocked(&r.sender, r.send)
+		}
+	}
 	for _, p := range r.callsLocked(inLine) {
 		if l.tooLarge(p.n) {
 			r.endLocked(p, condvar.ErrTooLarge)
@@ -362,9 +367,11 @@ func (r *Resource) countOps() []clientv3.Op {
 }
 
 // lookAgainLocked reads the limit, since the one that is known may be old, and
-// refuses the calls of the queue that want more.
+// refuses the calls of the queue that want more. A call that came after the
+// read began is not among them: the answer may be older than the call.
 func (r *Resource) lookAgainLocked(wait time.Duration) error {
 	r.unsure = false
+	last := r.arrival
 	r.mu.Unlock()
 	err := r.request(&r.sender, wait, func(ctx context.Context) error {
 		resp, err := r.kv.Get(ctx, r.keys.cap)
@@ -378,19 +385,14 @@ func (r *Resource) lookAgainLocked(wait time.Duration) error {
 		r.unsure = true
 		return err
 	}
-	r.refuseQueueLocked()
-	return nil
-}
-
-// refuseQueueLocked ends queued calls that want more than the capacity.
-func (r *Resource) refuseQueueLocked() {
 	for e := r.queue.Front(); e != nil; {
 		p := e.Value.(*Permit)
 		e = e.Next()
-		if r.limit.tooLarge(p.n) {
+		if p.arrival <= last && r.limit.tooLarge(p.n) {
 			r.endLocked(p, condvar.ErrTooLarge)
 		}
 	}
+	return nil
 }
 
 // takeLocked takes calls from the queue that are to share a transaction. A call

@@ -291,6 +291,26 @@ func TestTryAcquire_togetherWithRoom(t *testing.T) {
 	}
 }
 
+// Test 7: a process that has a session, and watches nothing, tries after
+// another has changed the capacity, or somebody has deleted it.
+func TestTryAcquire_afterAnotherChangedTheCapacity(t *testing.T) {
+	s := newScene(t)
+	defer s.end()
+	r, other := s.resource(s.direct, 3, etcdcondvar.WithTTL(ttl)), s.resource(newClient(t, shared.Endpoint), 3, etcdcondvar.WithTTL(ttl))
+	s.acquire(r).release()
+	for capacity := range int64(trials(50)) {
+		require.NoError(t, other.Resize(s.ctx, capacity+1))
+		p, err := r.TryAcquireN(s.ctx, capacity+1)
+		require.NoError(t, err)
+		p.Release()
+	}
+	_, err := s.direct.Delete(s.ctx, "condvar1/"+s.name+"/cap")
+	require.NoError(t, err)
+	p, err := r.TryAcquire(s.ctx)
+	require.NoError(t, err)
+	p.Release()
+}
+
 // Test 8: nobody overtakes those who wait, of this or of another process.
 func TestTryAcquire_againstWaiters(t *testing.T) {
 	s := newScene(t)

@@ -21,6 +21,7 @@ import (
 
 	"example.com/condvar"
 	"example.com/condvar/etcdcondvar"
+	"example.com/condvar/etcdcondvar/etcdtest"
 )
 
 // An action is an operation of a history. An Acquire is two, both as long as
@@ -262,7 +263,22 @@ func TestHistories_areLinearizable(t *testing.T) {
 					}
 				})
 			}
+			watchdog := time.AfterFunc(limit/2, func() { // so that a failure says who waits for what
+				var text strings.Builder
+				for _, r := range all {
+					fmt.Fprintf(&text, "%+v\n", r.Stats())
+				}
+				s.history.Look(func(h *etcdtest.History) {
+					capacity, _ := h.Capacity()
+					fmt.Fprintln(&text, "capacity", capacity)
+					for _, ticket := range h.Live() {
+						fmt.Fprintf(&text, "%+v\n", *ticket)
+					}
+				})
+				t.Errorf("calls do not end:\n%s", text.String())
+			})
 			wg.Wait()
+			watchdog.Stop()
 			rec.overlaps()
 			model := lineModel(capacity)
 			result := porcupine.CheckOperationsTimeout(model, rec.ops, 10*time.Second)

@@ -236,7 +236,7 @@ func (s *scene) end() {
 	}
 	for _, r := range s.resources {
 		if err := r.Drain(s.ctx); err != nil {
-			s.Fatalf("%v: %+v\n%s", err, r.Stats(), labeled(s.T.Name()))
+			s.Fatalf("%v: %+v\n%s", err, r.Stats(), labeled(s.Name()))
 		}
 	}
 	require.NoError(s, s.history.Sync(s.ctx))
