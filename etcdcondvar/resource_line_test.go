@@ -325,13 +325,18 @@ func TestResource_ErrTooLargeIsNotThatOfALateEvent(t *testing.T) {
 		p := b.acquire(other, 3)
 		waiting := b.start(ctx, r, 1) // r watches
 		time.Sleep(time.Second)
-		b.set(faults{delay: 40 * time.Millisecond})
+		b.then("put", step{before: func() { time.Sleep(time.Second) }})
+		sending := b.start(ctx, r, 1) // later calls are queued
+		synctest.Wait()
+		b.cut(b.links[r], 500*time.Millisecond)
 		require.NoError(t, other.Resize(ctx, 2))
+		time.Sleep(100 * time.Millisecond)
 		require.NoError(t, other.Resize(ctx, 3))
 		late := b.start(ctx, r, 3)
-		b.set(faults{})
+		time.Sleep(2 * time.Second)
 		p.Release()
 		b.await(waiting).Release()
+		b.await(sending).Release()
 		b.await(late).Release()
 	})
 }
