@@ -1,51 +1,52 @@
 /*
  * Cond, as it is in waiter.go and cond.go: Wait, WaitFor, Listen, Stop, Notify,
- * NotifyN, NotifyAll. run.sh says which instances and which broken variants are run.
+ * NotifyN, NotifyAll. run.sh lists the instances and the broken variants.
  *
- * NW goroutines (Waiter) wait for data > 0 and take one, each by one of the
- * KINDS of wait, ROUNDS times; NP goroutines (Producer) may add data and notify
- * by one of the OPS; at most NC contexts end, anybody's, at any time (Canceler).
+ * NW goroutines (Waiter) wait for data > 0 and take one, each by one of the KINDS
+ * of wait, ROUNDS times. NP goroutines (Producer) may add data and notify by one of
+ * the OPS. At most NC contexts, of any waiter, end at any time (Canceler).
  *
  *   WAITFOR    WaitFor
  *   WAIT       the loop in the documentation of Wait
  *   LISTEN     the loop in the documentation of Listen; Stop
  *   PANICS     which of the predicate, L.Unlock and L.Lock may panic
  *   MAX_SENT   maxSentLocked: how many tokens of a call are sent with mu held
- *   notify     notify, notifyLocked, and send of those whose tokens are unsent
+ *   notify     notify, notifyLocked, and send for the waiters with unsent tokens
  *   leave, leaveLocked, appendLocked, removeLocked
  *              the functions of these names
  *
- * Granularity. A critical section of mu with at most one effect that is seen
+ * Granularity. A critical section of mu with at most one effect that is visible
  * without mu (the store to idle) is one step. That of notifyLocked has several and
- * holds mu from step to step: a look at a context, the removal with the store to
- * idle, and the token are three. Loads, channel operations and looks at a context
- * outside mu are steps of their own. As with Go's atomics and locks, memory is
+ * holds mu from step to step: the check of a context, the removal with the store to
+ * idle, and the token are three. Loads, channel operations and checks of a context
+ * outside mu are separate steps. As with Go's atomics and locks, memory is
  * sequentially consistent.
  *
- * Left out: the pool, which is in pool.pml. A waiter belongs to its goroutine, and
- * whenever it would go to the pool the model checks that nobody else has anything
- * to do with it (Recycled), so it makes no difference which call gets it. Copies of
- * a Cond, bubbles, and the texts of errors are left out, too.
+ * Left out: the pool, which is in pool.pml. A waiter belongs to its goroutine.
+ * Whenever it would go to the pool, the model checks that no other process uses it
+ * (Recycled), so it makes no difference which call gets it. Copies of a Cond,
+ * bubbles, and the texts of errors are left out, too.
  *
- * Properties, by the names that stand in the assertions:
- *   LostWakeup  at rest, nobody is parked while there is data
- *   Books       at rest, no lock is held, no token is still to be sent, and idle
- *               and the states agree with the line
+ * Properties, by their names in the assertions:
+ *   LostWakeup  at rest, no waiter is parked while there is data
+ *   Books       at rest, no lock is held, no token is unsent, and idle and the
+ *               states agree with the line
  *   Exact       each notification of Notify and NotifyN is used once: by a return
  *               of nil, or by a predicate after which the waiter joins again or
- *               returns nil; or it is passed on when nobody is in line. So none is
+ *               returns nil; or it is passed on when the line is empty. So none is
  *               invented, and none is left at rest
- *   Overlooked  Notify returns 0 only if nobody waited, with a live context, from
- *               before the call until its end, except for those whom another call
+ *   Overlooked  Notify returns 0 only if no waiter with a live context waited from
+ *               before the call until its end, except for those that another call
  *               wakes
- *   OutOfOrder  a notification goes to the one who joined first, of those in line
- *   Dead        nobody is notified whose context ended before the call
- *   NotAtOnce   a call wakes nobody who joined after the first was woken
- *   Recycled    who goes to the pool is not in line, has no token, and is sent none
- *   Spurious    a token comes to those who were notified only, and there is
- *               room for it; nobody is in line twice
- * In addition spin finds every state in which somebody is stuck elsewhere than
- * in line ("invalid end state"). With ONLY=P, only P is checked.
+ *   OutOfOrder  a notification goes to the waiter in line that joined first
+ *   Dead        no waiter is notified whose context ended before the call
+ *   NotAtOnce   a call wakes no waiter that joined after the first was woken
+ *   Recycled    a waiter that goes to the pool is not in line, has no token, and is
+ *               sent none
+ *   Spurious    only notified waiters get a token, and there is room for it; no
+ *               waiter is in line twice
+ * In addition spin finds every state in which a process is stuck outside the line
+ * ("invalid end state"). With ONLY=P, only P is checked.
  */
 #define WAITFOR 1
 #define WAIT 2
@@ -92,7 +93,7 @@
 
 #define BIT(w) (1 << (w))
 
-/* The names of the properties. Always 0, except with ONLY, and no part of the state. */
+/* The names of the properties. Always 0, except with ONLY, and not part of the state. */
 hidden byte LostWakeup, Books, Exact, Overlooked, OutOfOrder, Dead, NotAtOnce, Recycled, Spurious;
 
 bool L;
@@ -106,18 +107,18 @@ byte line[NW], size;
 /* the waiters */
 byte state[NW];
 bool isListener[NW], token[NW];
-bool done[NW]; /* the context has ended; for a Listener, that it quits */
+bool done[NW]; /* the context has ended; a Listener quits */
 
 /* for the properties */
-byte inLine;        /* those in line, and */
-byte before[NW];    /* those who were in line when this one joined, and still are */
-byte unlocked;      /* those who have unlocked L and wait, and are not settled */
-byte inFlight;      /* those to whom a token will be sent */
+byte inLine;        /* the waiters in line */
+byte before[NW];    /* the waiters that were in line when this one joined, and still are */
+byte unlocked;      /* the waiters that have unlocked L and wait, and are not settled */
+byte inFlight;      /* the waiters that will be sent a token */
 byte unused;        /* notifications of Notify and NotifyN that are not used */
-byte seen[NW + NP]; /* for each who notifies: who has waited since before the call */
-byte passedOver;    /* those whom a call did not find, as another was about to wake them */
+byte seen[NW + NP]; /* for each notifier: the waiters since before the call */
+byte passedOver;    /* waiters that a call did not find, as another was about to wake them */
 
-byte began = 0; /* Waiters are alike, and so are Producers: they begin in order */
+byte began = 0; /* all Waiters are alike, and all Producers: they begin in order */
 
 hidden byte i, j; /* scratch of single steps */
 
@@ -211,7 +212,7 @@ inline recycle(w) {
 	assert(Recycled || (!token[w] && !(inFlight & BIT(w)) && !(inLine & BIT(w))))
 }
 
-/* use: a notification is used, or passed on when nobody is in line. */
+/* use: a notification is used, or passed on when the line is empty. */
 inline use() {
 	assert(Exact || unused > 0);
 	unused = (unused > 0 -> unused - 1 : 0)
@@ -332,7 +333,7 @@ inline notify(me, limit, how) {
 	}
 }
 
-/* inFlight also stands for the queue of those whose tokens are unsent. */
+/* inFlight is also the queue of the waiters whose tokens are unsent. */
 inline sendUnsent(w) {
 #ifdef SENDS_THEN_UNLINKS
 	d_step { send(w); wake = wake & ~BIT(w) }
@@ -526,7 +527,7 @@ end_parked:		if
 			fi
 #endif
 		od;
-		/* the deferred function of WaitFor, and what unlockL, lockL and Stop pass on */
+		/* the deferred function of WaitFor, and the passing on in unlockL, lockL and Stop */
 #ifdef NO_PASS
 		atomic {
 			if
@@ -568,7 +569,7 @@ proctype Producer(byte me) {
 
 	d_step { (began >> 4) == me - NW; began = began + 16 }
 	if
-	:: true /* nothing: so instances with fewer producers are part of this one */
+	:: true /* nothing: so this includes instances with fewer producers */
 #if OPS & NOTIFY
 	:: produce(me, 1, false, 1, NOTIFIED)
 #endif
@@ -602,7 +603,7 @@ proctype Canceler() {
 	od
 }
 
-/* AtRest runs when nobody else can. */
+/* AtRest runs when no other process can. */
 proctype AtRest() {
 	timeout;
 	d_step {

@@ -1,24 +1,23 @@
 /*
- * keyed.Resource, as it is in keyed/keyed.go: the entries of keys, which come and
- * go and are used again for other keys. run.sh says which instances and which
- * broken variants are run.
+ * keyed.Resource, as it is in keyed/keyed.go: the entries of keys, which are added
+ * and removed and used again for other keys. run.sh lists the instances and the
+ * broken variants.
  *
  * NA goroutines acquire one of CAPACITY permits of a key, ROUNDS times, or fail,
  * and release it. The first two use key 0, the others key 1.
  *
- *   enter         lookup: with mu held, the entry of the key, or one that is idle,
- *                 and another call that uses it
+ *   enter         lookup: with mu held, get the entry of the key, or an idle one,
+ *                 and count the call that uses it
  *   leave         the function of this name
  *   startRelease  the function of this name
  *
- * The resource of an entry is a number, inUse. To acquire from it is one step, in
- * which it either succeeds or fails: a call that waits is one that takes this
- * step later.
+ * The resource of an entry is a number, inUse. An acquisition is one step, which
+ * either succeeds or fails: a call that waits takes this step later.
  *
- * Left out: weights, Resize, hooks; that entries are made, and not more than some
- * are kept: there are always enough.
+ * Left out: weights, Resize, hooks; the allocation of entries and the limit of idle
+ * ones: there are always enough.
  *
- * Properties, by the names that stand in the assertions:
+ * Properties, by their names in the assertions:
  *   OverLimit   never more than CAPACITY permits of a key are held
  *   Mixed       an entry that is used for another key has nothing in use
  *   Left        at rest no key has an entry
@@ -41,7 +40,7 @@
 hidden byte OverLimit, Mixed, Left;
 
 byte entry[KEYS] = NONE; /* the map */
-bool used[ENTRIES];      /* by a key, or by nobody: then it is idle */
+bool used[ENTRIES];      /* by a key; otherwise it is idle */
 byte calls[ENTRIES], held[ENTRIES], inUse[ENTRIES];
 byte holders[KEYS]; /* for the properties */
 byte atRest;

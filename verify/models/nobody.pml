@@ -1,37 +1,35 @@
 /*
- * "Is anybody there?": the three places where the package finds out without a
- * mutex that there is nothing to do, every load and store a step of its own.
- * cond.pml and resource.pml have the first and the third in their places, but
- * with larger steps. One of these is to be defined:
+ * The three places where the package detects without a mutex that there is nothing
+ * to do. Every load and store is a separate step. cond.pml and resource.pml have
+ * the first and the third with larger steps. Define one of these:
  *
- *   IDLE    Cond.idle: Notify (Notifier) returns if it says that nobody waits.
- *           Waiter is a loop around Wait. The order of appendLocked and of
- *           notifyLocked is that of cond.go.
+ *   IDLE    Cond.idle: Notify (Notifier) returns if it is true, that is, the line
+ *           is empty. Waiter is a loop around Wait. The order of appendLocked and
+ *           of notifyLocked is that of cond.go.
  *   EVENT   Event.set: Wait (EventWaiter) returns if it is true. Setter calls
  *           Set and perhaps Clear, which makes a pulse; Clearer calls Clear. There are NE
  *           waiters, and NC contexts end (Canceler).
  *   WORD    CapacityResource.state: Release returns if the flag slow was not set.
  *           Caller acquires one of CAPACITY permits and releases it. The flag is
- *           part of the word, so that to look at both is one step; who locks mu
- *           claims the permits, and puts them back before unlocking. With
- *           SEPARATE, those who wait are counted in a variable of their own,
- *           as most libraries do it: that is harder to get right, but works if
- *           the waiter counts itself first and then looks again, and the
- *           releaser adds first and then looks, and takes the mutex.
+ *           part of the word, so that one step reads both. A call that locks mu
+ *           claims the permits, and puts them back before unlocking. With SEPARATE,
+ *           a separate variable counts the waiters, as in most libraries. That is
+ *           harder to get right. It works if the waiter counts itself first and
+ *           then checks again, and the releaser adds first, then checks, and takes
+ *           the mutex.
  *
- * Left out: contexts, except with EVENT, and the order of the line, which is a
- * set of bits here. As with Go's atomics and locks, memory is sequentially
- * consistent.
+ * Left out: contexts, except with EVENT, and the order of the line, which is a bit
+ * set here. As with Go's atomics and locks, memory is sequentially consistent.
  *
- * Properties, by the names that stand in the assertions:
- *   LostWakeup  at rest, nobody is parked while there is data, the event is set,
+ * Properties, by their names in the assertions:
+ *   LostWakeup  at rest, no waiter is parked while there is data, the event is set,
  *               or a permit is free
- *   LostPulse   who was in line at a Set, with a live context, gets nil
- *   Dead        a Set releases nobody whose context ended before the call
+ *   LostPulse   a waiter in line at a Set, with a live context, gets nil
+ *   Dead        a Set releases no waiter whose context ended before the call
  *   Agree       the line is released while the event is set, not before or after
  *   Books       at rest, all permits are free
- * In addition spin finds every state in which somebody is stuck elsewhere than
- * in line ("invalid end state"). With ONLY=P, only P is checked.
+ * In addition spin finds every state in which a process is stuck outside the line
+ * ("invalid end state"). With ONLY=P, only P is checked.
  */
 #ifndef CAPACITY
 #define CAPACITY 1
@@ -46,7 +44,7 @@
 #define NC 1
 #endif
 
-/* The names of the properties. Always 0, except with ONLY, and no part of the state. */
+/* The names of the properties. Always 0, except with ONLY, and not part of the state. */
 hidden byte LostWakeup, LostPulse, Dead, Agree, Books;
 
 bool mu;
@@ -62,7 +60,7 @@ end_parked:
 	d_step { token[w] -> token[w] = false }
 }
 
-/* wakeOne takes one out of the line, anybody, and leaves its number in k. */
+/* wakeOne takes any one waiter out of the line, and leaves its number in k. */
 inline wakeOne() {
 	if
 	:: d_step { parked & 1 -> parked = parked - 1; k = 0 }
@@ -150,9 +148,9 @@ proctype Notifier() {
 
 #ifdef EVENT
 bool set;
-byte ended;    /* those whose contexts have ended */
-byte swept;    /* those who have been released */
-byte released; /* those who were in line at a Set, with a live context */
+byte ended;    /* the waiters whose contexts have ended */
+byte swept;    /* the released waiters */
+byte released; /* the waiters in line at a Set, with a live context */
 
 hidden byte alive;
 
@@ -206,7 +204,7 @@ end_parked:
 	released = released & ~BIT(w)
 }
 
-/* release is notifyLocked, for all. */
+/* release is notifyLocked for all waiters. */
 inline release() {
 	d_step {
 		assert(Agree || set || parked == 0);
@@ -293,8 +291,8 @@ proctype Canceler() {
 #endif
 
 #ifdef WORD
-byte room = CAPACITY; /* the word: free permits, */
-bool slow;            /* and the flag */
+byte room = CAPACITY; /* the packed state: free permits */
+bool slow;            /* the packed state: the flag */
 byte claimed;          /* the free permits, while mu is locked */
 byte waiting;         /* with SEPARATE, in place of the flag */
 
@@ -412,7 +410,7 @@ proctype Caller(byte w) {
 #define BOOKS (room == CAPACITY)
 #endif
 
-/* AtRest runs when nobody else can. */
+/* AtRest runs when no other process can. */
 proctype AtRest() {
 	timeout;
 	assert(LostWakeup || !LOST);

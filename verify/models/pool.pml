@@ -1,22 +1,22 @@
 /*
- * The pool of waiters, as it is in waiter.go: a stack that anybody pushes onto
+ * The pool of waiters, as it is in waiter.go: a stack that any call pushes onto
  * without a lock, and that calls pop from with mu held. Every load, store and
- * compare-and-swap is a step of its own. run.sh says which instances and which
- * broken variants are run.
+ * compare-and-swap is a separate step. run.sh lists the instances and the broken
+ * variants.
  *
  * NG goroutines (Caller) each pop a waiter, put it into a queue and take it out
  * again, which changes its link, and push it, ROUNDS times.
  *
  *   popLocked, push   the functions of these names
  *
- * Left out: the bubbles; maxPooled, since a waiter that is not pooled is never
- * pushed. As with Go's atomics, memory is sequentially consistent.
+ * Left out: bubbles; maxPooled, since a waiter that is not pooled is never pushed.
+ * As with Go's atomics, memory is sequentially consistent.
  *
- * Properties, by the names that stand in the assertions:
- *   Shared  a waiter that is popped or made belongs to nobody else
- *   Linked  a waiter that is popped has no link any more, as a queue expects
+ * Properties, by their names in the assertions:
+ *   Shared  a waiter that is popped or made belongs to no other call
+ *   Linked  a popped waiter has no link, as a queue expects
  *   Lost    at rest, every waiter that was made is in the stack, once
- * In addition spin finds every state in which somebody is stuck ("invalid end
+ * In addition spin finds every state in which a process is stuck ("invalid end
  * state"). With ONLY=P, only P is checked.
  */
 #ifndef NG
@@ -29,14 +29,14 @@
 #define NIL 0
 #define BIT(w) (1 << (w))
 
-/* The names of the properties. Always 0, except with ONLY, and no part of the state. */
+/* The names of the properties. Always 0, except with ONLY, and not part of the state. */
 hidden byte Shared, Linked, Lost;
 
 bool mu;
 byte top = NIL;
 byte next[NG + 1]; /* waiters are numbered from 1 */
 byte made;
-byte owned; /* those that belong to a call */
+byte owned; /* the waiters that belong to a call */
 
 hidden byte n, i;
 
@@ -97,7 +97,7 @@ proctype Caller() {
 	od
 }
 
-/* AtRest runs when nobody else can. */
+/* AtRest runs when no other process can. */
 proctype AtRest() {
 	timeout;
 	d_step {

@@ -1,74 +1,75 @@
 /*
- * CapacityResource, as it is in resource.go. run.sh says which instances and which
- * broken variants are run.
+ * CapacityResource, as it is in resource.go. run.sh lists the instances and the
+ * broken variants.
  *
  * NA goroutines (Caller) acquire N0, N1, N2 permits of CAPACITY, ROUNDS times
  * (callers 0 and 1 OTHERS times), by AcquireN or, with TRY, by either that or
- * TryAcquireN, and release them or keep them for ever. Besides them, at any time: NC contexts end (Canceler),
- * Resize sets the capacity to 0, 1, 2 or 3, NR times (Resizer), the resource is
- * closed (CLOSE, by Closer) or closed and drained (CLOSE and DRAIN). FIFO is the
- * option; PLACES is MaxWaiting, MAXWAIT has the timer of a wait fire at any time,
- * OVERSIZED is AdmitOversized; STATS has Stats look (Reader); HUGE stands for a capacity that has no
- * room in the packed state, and for hooks that see every call.
+ * TryAcquireN, and release them or keep them for ever. Concurrently NC contexts end
+ * (Canceler), Resize sets the capacity to 0, 1, 2 or 3, NR times (Resizer), and the
+ * resource is closed (CLOSE, by Closer) or closed and drained (CLOSE and DRAIN).
+ * FIFO is the option; PLACES is MaxWaiting; with MAXWAIT the timer of a wait fires
+ * at any time; OVERSIZED is AdmitOversized; with STATS a process calls Stats
+ * (Reader); HUGE is a capacity that does not fit in the packed state, or hooks that
+ * see every call.
  *
  *   AcquireN, acquireSlow, cancel, lookAgain, TryAcquireN, ReleaseN, releaseSlow,
  *   Resize, Close, Drain, lock, unlock, joinLocked, removeLocked, turnAwayLocked,
  *   markStarvingLocked
  *               the functions of these names; serveLocked is part of unlock
- *   hand        what serveLocked does for a head that nobody may overtake
+ *   hand        serveLocked for a head that no call may overtake
  *   admit       a call takes its permits itself
  *   end_parked  sleep
- *   Clock       time. Those who join are numbered, by place; time is how many of
- *               them have waited 1 ms, in this order, at any moment. So who has
+ *   Clock       time. Calls that join are numbered, by place. time is how many of
+ *               them have waited 1 ms, in this order. So the call with
  *               place p has waited too long from time p on, in line or not
  *
- * Granularity. Loads and compare-and-swaps of the packed state are steps of their
- * own, and so are looks at a context before the lock is taken, and at the clock
- * before a release takes it. What is done under mu changes only what mu guards,
- * until unlock stores the packed state; so lock is a step, what follows is one or
- * several, and unlock is two, after which each token is another. A loop over the
- * line, as in Resize and Close, is one step for each waiter. As with Go's
- * atomics and locks, memory is sequentially consistent.
+ * Granularity. Loads and compare-and-swaps of the packed state are separate steps,
+ * and so are checks of a context before the call locks mu, and reading the clock
+ * before a release locks it. Code under mu changes only the state that mu guards,
+ * until unlock stores the packed state. So lock is a step, the code after it is one
+ * or several, unlock is two, and then each token is another. A loop over the line,
+ * as in Resize and Close, is one step for each waiter. As with Go's atomics and
+ * locks, memory is sequentially consistent.
  *
  * Left out: n = 0, which never waits; statistics; hooks; panics of misuse; the
- * pool, which is in pool.pml: here the model checks, whenever a waiter would go
- * to the pool, that nobody else has anything to do with it (Recycled). Drain's
- * Event is a flag; nobody.pml has its steps.
+ * pool, which is in pool.pml: whenever a waiter would go to the pool, the model
+ * checks that no other process uses it (Recycled). Drain's Event is a flag;
+ * nobody.pml has its steps.
  *
- * Properties, by the names that stand in the assertions:
+ * Properties, by their names in the assertions:
  *   LostWakeup   at rest, the head of the line does not fit, but would fit if all
- *                were released, or the capacity is 0; nobody is in line if it is
- *                closed, nor waits in Drain if nothing is held
- *   Asleep       when mu is taken, a head that fits is awake: so who only looks
- *                wakes nobody
- *   Books        when mu is unlocked, held is what callers hold; at rest too, and
- *                free + held = capacity
- *   Flags        at rest, slow is set if and only if somebody is in line or every
- *                call has to take mu; starving implies that there is a head, and
+ *                were released, or the capacity is 0; no call is in line if the
+ *                resource is closed, or waits in Drain if nothing is held
+ *   Asleep       when mu is locked, a head that fits is awake: so a call that only
+ *                reads wakes no waiter
+ *   Books        when mu is unlocked, and at rest, held is the sum of the callers'
+ *                permits; at rest, free + held = capacity
+ *   Flags        at rest, slow is set if and only if a call is in line or every
+ *                call has to lock mu; starving implies that there is a head, and
  *                that it has waited too long
- *   OverAdmitted nobody gets permits beyond the capacity of the moment, but for a
+ *   OverAdmitted no call gets permits beyond the current capacity, except for a
  *                request for more than that, which gets them if nothing is held
- *   TooMany      no more than PLACES are in line
- *   Overtaken    no newcomer gets in once a release or a growth has come that, when
- *                it looked at the clock, found that the head had waited too long,
- *                until a head has not; or, with FIFO, while somebody is in line
- *   OutOfOrder   those in line get in in order
- *   AfterClose   nobody gets in after Close has returned, nor is in line
- *   AfterEnd     nobody gets in whose context had ended when the call began, or,
- *                for one who waits, when it took the lock
- *   Recycled     who goes to the pool is not in line, has no token, and is sent
- *                none; there is room for every token
- * and, with LIVE, that whoever is in line gets in, if those who hold release
- * ("acceptance cycle" if not). In addition spin finds every state in which
- * somebody is stuck elsewhere than in line ("invalid end state"). With ONLY=P,
- * only P is checked.
+ *   TooMany      no more than PLACES calls are in line
+ *   Overtaken    no new call is admitted after a release or a growth that, when it
+ *                read the clock, found that the head had waited too long, until a
+ *                head has not; or, with FIFO, while a call is in line
+ *   OutOfOrder   calls in line are admitted in order
+ *   AfterClose   after Close has returned, no call is admitted or in line
+ *   AfterEnd     no call is admitted whose context had ended when it began or, for
+ *                a call that waits, when it took the lock
+ *   Recycled     a waiter that goes to the pool is not in line, has no token, and
+ *                is sent none; there is room for every token
+ * and, with LIVE, that every call in line is admitted, if the holders release
+ * ("acceptance cycle" if not). In addition spin finds every state in which a
+ * process is stuck outside the line ("invalid end state"). With ONLY=P, only P is
+ * checked.
  *
- * With LIVE callers 0 and 1 go on for ever, and caller 2 acquires N2 once; it is
- * shown for caller SERVED. There a section under mu, with the tokens after it, is
- * a single step, and so is a release with all its looks, so that weak fairness
- * (each who can always go on, does) is enough to get mu, as it is with sync.Mutex,
- * which is fair in the end. That slow alone may be seen while others hold mu, is
- * kept: whoever calls may find it at any time and take the slow path.
+ * With LIVE callers 0 and 1 loop for ever, and caller 2 acquires N2 once; the
+ * property is checked for caller SERVED. There a section under mu, with the tokens
+ * after it, is a single step, and so is a release with all its checks, so that weak
+ * fairness (each process that can always go on does) is enough to get mu, as it is
+ * with sync.Mutex, which is eventually fair. A call may still see slow alone at any
+ * time, as if others held mu, and take the slow path.
  */
 #ifndef NA
 #define NA 3
@@ -115,7 +116,7 @@
 #define NOTIFIED 2
 #define DECIDED 3
 
-/* The names of the properties. Always 0, except with ONLY, and no part of the state. */
+/* The names of the properties. Always 0, except with ONLY, and not part of the state. */
 hidden byte LostWakeup, Asleep, Books, Flags, OverAdmitted, Overtaken, OutOfOrder;
 hidden byte AfterClose, AfterEnd, Recycled, TooMany;
 
@@ -131,11 +132,11 @@ bool admitted[NA]; /* the error of a waiter is nil */
 bool token[NA], done[NA];
 
 /* for the properties */
-byte inUse;      /* what callers hold */
-byte inLine;     /* those in line, and */
-byte before[NA]; /* those who were in line when this one joined, and still are */
-byte inFlight;   /* those to whom a token will be sent */
-bool due;        /* permits have come in for a head that had waited too long */
+byte inUse;      /* the permits that callers hold */
+byte inLine;     /* the calls in line */
+byte before[NA]; /* the calls that were in line when this one joined, and still are */
+byte inFlight;   /* the waiters that will be sent a token */
+bool due;        /* permits were added for a head that had waited too long */
 bool closeReturned;
 
 hidden byte i, h; /* scratch of single steps */
@@ -184,14 +185,14 @@ hidden short room;
 #define PLACES NA
 #endif
 
-/* How far a call of Caller is, its result. */
+/* The progress of a call of Caller, its result. */
 #define CALLING 0
 #define GOT 1
 #define FAILED 2
 #define WAITING 3
 #define RELEASING 4
 
-/* What the broken variants of unlock leave out; see Caller and Resizer. */
+/* The parts that the broken variants of unlock leave out; see Caller and Resizer. */
 #ifdef NO_LOOK_AFTER_CANCEL
 #define AFTER_CANCEL (result == FAILED)
 #else
@@ -208,7 +209,7 @@ hidden short room;
 #define AFTER_RESIZE false
 #endif
 
-/* wake is a variable of the caller, the set of those to whom it will send a
+/* wake is a variable of the caller, the set of waiters to which it will send a
  * token; it is empty before lock and after unlock. */
 inline wakeUp(q, how) {
 	state[q] = how;
@@ -283,7 +284,7 @@ inline hand(now) {
 #define DEAD(q) done[q]
 #endif
 
-/* unlock has the time now, which is that of a look before lock, perhaps. */
+/* unlock gets the time now, which may have been read before lock. */
 inline unlock(noServe, now) {
 	atomic {
 		assert(Books || held == inUse);
@@ -356,7 +357,7 @@ inline joinLocked(w) {
 	state[w] = PARKED
 }
 
-/* removeLocked takes w out of the line, because its context has ended or not. */
+/* removeLocked takes w out of the line; ended says that its context has ended. */
 inline removeLocked(w, ended, now) {
 	i = 0;
 	do
@@ -384,7 +385,7 @@ inline removeLocked(w, ended, now) {
 #endif
 	due = due && (room > 0 || STARVED(time));
 	room = 0;
-#ifdef LIVE /* numbers anew, as there is no end of arrivals, and nobody keeps a look at the clock */
+#ifdef LIVE /* renumber, as arrivals do not end, and no call keeps an earlier time */
 	i = 0;
 	do
 	:: i < NA -> place[i] = (place[i] > place[w] -> place[i] - 1 : place[i]); i++
@@ -400,14 +401,14 @@ inline removeLocked(w, ended, now) {
 	:: state[w] != PARKED && me != w -> wakeUp(w, DECIDED)
 	:: state[w] != PARKED && me == w
 #else
-	:: state[w] != PARKED /* it is awake, and about to find out */
+	:: state[w] != PARKED /* it is awake, and will find out */
 #endif
 	:: state[w] == PARKED && ended -> state[w] = AWAY
 	:: state[w] == PARKED && !(ended) -> wakeUp(w, DECIDED)
 	fi
 }
 
-/* markStarvingLocked is for when permits come in. */
+/* markStarvingLocked is called when permits are added. */
 inline markStarvingLocked(now) {
 	due = due || STARVED(now);
 #if !defined(FIFO) && !defined(BARGING) && !defined(HEAD_LOOKS)
@@ -415,7 +416,7 @@ inline markStarvingLocked(now) {
 #endif
 }
 
-/* What a release without mu compares and changes. */
+/* The values that a release without mu compares and changes. */
 #ifdef FLAG_APART
 #define IS_STILL(seen) (packed != SLOW && (packed & 63) == (seen & 63))
 #define PUT_BACK(n) packed = packed + (n << 3) - n
@@ -433,7 +434,7 @@ inline admit(w) {
 	result = GOT
 }
 
-/* What AcquireN sees of its context before it waits; TryAcquireN has none. */
+/* The check of the context in AcquireN before it waits; TryAcquireN has no context. */
 #ifdef NO_LOOK_AT_CONTEXT
 #define ENDED(w) false
 #else
@@ -591,7 +592,8 @@ end_parked:		if
 #ifndef PREFERS_ROOM
 						:: done[me] -> result = FAILED
 #endif
-						:: else -> assert(OutOfOrder || !before[me]); held = held + SIZE(me); admit(me)
+						:: else ->
+							assert(OutOfOrder || !before[me]); held = held + SIZE(me); admit(me)
 						fi;
 						removeLocked(me, done[me], LOOK)
 					:: (inLine & BIT(me)) && !FITS(SIZE(me)) ->
@@ -621,7 +623,7 @@ end_parked:		if
 			fi
 		:: else -> break
 		od;
-		/* ReleaseN without mu, or it may keep what it has */
+		/* ReleaseN without mu, or it may keep its permits */
 		do
 #ifndef LIVE
 		:: result == GOT -> break
@@ -775,7 +777,7 @@ end_parked:
 #endif
 }
 
-/* Reader is Stats, which must wake nobody. */
+/* Reader is Stats, which must wake no waiter. */
 proctype Reader() {
 	byte wake, me = NOBODY;
 	bool drains;
@@ -785,7 +787,7 @@ proctype Reader() {
 	unlock(false, time)
 }
 
-/* AtRest runs when nobody else can. */
+/* AtRest runs when no other process can. */
 proctype AtRest() {
 	timeout;
 	d_step {
