@@ -3,6 +3,7 @@ package etcdcondvar_test
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -183,6 +184,27 @@ func TestPermit_ContextSaysWhatErrHasSaid(t *testing.T) {
 		require.Equal(t, etcdcondvar.ErrLost, byPermit)
 		require.Equal(t, context.Canceled, byContext)
 		require.Equal(t, etcdcondvar.ErrLost, context.Cause(second))
+		p.Release()
+	})
+}
+
+// If requests arrive and only answers are lost, the lease lives on at the
+// server. It is revoked when the holder has had its margin.
+func TestPermit_aLostLeaseIsRevokedAMarginLater(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(1), b.resource(1)
+		p := b.acquire(r, 1)
+		b.then("renew", slices.Repeat([]step{{loseAnswer: true}}, 1000)...)
+		next := b.start(context.Background(), other, 1)
+		<-p.Context(context.Background()).Done()
+		require.Equal(t, etcdcondvar.ErrLost, p.Err())
+		lost := time.Now()
+		b.mu.Lock()
+		b.script["renew"] = nil
+		b.mu.Unlock()
+		b.await(next).Release()
+		require.GreaterOrEqual(t, time.Since(lost), etcdcondvar.Margin(ttl))
+		require.Less(t, time.Since(lost), ttl/2)
 		p.Release()
 	})
 }

@@ -107,6 +107,7 @@ func mutants() []mutant {
 		{"a-try-does-not-learn-the-limit", "TestTryAcquire_seesTheCapacity", "fleet.go", "\t\tr.saw(l)\n", ""},
 		{"too-large-is-told-at-the-head-only", "TestResource_ErrTooLargeBehindACrowd", "resource.go", "r.unsure = r.unsure || r.limit.tooLarge(p.n)\n\tr.startLocked", "r.startLocked"},
 		{"too-large-is-older-than-the-call", "TestResource_ErrTooLargeIsNotOlderThanTheCall", "session.go", "p.arrival <= last && r.limit", "last >= 0 && r.limit"},
+		{"a-lost-lease-is-revoked-at-once", "TestPermit_aLostLeaseIsRevokedAMarginLater", "session.go", "v.since, v.after = r.now(), margin(s.ttl)", "_ = lost"},
 		{"close-does-not-end-requests", "TestClose_endsCallsInEachState", "resource.go", "\tr.endCalls()\n", ""},
 		{"drain-does-not-wait-for-workers", "TestDrain_waitsForWhatIsUnderWay", "resource.go", "return !r.sender.runs && !r.janitor", "return r.session == nil && !r.busyLocked() && len(r.revokes) == 0 || !r.sender.runs && !r.janitor"},
 		{"a-denied-watch-is-repeated", "TestDenied", "watch.go", "\tif faultOf(err) == denied {\n\t\tfor", "\tif false {\n\t\tfor"},
