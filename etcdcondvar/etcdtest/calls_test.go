@@ -156,7 +156,7 @@ func TestRelease_inEachState(t *testing.T) {
 // revoke revokes the lease of the oldest ticket, as somebody might by hand.
 func (s *scene) revoke() {
 	s.Helper()
-	s.await("a ticket", func(h *etcdtest.History) bool { return len(h.Live()) > 0 })
+	require.NoError(s, s.history.Sync(s.ctx))
 	var key string
 	s.history.Look(func(h *etcdtest.History) { key = h.Live()[0].Key })
 	resp, err := s.direct.Get(s.ctx, key)
