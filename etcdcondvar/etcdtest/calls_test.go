@@ -156,7 +156,7 @@ func TestRelease_inEachState(t *testing.T) {
 // revoke revokes the lease of the oldest ticket, as somebody might by hand.
 func (s *scene) revoke() {
 	s.Helper()
-	require.NoError(s, s.history.Sync(s.ctx))
+	s.await("a ticket", func(h *etcdtest.History) bool { return len(h.Live()) > 0 })
 	var key string
 	s.history.Look(func(h *etcdtest.History) { key = h.Live()[0].Key })
 	resp, err := s.direct.Get(s.ctx, key)
@@ -375,6 +375,7 @@ func TestHooks_ofPromcondvar(t *testing.T) {
 	p.release()
 	<-next.done
 	require.NoError(t, next.err)
+	s.tickets(1)         // the release of the first may not be seen yet
 	next.p.stopLooking() // what is done by hand is the exception to "told first"
 	s.revoke()
 	<-next.p.Context(s.ctx).Done()
