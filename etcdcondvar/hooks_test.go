@@ -3,7 +3,6 @@ package etcdcondvar_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -145,7 +144,7 @@ func TestHooks_aLossStartsOneGoroutine(t *testing.T) {
 		var most, released atomic.Int64
 		r := b.resource(100, etcdcondvar.WithHooks(&condvar.Hooks{
 			Released: func(int64, *condvar.Hold, time.Duration) {
-				most.Store(max(most.Load(), int64(runtime.NumGoroutine())))
+				most.Store(max(most.Load(), int64(inThisBubble())))
 				released.Add(1)
 			},
 		}))
@@ -153,7 +152,7 @@ func TestHooks_aLossStartsOneGoroutine(t *testing.T) {
 			b.acquire(r, 1)
 		}
 		synctest.Wait()
-		before := runtime.NumGoroutine()
+		before := inThisBubble()
 		b.cut(b.links[r], 20*time.Second)
 		time.Sleep(ttl)
 		synctest.Wait()

@@ -1,7 +1,10 @@
 package etcdcondvar_test
 
 import (
+	"bytes"
 	"context"
+	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,4 +94,13 @@ func (b *bench) await(done <-chan pending) *etcdcondvar.Permit {
 		b.t.Fatal("a call hangs")
 		return nil
 	}
+}
+
+// inThisBubble returns how many goroutines the bubble has. Those of the runtime
+// are not among them, as they are in runtime.NumGoroutine now and then.
+func inThisBubble() int {
+	stack := make([]byte, 8<<20)
+	own, _, _ := bytes.Cut(stack[:runtime.Stack(stack, false)], []byte("]:"))
+	bubble := slices.Clone(own[bytes.Index(own, []byte("synctest bubble")):])
+	return bytes.Count(stack[:runtime.Stack(stack, true)], append(bubble, "]:"...))
 }

@@ -2,7 +2,6 @@ package etcdcondvar_test
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -47,13 +46,13 @@ func TestPermit_Context(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, time.Now().Add(time.Hour), deadline)
 		synctest.Wait()
-		before := runtime.NumGoroutine()
+		before := inThisBubble()
 		for range 1000 {
 			child, stop := context.WithCancel(p.Context(parent))
 			defer stop()
 			require.NoError(t, child.Err())
 		}
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		require.LessOrEqual(t, inThisBubble(), before)
 		cancel()
 		require.Equal(t, context.Canceled, ctx.Err())
 		ctx = p.Context(context.Background())

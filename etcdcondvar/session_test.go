@@ -3,7 +3,6 @@ package etcdcondvar_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -64,7 +63,7 @@ func TestResource_leavesNothingBehind(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		client, _ := b.client()
-		before := runtime.NumGoroutine()
+		before := inThisBubble()
 		for i := range 1000 {
 			r := etcdcondvar.New(client, fmt.Sprint("once ", i), 1, etcdcondvar.WithTTL(ttl))
 			b.acquire(r, 1).Release()
@@ -75,7 +74,7 @@ func TestResource_leavesNothingBehind(t *testing.T) {
 		require.Empty(t, b.leases)
 		require.Zero(t, b.watches)
 		b.mu.Unlock()
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		require.LessOrEqual(t, inThisBubble(), before)
 		var permits []*etcdcondvar.Permit
 		for i := range 100 {
 			r := etcdcondvar.New(client, fmt.Sprint("many ", i), 1, etcdcondvar.WithTTL(ttl))
@@ -87,7 +86,7 @@ func TestResource_leavesNothingBehind(t *testing.T) {
 		watches := b.watches
 		b.mu.Unlock()
 		require.Equal(t, 100, watches)
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, 100*(5+1+1), "its own, that of the call, that of the watch")
+		require.LessOrEqual(t, inThisBubble()-before, 100*(5+1+1), "its own, that of the call, that of the watch")
 		for _, p := range permits {
 			p.Release()
 		}
