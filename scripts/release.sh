@@ -71,9 +71,11 @@ sed -i.bak "s/^## Unreleased\$/&\\
 rm CHANGELOG.md.bak
 
 # importable DIR: reports whether the folder of the module is an importable
-# package with code besides its comment.
+# package with code besides its comment. A module below another is for the tests
+# of that one.
 importable() {
 	local package
+	[[ $1 != */* ]] || return 1
 	package=$(cd "$1" && go list -e -f '{{.Name}} {{.GoFiles}}' .)
 	[[ $package != main\ * && $package != *'[]' && $package != *'[doc.go]' ]]
 }
