@@ -526,6 +526,7 @@ func (c *engineWatcher) Watch(ctx context.Context, key string, opts ...clientv3.
 			c.e.mu.Lock()
 			changed, delay := c.e.changed, c.e.delayLocked()+max(0, time.Until(c.link.cutUntil))
 			var resp clientv3.WatchResponse
+			next = min(next, len(c.e.history)) // a restore makes it shorter
 			for _, ch := range c.e.history[next:] {
 				if strings.HasPrefix(string(ch.event.Kv.Key), key) {
 					resp.Events = append(resp.Events, &clientv3.Event{Type: ch.event.Type, Kv: clone(ch.event.Kv)})
