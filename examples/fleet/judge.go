@@ -346,7 +346,8 @@ func (rec *record) stoppedLearned() bool {
 		case e.at.Before(p.resumedAt):
 			last = e
 		case e.token == last.token && e.kind != returns:
-			return e.kind == lost
+			// If it was stopped during Release, that may have come in time.
+			return e.kind == lost || last.kind == returns
 		}
 	}
 	return last.kind != looks // it held none
