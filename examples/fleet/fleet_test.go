@@ -283,18 +283,6 @@ func TestJudge_findsTooMany(t *testing.T) {
 	})
 }
 
-func TestConsole_colors(t *testing.T) {
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	require.NoError(t, err)
-	defer null.Close() // a character device, as a terminal is
-	require.True(t, hasColor(null, environment{}.get))
-	require.False(t, hasColor(null, environment{"NO_COLOR": "1"}.get))
-	require.False(t, hasColor(null, environment{"TERM": "dumb"}.get))
-	require.False(t, hasColor(io.Discard, environment{}.get))
-	require.Equal(t, 40, columns(environment{"COLUMNS": "3"}.get))
-	require.Equal(t, 72, columns(environment{}.get))
-}
-
 // An interrupt ends the run without the help of a signal, too.
 func TestRun_endsWithItsContext(t *testing.T) {
 	t.Parallel()

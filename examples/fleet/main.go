@@ -28,6 +28,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"example.com/condvar/internal/terminal"
 )
 
 func main() {
@@ -83,7 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 		defer stop()
 		endpoints = []string{endpoint}
 	}
-	out := &console{w: stdout, color: hasColor(stdout, getenv), columns: columns(getenv)}
+	out := &console{w: stdout, color: terminal.HasColor(stdout, getenv), columns: terminal.Columns(getenv)}
 	rec, err := play(ctx, cfg, endpoints, out)
 	switch {
 	case ctx.Err() != nil:
@@ -142,38 +144,7 @@ func parse(args []string, stdout io.Writer) (config, error) {
 			return cfg, fmt.Errorf("-endpoints has an address that is empty: %q", cfg.endpoints)
 		}
 	}
-	if cfg.svg != "" { // better to know before the work than after it
-		f, err := os.OpenFile(cfg.svg, os.O_WRONLY|os.O_CREATE, 0o666)
-		if err != nil {
-			return cfg, fmt.Errorf("cannot write the picture: %w", err)
-		}
-		_ = f.Close()
-	}
-	return cfg, nil
-}
-
-// isTerminal reports whether w is a terminal that knows colors.
-func isTerminal(w io.Writer, getenv func(string) string) bool {
-	f, ok := w.(*os.File)
-	if !ok || getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// hasColor reports whether what is written to w may be colored.
-func hasColor(w io.Writer, getenv func(string) string) bool {
-	return isTerminal(w, getenv) && getenv("NO_COLOR") == ""
-}
-
-// columns returns how wide the timeline may be.
-func columns(getenv func(string) string) int {
-	n, err := strconv.Atoi(getenv("COLUMNS"))
-	if err != nil {
-		return 72
-	}
-	return min(max(n, 40), 240)
+	return cfg, terminal.CheckWritable(cfg.svg) // before the work
 }
 
 // A console is where the scenes are told.
@@ -189,13 +160,13 @@ func (c *console) printf(format string, args ...any) { fmt.Fprintf(c.w, format, 
 func (c *console) chapter(rec *record, v verdict) {
 	c.printf("\n")
 	rec.draw(c.w, v, c.columns, c.color)
-	c.printf("\n%s\n\n", paint(c.color, faint, legend()))
+	c.printf("\n%s\n\n", terminal.Paint(c.color, terminal.Faint, legend()))
 	c.printf("%s\n", v.title)
 	for _, p := range v.promises {
 		if p.broken == "" {
-			c.printf("  %s  %s\n", paint(c.color, good, "kept  "), p.text)
+			c.printf("  %s  %s\n", terminal.Paint(c.color, terminal.Green, "kept  "), p.text)
 		} else {
-			c.printf("  %s  %s: %s\n", paint(c.color, bad, "BROKEN"), p.text, p.broken)
+			c.printf("  %s  %s: %s\n", terminal.Paint(c.color, terminal.Red, "BROKEN"), p.text, p.broken)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"example.com/condvar/internal/terminal"
 )
 
 // Measures of the picture. It is drawn small and shown larger, so that the text
@@ -106,9 +108,9 @@ func (c *canvas) timeline(rec *record, v verdict) {
 	base := top + float64(rec.workers*rowHeight) + 18 + unit*float64(most)
 	height := func(n int64) float64 { return base - unit*float64(n) }
 
-	for at, every := time.Duration(0), tick(c.end, 8); at <= c.end; at += every {
+	for at, every := time.Duration(0), terminal.Tick(c.end, time.Second, 8); at <= c.end; at += every {
 		fmt.Fprintf(&c.b, `<path class="grid" d="M%.1f %.1fV%.1f"/>`+"\n", c.x(at), top, base)
-		c.text(c.x(at), base+17, "soft middle", tickLabel(at))
+		c.text(c.x(at), base+17, "soft middle", terminal.Label(at))
 	}
 	for _, o := range v.over {
 		c.rect("band", o, top, base-top)

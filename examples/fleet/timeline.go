@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
+
+	"example.com/condvar/internal/terminal"
 )
 
 const (
@@ -22,26 +23,6 @@ const (
 func legend() string {
 	return fmt.Sprintf("%c waits  %c holds  %c holds, but killed or stopped  %c killed  %c stopped",
 		waits, holds, away, dead, frozen)
-}
-
-// A style is what a color terminal makes of some text.
-type style string
-
-const (
-	plain style = ""
-	bold  style = "1"
-	faint style = "2"
-	good  style = "32"
-	bad   style = "1;31"
-	gone  style = "33"
-)
-
-// paint returns text in style s, if there are colors.
-func paint(color bool, s style, text string) string {
-	if !color || s == plain {
-		return text
-	}
-	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
 }
 
 // A span is what a worker did for a while: one of the constants above.
@@ -223,100 +204,38 @@ func (rec *record) draw(w io.Writer, v verdict, columns int, color bool) {
 	isOver := func(at time.Duration) bool {
 		return slices.ContainsFunc(v.over, func(i interval) bool { return i.has(at) })
 	}
-	styles := map[rune]style{waits: faint, holds: good, away: gone, dead: bad, frozen: gone}
+	styles := map[rune]terminal.Style{waits: terminal.Faint, holds: terminal.Green, away: terminal.Yellow, dead: terminal.Red, frozen: terminal.Yellow}
 
-	row := func(name string, cell func(step) (rune, style)) {
-		fmt.Fprintf(w, "%-*s%s\n", indent, name, cells(shown, color, cell))
+	row := func(name string, cell func(step) (rune, terminal.Style)) {
+		fmt.Fprintf(w, "%-*s%s\n", indent, name, terminal.Row(shown, color, cell))
 	}
 	for i := range rec.workers {
-		row(fmt.Sprintf("worker %d", i+1), func(m step) (rune, style) {
+		row(fmt.Sprintf("worker %d", i+1), func(m step) (rune, terminal.Style) {
 			for _, s := range spans {
 				if s.row == i && s.has(m.at) {
 					if s.kind == holds && isOver(m.at) {
-						return holds, bad
+						return holds, terminal.Red
 					}
 					return s.kind, styles[s.kind]
 				}
 			}
-			return ' ', plain
+			return ' ', terminal.Plain
 		})
 	}
-	row("in use", func(m step) (rune, style) {
+	row("in use", func(m step) (rune, terminal.Style) {
 		if isOver(m.at) {
-			return digit(int64(m.holders)), bad
+			return terminal.Digit(m.holders), terminal.Red
 		}
-		return digit(int64(m.holders)), plain
+		return terminal.Digit(m.holders), terminal.Plain
 	})
-	row("of", func(m step) (rune, style) { return digit(rec.capacityAt(m.at)), faint })
+	row("of", func(m step) (rune, terminal.Style) { return terminal.Digit(int(rec.capacityAt(m.at))), terminal.Faint })
 	if len(v.over) > 0 {
-		row("too many", func(m step) (rune, style) {
+		row("too many", func(m step) (rune, terminal.Style) {
 			if isOver(m.at) {
-				return '^', bad
+				return '^', terminal.Red
 			}
-			return ' ', plain
+			return ' ', terminal.Plain
 		})
 	}
-	fmt.Fprintf(w, "%*s%s\n", indent, "", paint(color, faint, axis(rec.end, columns)))
-}
-
-// cells returns a row of cells, blanks at its end removed.
-func cells(moments []step, color bool, cell func(step) (rune, style)) string {
-	var (
-		row, run strings.Builder
-		current  style
-	)
-	flush := func() {
-		if run.Len() > 0 {
-			row.WriteString(paint(color, current, run.String()))
-			run.Reset()
-		}
-	}
-	for _, m := range moments {
-		r, s := cell(m)
-		if s != current {
-			flush()
-			current = s
-		}
-		run.WriteRune(r)
-	}
-	flush()
-	return strings.TrimRight(row.String(), " ")
-}
-
-func digit(n int64) rune {
-	if n > 9 {
-		return '+'
-	}
-	return '0' + rune(n)
-}
-
-// axis returns a line that tells the time.
-func axis(end time.Duration, columns int) string {
-	line := []rune(strings.Repeat(" ", columns))
-	for at, every := time.Duration(0), tick(end, columns/6); at < end; at += every {
-		label := []rune("|" + tickLabel(at))
-		column := int(at * time.Duration(columns) / end)
-		if column+len(label) <= columns {
-			copy(line[column:], label)
-		}
-	}
-	return strings.TrimRight(string(line), " ")
-}
-
-// tick returns a number of seconds that divides end into at most n parts.
-func tick(end time.Duration, n int) time.Duration {
-	for unit := time.Second; ; unit *= 10 {
-		for _, every := range []time.Duration{unit, 2 * unit, 5 * unit} {
-			if every*time.Duration(n) >= end {
-				return every
-			}
-		}
-	}
-}
-
-func tickLabel(at time.Duration) string {
-	if at == 0 {
-		return "0"
-	}
-	return at.String()
+	fmt.Fprintf(w, "%*s%s\n", indent, "", terminal.Paint(color, terminal.Faint, terminal.Axis(rec.end, terminal.Tick(rec.end, time.Second, columns/6), columns)))
 }

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"example.com/condvar"
+	"example.com/condvar/internal/terminal"
 )
 
 // main runs everything as a test, because the fake clock of testing/synctest
@@ -59,7 +60,7 @@ func run(args []string, b bubble, stdout, stderr io.Writer, getenv func(string) 
 		return 2
 	}
 
-	status := &progress{w: stderr, live: isTerminal(stderr, getenv), runs: len(loads())*len(variants()) + boundRuns}
+	status := &progress{w: stderr, live: terminal.Is(stderr, getenv), runs: len(loads())*len(variants()) + boundRuns}
 	results := compare(cfg.seed, loads(), b, status.show)
 	bounds := compareBounds(cfg.seed, b, status.show)
 	status.clear()
@@ -104,14 +105,7 @@ func parse(args []string, stdout io.Writer) (config, error) {
 	case fs.NArg() > 0:
 		return cfg, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if cfg.svg != "" { // check this before the work
-		f, err := os.OpenFile(cfg.svg, os.O_WRONLY|os.O_CREATE, 0o666)
-		if err != nil {
-			return cfg, fmt.Errorf("cannot write the picture: %w", err)
-		}
-		_ = f.Close()
-	}
-	return cfg, nil
+	return cfg, terminal.CheckWritable(cfg.svg) // before the work
 }
 
 // loads returns the loads that are compared, in percent.
@@ -297,16 +291,6 @@ func (p *progress) clear() {
 	if p.live {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
-}
-
-// isTerminal reports whether w is a terminal that moves its cursor.
-func isTerminal(w io.Writer, getenv func(string) string) bool {
-	f, ok := w.(*os.File)
-	if !ok || getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // list joins words as in a sentence.

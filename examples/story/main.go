@@ -23,6 +23,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/condvar/internal/terminal"
 )
 
 func main() {
@@ -62,10 +64,10 @@ func run(args []string, stdout, stderr io.Writer, getenv func(string) string) in
 
 	out := &console{
 		w:       stdout,
-		color:   hasColor(stdout, getenv),
-		columns: columns(getenv),
+		color:   terminal.HasColor(stdout, getenv),
+		columns: terminal.Columns(getenv),
 	}
-	status := &progress{w: stderr, live: isTerminal(stderr, getenv)}
+	status := &progress{w: stderr, live: terminal.Is(stderr, getenv)}
 
 	out.intro(cfg)
 	event := measure(cfg, func() sharedResource { return newEventResource(cfg.slots, cfg.slow) },
@@ -134,39 +136,7 @@ func parse(args []string, stdout io.Writer) (config, error) {
 			cfg.budget = 0
 		}
 	})
-	if cfg.svg != "" { // check this before the work
-		f, err := os.OpenFile(cfg.svg, os.O_WRONLY|os.O_CREATE, 0o666)
-		if err != nil {
-			return cfg, fmt.Errorf("cannot write the picture: %w", err)
-		}
-		_ = f.Close()
-	}
-	return cfg, nil
-}
-
-// isTerminal reports whether w is a terminal that moves its cursor and knows
-// colors.
-func isTerminal(w io.Writer, getenv func(string) string) bool {
-	f, ok := w.(*os.File)
-	if !ok || getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// hasColor reports whether output to w may be colored.
-func hasColor(w io.Writer, getenv func(string) string) bool {
-	return isTerminal(w, getenv) && getenv("NO_COLOR") == ""
-}
-
-// columns returns how wide the timelines may be.
-func columns(getenv func(string) string) int {
-	n, err := strconv.Atoi(getenv("COLUMNS"))
-	if err != nil {
-		return 72
-	}
-	return min(max(n, 40), 240)
+	return cfg, terminal.CheckWritable(cfg.svg) // before the work
 }
 
 // A console prints the story.
@@ -187,7 +157,7 @@ func (c *console) intro(cfg config) {
 
 // chapter prints the result of one resource, and a round.
 func (c *console) chapter(r result) {
-	c.printf("\n%s\n", paint(c.color, bold, r.title))
+	c.printf("\n%s\n", terminal.Paint(c.color, terminal.Bold, r.title))
 	switch {
 	case r.over == 1:
 		c.printf("The one round that went over capacity, number %s:\n\n", thousands(r.shown.round))
@@ -198,7 +168,7 @@ func (c *console) chapter(r result) {
 		c.printf("No round went over capacity. This is the last one, number %s:\n\n", thousands(r.shown.round))
 	}
 	r.shown.draw(c.w, c.columns, c.color)
-	c.printf("\n%s\n", paint(c.color, faint, fmt.Sprintf("%c waits   %c holds", waits, holds)))
+	c.printf("\n%s\n", terminal.Paint(c.color, terminal.Faint, fmt.Sprintf("%c waits   %c holds", waits, holds)))
 	if r.over > 0 {
 		c.printf("Between the check and the count of one worker others pass the check as well.\n")
 	}
@@ -225,11 +195,11 @@ func (c *console) verdict(cfg config, event, capacity result) {
 }
 
 func (c *console) paintVerdict(r result) string {
-	s := good
+	s := terminal.Green
 	if !r.keptPromise() {
-		s = bad
+		s = terminal.Red
 	}
-	return paint(c.color, s, r.verdict()+".")
+	return terminal.Paint(c.color, s, r.verdict()+".")
 }
 
 // A progress shows the progress: on a terminal in a line that changes,

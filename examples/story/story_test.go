@@ -20,17 +20,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// env returns a getenv that knows the given names and values.
-func env(pairs ...string) func(string) string {
-	return func(name string) string {
-		for i := 0; i < len(pairs); i += 2 {
-			if pairs[i] == name {
-				return pairs[i+1]
-			}
-		}
-		return ""
-	}
-}
+// noEnv is a getenv without variables.
+func noEnv(string) string { return "" }
 
 func TestBadFlagsExitWith2AndSayWhy(t *testing.T) {
 	dir := t.TempDir()
@@ -54,7 +45,7 @@ func TestBadFlagsExitWith2AndSayWhy(t *testing.T) {
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			require.Equal(t, 2, run(tt.args, &stdout, &stderr, env()))
+			require.Equal(t, 2, run(tt.args, &stdout, &stderr, noEnv))
 			require.Empty(t, stdout.String())
 			require.Contains(t, stderr.String(), "story: "+tt.want)
 			require.Contains(t, stderr.String(), "-h lists all flags")
@@ -64,7 +55,7 @@ func TestBadFlagsExitWith2AndSayWhy(t *testing.T) {
 
 func TestHelpListsAllFlagsAndExitsWith0(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	require.Equal(t, 0, run([]string{"-h"}, &stdout, &stderr, env()))
+	require.Equal(t, 0, run([]string{"-h"}, &stdout, &stderr, noEnv))
 	require.Empty(t, stderr.String())
 	for _, name := range []string{"-workers", "-slots", "-hold", "-rounds", "-slow", "-svg"} {
 		require.Contains(t, stdout.String(), "  "+name)
@@ -73,7 +64,7 @@ func TestHelpListsAllFlagsAndExitsWith0(t *testing.T) {
 
 func TestARunEndsWithTheVerdictOnBoth(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	require.Equal(t, 0, run([]string{"-slow", "-rounds", "100"}, &stdout, &stderr, env()))
+	require.Equal(t, 0, run([]string{"-slow", "-rounds", "100"}, &stdout, &stderr, noEnv))
 	require.Contains(t, stdout.String(), "5 workers compete for 2 slots")
 	require.NotContains(t, stdout.String(), "\x1b", "a buffer is not a terminal")
 
@@ -89,7 +80,7 @@ func TestARunEndsWithTheVerdictOnBoth(t *testing.T) {
 func TestARunWritesThePicture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "story.svg")
 	var stdout, stderr bytes.Buffer
-	require.Equal(t, 0, run([]string{"-rounds", "5", "-svg", file}, &stdout, &stderr, env()))
+	require.Equal(t, 0, run([]string{"-rounds", "5", "-svg", file}, &stdout, &stderr, noEnv))
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	requireWellFormed(t, data)
@@ -279,29 +270,6 @@ Event: round 4 of 8, 3 over capacity
 Event: round 6 of 8, 5 over capacity
 Event: round 8 of 8, 7 over capacity
 `, out.String())
-}
-
-func TestColorsAreForTerminalsWithoutNO_COLOR(t *testing.T) {
-	// A character device is the closest thing to a terminal in a test.
-	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	require.NoError(t, err)
-	defer terminal.Close()
-	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	require.NoError(t, err)
-	defer file.Close()
-
-	require.True(t, hasColor(terminal, env("TERM", "xterm")))
-	require.True(t, hasColor(terminal, env("NO_COLOR", "")))
-	require.False(t, hasColor(terminal, env("NO_COLOR", "1")))
-	require.False(t, hasColor(terminal, env("TERM", "dumb")))
-	require.False(t, hasColor(file, env()))
-	require.False(t, hasColor(&bytes.Buffer{}, env()))
-}
-
-func TestTheWidthComesFromCOLUMNS(t *testing.T) {
-	for value, want := range map[string]int{"": 72, "x": 72, "100": 100, "-5": 40, "3": 40, "100000": 240} {
-		require.Equal(t, want, columns(env("COLUMNS", value)), "COLUMNS=%q", value)
-	}
 }
 
 func TestOnlyAllIs100PercentAndOnlyNothingIs0(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"example.com/condvar/internal/terminal"
 )
 
 // Measures of the picture. It is drawn small and shown larger, so that its text
@@ -91,10 +93,10 @@ func (c *canvas) panel(r result) {
 	base := top + rows + unit*float64(most)
 	height := func(holders int) float64 { return base - unit*float64(holders) }
 
-	every := tick(c.end, 6)
+	every := terminal.Tick(c.end, 1, 6)
 	for at := time.Duration(0); at <= c.end; at += every {
 		fmt.Fprintf(&c.b, `<path class="grid" d="M%.1f %.1fV%.1f"/>`+"\n", c.x(at), top, base)
-		c.text(c.x(at), base+17, "soft middle", tickLabel(at))
+		c.text(c.x(at), base+17, "soft middle", terminal.Label(at))
 	}
 	over := t.over()
 	for _, o := range over {

@@ -3,33 +3,15 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
+
+	"example.com/condvar/internal/terminal"
 )
 
 const (
 	waits = '░'
 	holds = '█'
 )
-
-// A style is a style of text on a color terminal.
-type style string
-
-const (
-	plain style = ""
-	bold  style = "1"
-	faint style = "2"
-	good  style = "32"
-	bad   style = "1;31"
-)
-
-// paint returns text in style s, if there are colors.
-func paint(color bool, s style, text string) string {
-	if !color || s == plain {
-		return text
-	}
-	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
-}
 
 // draw writes t as a timeline of the given number of columns, one row for each
 // worker, with the number of holders below. Every column shows one moment of
@@ -42,43 +24,43 @@ func (t *trace) draw(w io.Writer, columns int, color bool) {
 	end := t.end()
 	moments := t.moments(columns)
 
-	row := func(name string, cell func(step) (rune, style)) {
-		fmt.Fprintf(w, "%-*s%s\n", indent, name, cells(moments, color, cell))
+	row := func(name string, cell func(step) (rune, terminal.Style)) {
+		fmt.Fprintf(w, "%-*s%s\n", indent, name, terminal.Row(moments, color, cell))
 	}
 	for i, laps := range t.laps {
-		row(fmt.Sprintf("worker %d", i+1), func(m step) (rune, style) {
+		row(fmt.Sprintf("worker %d", i+1), func(m step) (rune, terminal.Style) {
 			for _, l := range laps {
 				switch {
 				case l.want <= m.at && m.at < l.got:
-					return waits, faint
+					return waits, terminal.Faint
 				case l.got <= m.at && m.at < l.gave && m.holders > t.slots:
-					return holds, bad
+					return holds, terminal.Red
 				case l.got <= m.at && m.at < l.gave:
-					return holds, good
+					return holds, terminal.Green
 				}
 			}
-			return ' ', plain
+			return ' ', terminal.Plain
 		})
 	}
 	over := false
-	row("holders", func(m step) (rune, style) {
+	row("holders", func(m step) (rune, terminal.Style) {
 		switch {
 		case m.holders > t.slots:
 			over = true
-			return digit(m.holders), bad
+			return terminal.Digit(m.holders), terminal.Red
 		default:
-			return digit(m.holders), plain
+			return terminal.Digit(m.holders), terminal.Plain
 		}
 	})
 	if over {
-		row("too many", func(m step) (rune, style) {
+		row("too many", func(m step) (rune, terminal.Style) {
 			if m.holders > t.slots {
-				return '^', bad
+				return '^', terminal.Red
 			}
-			return ' ', plain
+			return ' ', terminal.Plain
 		})
 	}
-	fmt.Fprintf(w, "%*s%s\n", indent, "", paint(color, faint, axis(end, columns)))
+	fmt.Fprintf(w, "%*s%s\n", indent, "", terminal.Paint(color, terminal.Faint, terminal.Axis(end, terminal.Tick(end, 1, columns/10), columns)))
 }
 
 // moments returns the moment that each column shows.
@@ -100,66 +82,4 @@ func (t *trace) moments(columns int) []step {
 		moments[i] = m
 	}
 	return moments
-}
-
-// cells returns a row of cells, blanks at its end removed.
-func cells(moments []step, color bool, cell func(step) (rune, style)) string {
-	var (
-		row, run strings.Builder
-		current  style
-	)
-	flush := func() {
-		if run.Len() > 0 {
-			row.WriteString(paint(color, current, run.String()))
-			run.Reset()
-		}
-	}
-	for _, m := range moments {
-		r, s := cell(m)
-		if s != current {
-			flush()
-			current = s
-		}
-		run.WriteRune(r)
-	}
-	flush()
-	return strings.TrimRight(row.String(), " ")
-}
-
-func digit(n int) rune {
-	if n > 9 {
-		return '+'
-	}
-	return '0' + rune(n)
-}
-
-// axis returns a line with the time.
-func axis(end time.Duration, columns int) string {
-	line := []rune(strings.Repeat(" ", columns))
-	for at, every := time.Duration(0), tick(end, columns/10); at < end; at += every {
-		label := []rune("|" + tickLabel(at))
-		column := int(at * time.Duration(columns) / end)
-		if column+len(label) <= columns {
-			copy(line[column:], label)
-		}
-	}
-	return strings.TrimRight(string(line), " ")
-}
-
-// tick returns a round interval that divides end into at most n parts.
-func tick(end time.Duration, n int) time.Duration {
-	for unit := time.Duration(1); ; unit *= 10 {
-		for _, every := range []time.Duration{unit, 2 * unit, 5 * unit} {
-			if every*time.Duration(n) >= end {
-				return every
-			}
-		}
-	}
-}
-
-func tickLabel(at time.Duration) string {
-	if at == 0 {
-		return "0"
-	}
-	return at.String()
 }

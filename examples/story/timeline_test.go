@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/condvar/internal/terminal"
 )
 
 // crowded returns a round of three workers on one slot. From 30 to 40 two
@@ -46,7 +48,7 @@ func TestTheTimelineWithoutExcessHasNoRowForIt(t *testing.T) {
 	fine := &trace{slots: 2, laps: [][]lap{{{0, 0, 20}}, {{0, 10, 20}}}}
 	fine.draw(&out, 40, true)
 	require.NotContains(t, out.String(), "too many")
-	require.NotContains(t, out.String(), string(bad))
+	require.NotContains(t, out.String(), string(terminal.Red))
 }
 
 func TestExcessBetweenTwoColumnsIsNotLost(t *testing.T) {
@@ -85,11 +87,4 @@ func TestARoundIsOverCapacityFromTheFirstTooManyToTheLast(t *testing.T) {
 func TestAHandOverIsNoOverlap(t *testing.T) {
 	handOver := &trace{slots: 1, laps: [][]lap{{{0, 10, 20}}, {{0, 0, 10}}}}
 	require.Empty(t, handOver.over())
-}
-
-func TestTicksAreRound(t *testing.T) {
-	require.Equal(t, 10*time.Microsecond, tick(47*time.Microsecond, 5))
-	require.Equal(t, 20*time.Microsecond, tick(51*time.Microsecond, 5))
-	require.Equal(t, time.Nanosecond, tick(0, 5))
-	require.Equal(t, 50*time.Second, tick(4*time.Minute, 5))
 }
