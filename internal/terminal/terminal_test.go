@@ -54,7 +54,7 @@ func TestTicksAreRound(t *testing.T) {
 
 func TestAnAxisHasTheLabelsThatFit(t *testing.T) {
 	require.Equal(t, "|0  |5s", Axis(10*time.Second, 5*time.Second, 8))
-	require.Equal(t, "|0", Axis(10*time.Second, 5*time.Second, 6))
+	require.Equal(t, "|0", Axis(10*time.Second, 9*time.Second, 8))
 }
 
 func TestARowIsPaintedInRunsWithoutTrailingBlanks(t *testing.T) {
