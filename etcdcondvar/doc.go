@@ -24,8 +24,10 @@
 // its permits end before the server can give them to others, by a margin of a
 // tenth of the lease, at least 250 ms: the contexts end with the cause
 // [ErrLost], and [Permit.Err] says so. This assumes that the rates of the
-// clocks differ by less than the margin. Keys that somebody deletes by hand,
-// and an etcd that is restored from a backup, are exceptions.
+// clocks differ by less than the margin. Exceptions are keys that an operator
+// deletes, an etcd that is restored from a backup, and a leader that was
+// stopped for longer than the lease: etcd 3.7.3 may then revoke leases that its
+// successor has renewed.
 //
 // A process that was stopped, or whose machine was suspended, finds out by the
 // first look at the clock: Permit.Err, or Err of a context of [Permit.Context].
@@ -34,17 +36,16 @@
 //
 // # When etcd is down
 //
-// Holders keep their permits until the lease ends. Whoever wants one waits
-// until its context ends. Its error then matches the one of etcd, too. What
-// waiting does not heal, such as a permission that is missing, is returned at
-// once.
+// Holders keep their permits until the lease ends. Other calls wait until their
+// context ends. Their error then matches the error of etcd, too. What waiting
+// does not heal, such as a permission that is missing, is returned at once.
 //
 // # Order
 //
 // Calls are served in the order in which etcd commits them, whatever number of
-// permits they want. Nobody overtakes, TryAcquire included. At most 100 calls
-// of one process stand in the line of the fleet. Its others wait in a line of
-// their own.
+// permits they want. No call overtakes another, TryAcquire included. At most
+// 100 calls of one process stand in the line of the fleet. Its others wait in a
+// line of their own.
 //
 // # What it costs
 //

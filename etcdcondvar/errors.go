@@ -15,8 +15,7 @@ import (
 )
 
 // ErrLost is the error of a [Permit] that ended before it was released, and the
-// cause of its contexts: the lease could not be renewed, or somebody deleted
-// it.
+// cause of its contexts: the lease could not be renewed, or it was deleted.
 var ErrLost = errors.New("etcdcondvar: permit is lost")
 
 // ErrFull is the error of a TryAcquire that would have to wait.
@@ -37,8 +36,8 @@ func contextError(ctx context.Context) error {
 	return never.Wait(ctx)
 }
 
-// A troubleError is the error of a context that ended while etcd did not do
-// what it was asked for.
+// A troubleError is the error of a context that ended while requests to etcd
+// failed.
 type troubleError struct{ err, trouble error }
 
 func (e *troubleError) Error() string   { return e.err.Error() + ": etcd: " + e.trouble.Error() }

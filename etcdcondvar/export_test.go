@@ -2,7 +2,7 @@ package etcdcondvar
 
 import "time"
 
-// SetClock makes r read other clocks. Nobody may use r yet.
+// SetClock makes r read other clocks. r must not be in use yet.
 func (r *Resource) SetClock(now func() (mono, wall time.Duration)) {
 	r.now = func() instant {
 		mono, wall := now()

@@ -18,7 +18,7 @@ type Fleet struct {
 	InUse    int64    // permits held; after a shrink it can exceed Capacity
 	Waiting  int64    // tickets that wait
 	WaitingN int64    // permits they ask for, at most math.MaxInt64
-	Tickets  []Ticket // in the order of the line: those that are held come first
+	Tickets  []Ticket // in the order of the line: held ones come first
 }
 
 // A Ticket is a place in the line of the fleet. Calls beyond the 100 of a
@@ -27,7 +27,7 @@ type Ticket struct {
 	Label string // of the process; see WithLabel; may be empty for a moment
 	N     int64  // permits
 	Held  bool
-	Since time.Time // when the call asked, by the clock of its process
+	Since time.Time // when the call was made, by the clock of its process
 	Token int64     // see Permit.Token
 }
 
@@ -146,7 +146,7 @@ func (r *Resource) resize(ctx context.Context, capacity int64) error {
 			continue
 		}
 		r.saw(set)
-		if set.from >= 0 { // whoever finds it unfinished does it otherwise
+		if set.from >= 0 { // if this fails, the next Fleet or Resize finishes the shrink
 			limited, cancel := context.WithTimeout(ctx, r.ttl/2)
 			_ = r.finishShrink(limited, set)
 			cancel()
@@ -160,7 +160,7 @@ func (r *Resource) resize(ctx context.Context, capacity int64) error {
 	}
 }
 
-// readLimit asks for the limit. mod is 0 if it is not stored yet.
+// readLimit reads the limit. mod is 0 if it is not stored yet.
 func (r *Resource) readLimit(ctx context.Context) (l limit, err error) {
 	err = r.retry(ctx, func(ctx context.Context) error {
 		resp, err := r.kv.Get(ctx, r.keys.cap)
@@ -193,7 +193,9 @@ func (r *Resource) saw(l limit) {
 
 // replaceLimit stores set if old is still there. If not it reports whether set
 // is there, as it is after a request whose answer was lost.
-func (r *Resource) replaceLimit(ctx context.Context, old, set limit) (mod int64, ok bool, err error) {
+func (r *Resource) replaceLimit(
+	ctx context.Context, old, set limit,
+) (mod int64, ok bool, err error) {
 	resp, err := r.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", old.mod)).
 		Then(clientv3.OpPut(r.keys.cap, set.String())).Else(clientv3.OpGet(r.keys.cap)).Commit()
 	if err != nil {

@@ -55,7 +55,7 @@ func (r *Resource) abandon(p *Permit) {
 }
 
 // runAcquired calls the Acquired hooks. If one panics, the call fails: the
-// permits are put back, and those who were told are told of that.
+// permits are put back, and the hooks that were called get a Released.
 func (r *Resource) runAcquired(ctx context.Context, p *Permit) {
 	if len(r.hooks) == 0 {
 		return
@@ -63,7 +63,7 @@ func (r *Resource) runAcquired(ctx context.Context, p *Permit) {
 	if p.later != nil {
 		ctx = p.later
 	}
-	p.acquired = time.Now() // nobody has p yet
+	p.acquired = time.Now() // no other goroutine has p yet
 	told, returned := 0, false
 	defer func() {
 		if !returned {
@@ -88,7 +88,7 @@ func (r *Resource) runAcquired(ctx context.Context, p *Permit) {
 	}
 }
 
-// tell is the teller: it calls the Released hooks of permits that were lost.
+// tell is the teller: it calls the Released hooks for lost permits.
 func (r *Resource) tell() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -41,7 +41,9 @@ func (k *keys) ofLease(lease clientv3.LeaseID) string {
 }
 
 // ticket returns key and value of a new ticket.
-func (k *keys) ticket(n int64, lease clientv3.LeaseID, seq int64, now time.Time) (key, value string) {
+func (k *keys) ticket(
+	n int64, lease clientv3.LeaseID, seq int64, now time.Time,
+) (key, value string) {
 	id := strconv.FormatInt(int64(lease), 16) + "-" + strconv.FormatInt(seq, 16)
 	value = strconv.FormatInt(now.UnixMilli(), 10)
 	if n == 1 {
@@ -105,8 +107,8 @@ func add(a, b int64) int64 {
 // written with from, the capacity before, at some revision W. Then the tickets
 // at W-1 are read, and the token of the youngest that was granted then becomes
 // granted and counted. If W-1 is compacted by then, granted is left as it is,
-// which admits nobody too many, and counted becomes an upper bound, which
-// counts waiting tickets as held rather than the reverse.
+// which admits no ticket too many, and counted becomes an upper bound: it may
+// count waiting tickets as held, never the reverse.
 type limit struct {
 	capacity int64
 	granted  int64 // tickets up to this token are granted

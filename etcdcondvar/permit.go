@@ -43,9 +43,9 @@ type Permit struct {
 	deleted  bool // the ticket is
 	lost     error
 	acquired time.Time // when the Acquired hooks were called
-	told     bool      // all of them were, and no Released hook
+	told     bool      // all of them have been called, and no Released hook
 	contexts []*permitContext
-	prune    int // the length of contexts at which those that have ended go
+	prune    int // the length of contexts at which ended ones are removed
 }
 
 type state int
@@ -93,11 +93,11 @@ func (p *Permit) checkLocked() {
 // do nothing, and may return before it has. Release of a nil *Permit does
 // nothing.
 //
-// Release returns when etcd has committed it: whoever is told afterwards finds
-// the permits free. If etcd does not answer for 1 s, or the lease ends before
-// that, Release returns, and the Resource goes on in the background. Release
-// never fails: if etcd does not answer, the permits come back with the lease at
-// the latest. It panics only if a hook does.
+// Release returns when etcd has committed it, so a process that is notified
+// afterwards finds the permits free. If etcd does not answer for 1 s, or the
+// lease ends before that, Release returns, and the Resource goes on in the
+// background. Release never fails: if etcd does not answer, the permits come
+// back with the lease at the latest. It panics only if a hook does.
 func (p *Permit) Release() {
 	if p == nil {
 		return
@@ -127,7 +127,7 @@ func (p *Permit) awaitDeleteLocked(d time.Duration) {
 	_ = p.cond.WaitFor(ctx, func() bool { return p.deleted })
 }
 
-// releaseLocked ends p, which is held. The janitor tells told of the delete.
+// releaseLocked ends p, which is held. The janitor notifies told of the delete.
 func (p *Permit) releaseLocked(told *Permit) {
 	r := p.r
 	p.endContextsLocked(context.Canceled)
@@ -153,7 +153,7 @@ func (p *Permit) loseLocked() {
 }
 
 // Guard returns a comparison for a transaction in the same etcd. It holds as
-// long as nobody else can have the permits of p, so the transaction does
+// long as no other call can have the permits of p, so the transaction does
 // nothing if they are lost:
 //
 //	client.Txn(ctx).If(p.Guard()).Then(clientv3.OpPut(key, value)).Commit()
@@ -173,7 +173,7 @@ func (p *Permit) Guard() clientv3.Cmp {
 func (p *Permit) Token() int64 { return p.token }
 
 // Context returns a context that ends with parent, when p is released, and when
-// p is lost. Then its cause is [ErrLost]. Its Err looks at the clock, as
+// p is lost. Then its cause is [ErrLost]. Its Err reads the clock, as
 // [Permit.Err] does, so the first use after the process was stopped sees the
 // loss. Contexts that are derived from it see it a moment later.
 //
@@ -231,10 +231,11 @@ type permitContext struct {
 	cancel context.CancelCauseFunc
 }
 
-// Err asks the clock.
+// Err reads the clock, as Permit.Err does.
 func (c *permitContext) Err() error {
 	if c.Context.Err() == nil && c.p.Err() != nil {
-		c.cancel(ErrLost) // whoever has noticed the loss may not have come to it yet
+		// The goroutine that noticed the loss may not have canceled c yet.
+		c.cancel(ErrLost)
 	}
 	return c.Context.Err()
 }

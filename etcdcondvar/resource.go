@@ -5,6 +5,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/bits"
 	"os"
@@ -57,7 +58,7 @@ type Resource struct {
 	//	queued   in queue; not known to etcd
 	//	sending  in the transaction that the sender has under way
 	//	inLine   its ticket exists, and was not granted yet
-	//	held     its ticket is granted, and nobody has released it
+	//	held     its ticket is granted, and it was not released
 	//	ended    anything else: failed, released, or lost
 	//
 	// The sender moves Permits from queued to sending, and from there to inLine
@@ -71,7 +72,7 @@ type Resource struct {
 	calls   map[string]*Permit // by key: sending, inLine and held
 	inLine  int                // how many are inLine
 	sending int                // how many are sending
-	held    int64              // permits of those that are held
+	held    int64              // permits that are held
 
 	session *session
 	limit   limit // the last seen
@@ -82,7 +83,7 @@ type Resource struct {
 
 	unsure bool // a queued call wants more than the limit, which may be old
 
-	losses []*Permit // that the hooks are not told of yet
+	losses []*Permit // not reported to the hooks yet
 
 	sender, janitor, keeper, watcher, teller worker
 
@@ -119,15 +120,15 @@ func (l *lock) Unlock() {
 // for it.
 type worker struct {
 	runs bool
-	wake chan struct{} // has a token if it should look again
+	wake chan struct{} // has a token if it should check again
 
 	// trouble is the error of the last request that failed. It is nil after a
-	// success that counts: for the sender that of a transaction with tickets, as
-	// others succeed without space, for the watcher a snapshot.
+	// success that counts: for the sender that of a transaction with tickets,
+	// as others succeed without space, for the watcher a snapshot.
 	trouble error
 }
 
-// startLocked makes sure that w runs, and looks again.
+// startLocked makes sure that w runs, and checks again.
 func (r *Resource) startLocked(w *worker, run func()) {
 	if !w.runs {
 		w.runs = true
@@ -146,7 +147,7 @@ func (w *worker) wakeLocked() {
 	}
 }
 
-// waitLocked unlocks mu until somebody wakes w, or d has passed if it is not
+// waitLocked unlocks mu until w is woken, or until d has passed if d is not
 // negative.
 func (r *Resource) waitLocked(w *worker, d time.Duration) {
 	r.mu.Unlock()
@@ -318,7 +319,7 @@ func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 			r.mu.Unlock()
 			continue
 		}
-		if limit.mod == 0 && r.session != nil { // somebody has deleted cap: it is put with the next epoch
+		if limit.mod == 0 && r.session != nil { // cap was deleted: the next epoch puts it
 			r.session.epoch = ""
 		}
 		p.try, p.tryRevision, p.tryLimit = true, revision, limit.mod
@@ -425,7 +426,7 @@ func (r *Resource) forgetLocked(p *Permit) {
 // endLocked ends the call p with err.
 func (r *Resource) endLocked(p *Permit, err error) {
 	wasInLine, wasQueued := p.state == inLine, p.state == queued
-	if p.state == sending { // the sender looks at it when it has the answer
+	if p.state == sending { // the sender handles it when it has the answer
 		p.left = true
 	} else {
 		r.forgetLocked(p)
@@ -441,7 +442,7 @@ func (r *Resource) endLocked(p *Permit, err error) {
 	}
 }
 
-// wakeLocked makes all workers look again.
+// wakeLocked makes all workers check again.
 func (r *Resource) wakeLocked() {
 	for _, w := range []*worker{&r.sender, &r.janitor, &r.keeper, &r.watcher} {
 		if w.runs {
@@ -625,8 +626,7 @@ func (r *Resource) Stats() condvar.Stats {
 func (r *Resource) String() string {
 	s := r.Stats()
 	var b strings.Builder
-	b.WriteString(r.name + ": " + strconv.FormatInt(s.InUse, 10) + "/" + strconv.FormatInt(s.Capacity, 10) +
-		" in use, " + strconv.FormatInt(s.Waiting, 10) + " waiting")
+	fmt.Fprintf(&b, "%s: %d/%d in use, %d waiting", r.name, s.InUse, s.Capacity, s.Waiting)
 	switch {
 	case s.Closed:
 		b.WriteString(", closed")
@@ -637,8 +637,8 @@ func (r *Resource) String() string {
 }
 
 // Close closes the Resource for this process: waiting and later calls fail with
-// [condvar.ErrClosed], Resize included; Fleet, Stats and String go on. Those
-// who hold permits still have to release them. With the last permit the lease
+// [condvar.ErrClosed], Resize included; Fleet, Stats and String go on.
+// Held permits still have to be released. With the last permit the lease
 // is given back. Close does not block and always returns nil. It may be called
 // again. Other processes are not concerned.
 func (r *Resource) Close() error {
@@ -688,7 +688,7 @@ func (r *Resource) failLocked(err error) {
 }
 
 // callsLocked returns the calls that are in one of the states, in the order of
-// their tickets. The tickets of those that are sending come last.
+// their tickets. Calls that are sending come last.
 func (r *Resource) callsLocked(states ...state) []*Permit {
 	var calls []*Permit
 	for _, p := range r.calls {

@@ -23,8 +23,8 @@ import (
 // A transaction that puts tickets compares that the epoch exists. If the
 // outcome of one is unknown, its tickets are in fence. Then a transaction that
 // deletes the epoch and these tickets is repeated until it is answered:
-// whatever is still under way finds its epoch gone. Until then, and until there
-// is a new epoch, no ticket is put. epoch is "" meanwhile.
+// a late one finds its epoch deleted. Until then, and until there is a new
+// epoch, no ticket is put, and epoch is "".
 type session struct {
 	lease     clientv3.LeaseID
 	ttl       time.Duration // as granted
@@ -33,13 +33,13 @@ type session struct {
 	lastUse   instant
 	ended     bool
 
-	epoch         string // "" if there is none that exists for certain
+	epoch         string // "" if none is known to exist
 	epochRevision int64  // since when it exists
 	epochs        int64  // how many there were
 	batches       int64  // how many transactions with tickets there were
 	fence         []string
 
-	permits map[*Permit]struct{} // those that are held
+	permits map[*Permit]struct{} // the held ones
 }
 
 // margin is how long before the server a session of that ttl ends.
@@ -67,12 +67,17 @@ func (r *Resource) endSessionLocked(s *session) {
 	for p := range s.permits {
 		p.loseLocked()
 	}
-	r.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine), func(p *Permit) bool { return p.session != s }))
+	r.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine),
+		func(p *Permit) bool { return p.session != s }))
 	r.deletes = slices.DeleteFunc(r.deletes, func(d *deletion) bool {
-		return d.session == s && !d.underWay && r.doneLocked(d)
+		over := d.session == s && !d.underWay
+		if over {
+			r.doneLocked(d)
+		}
+		return over
 	})
 	v := revocation{lease: s.lease}
-	if lost { // whoever held a permit has the margin to notice, before others can have it
+	if lost { // holders have the margin to notice before others are admitted
 		v.since, v.after = r.now(), margin(s.ttl)
 	}
 	r.revokes = append(r.revokes, v)
@@ -81,8 +86,8 @@ func (r *Resource) endSessionLocked(s *session) {
 }
 
 // request calls f with the context of a request of w, and remembers its error.
-// Requests do not run on the contexts of calls, so that a caller who leaves does
-// not make an outcome unknown. mu is not held.
+// Requests do not use the contexts of calls, so that a canceled call does not
+// make an outcome unknown. mu is not held.
 func (r *Resource) request(w *worker, limit time.Duration, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(r.base), limit)
 	defer cancel()
@@ -101,8 +106,8 @@ func (r *Resource) request(w *worker, limit time.Duration, f func(ctx context.Co
 	return err
 }
 
-// retry calls f until there is no trouble, or ctx ends. It is for requests of
-// callers which may be repeated.
+// retry calls f until it succeeds, fails for good, or ctx ends. It is for
+// requests of calls that may be repeated.
 func (r *Resource) retry(ctx context.Context, f func(ctx context.Context) error) error {
 	var last error
 	for attempt := 0; ; attempt++ {
@@ -165,7 +170,7 @@ func backoff(attempt int) time.Duration {
 // given more time, as etcd may be slow. The two after it are short, and one
 // follows the other at once: a client with several endpoints takes turns, so if
 // one of two is silent, one of the two requests gets an answer. With long ones
-// alone, those of another worker may take the turn of the live one each time.
+// alone, another worker may take each turn of the live endpoint.
 // Short is twice as long as the last answer took, at least.
 func (r *Resource) timeout(attempt int) time.Duration {
 	most := r.ttl / 2
@@ -202,7 +207,7 @@ func (r *Resource) send() {
 			err = r.lookAgainLocked(r.timeout(attempt))
 		case !r.mayPutLocked():
 			if r.queue.Len() == 0 {
-				r.sender.trouble = nil // those whom it was about have left
+				r.sender.trouble = nil // it concerned calls that have returned
 			}
 			r.markQueueLocked()
 			r.waitLocked(&r.sender, -1)
@@ -232,7 +237,7 @@ func (r *Resource) send() {
 		switch fault := faultOf(err); {
 		case fault == denied:
 			r.failLocked(err)
-			if s != nil && s.fence != nil { // tickets that cannot be deleted end with the lease
+			if s != nil && s.fence != nil { // its tickets end with the lease
 				r.endSessionLocked(s)
 			}
 		case fault == closed:
@@ -260,8 +265,8 @@ func (r *Resource) skipTurnLocked() {
 	_, _ = r.kv.Get(ctx, r.keys.cap)
 }
 
-// markQueueLocked says that all calls in the queue wait. Those that wait
-// already are at its front.
+// markQueueLocked marks all calls in the queue as waiting. Calls that are
+// marked already are at its front.
 func (r *Resource) markQueueLocked() {
 	for e := r.queue.Back(); e != nil; e = e.Prev() {
 		p := e.Value.(*Permit)
@@ -306,7 +311,7 @@ func (r *Resource) openLocked(limit time.Duration) error {
 func (r *Resource) putEpochLocked(s *session, limit time.Duration) error {
 	s.epochs++
 	epoch := r.keys.ofLease(s.lease) + strconv.FormatInt(s.epochs, 10)
-	l := r.limit // the last known, if somebody has deleted it
+	l := r.limit // the last known, if cap was deleted
 	l.from = -1  // what was granted before is not known any longer
 	r.mu.Unlock()
 	var resp *clientv3.TxnResponse
@@ -396,7 +401,7 @@ func (r *Resource) lookAgainLocked(wait time.Duration) error {
 }
 
 // takeLocked takes calls from the queue that are to share a transaction. A call
-// of TryAcquire has one of its own.
+// of TryAcquire has its own transaction.
 func (r *Resource) takeLocked() (batch []*Permit) {
 	for r.queue.Len() > 0 && len(batch)+r.inLine < maxInLine {
 		p := r.queue.Front().Value.(*Permit)
@@ -412,8 +417,8 @@ func (r *Resource) takeLocked() (batch []*Permit) {
 }
 
 // putLocked puts the tickets of calls from the queue in one transaction, which
-// also counts all tickets: as ours are the youngest, it tells which of them are
-// granted.
+// also counts all tickets. The new tickets are the youngest, so the count
+// decides which of them are granted.
 func (r *Resource) putLocked(s *session, wait time.Duration) error {
 	if first := r.queue.Front().Value.(*Permit); first.try && first.tryLimit != r.limit.mod {
 		r.endLocked(first, errAgain)
@@ -426,7 +431,8 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 		clientv3.Compare(clientv3.Version(s.epoch), ">", 0),
 	}
 	if batch[0].try {
-		none := clientv3.Compare(clientv3.CreateRevision(r.keys.tickets), "<", batch[0].tryRevision+1).WithPrefix()
+		none := clientv3.Compare(clientv3.CreateRevision(r.keys.tickets), "<", batch[0].tryRevision+1)
+		none = none.WithPrefix()
 		compares = append(compares, none)
 	}
 	var ops []clientv3.Op
@@ -444,7 +450,10 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 	s.batches++
 	s.lastUse = r.now()
 	ops = append(ops, r.countOps()...)
-	orElse := []clientv3.Op{clientv3.OpGet(r.keys.cap), clientv3.OpGet(s.epoch, clientv3.WithCountOnly())}
+	orElse := []clientv3.Op{
+		clientv3.OpGet(r.keys.cap),
+		clientv3.OpGet(s.epoch, clientv3.WithCountOnly()),
+	}
 
 	r.mu.Unlock()
 	var resp *clientv3.TxnResponse
@@ -480,8 +489,8 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 	return err
 }
 
-// backLocked returns those of the batch whose callers still wait, and takes the
-// others out of what they are in.
+// backLocked returns the calls of the batch that still wait, and forgets the
+// others.
 func (r *Resource) backLocked(batch []*Permit) []*Permit {
 	return slices.DeleteFunc(batch, func(p *Permit) bool {
 		if p.left {
@@ -511,7 +520,7 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revisio
 			r.deleteLocked(s, p.key, nil)
 		case granted:
 			r.grantLocked(p)
-		case p.try: // cannot be: there was room, and nobody came
+		case p.try: // cannot be: there was room, and no ticket came
 			r.sending--
 			p.state, p.left = inLine, false
 			r.inLine++
@@ -528,7 +537,8 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revisio
 			}
 		}
 		if s.ended {
-			r.requeueLocked(slices.DeleteFunc(r.backLocked(batch[i:]), func(p *Permit) bool { return p.state != sending }))
+			r.requeueLocked(slices.DeleteFunc(r.backLocked(batch[i:]),
+				func(p *Permit) bool { return p.state != sending }))
 			return
 		}
 	}
@@ -538,8 +548,8 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revisio
 	r.wakeLocked()
 }
 
-// failTriesLocked makes the calls of TryAcquire that are queued look again:
-// others of this process wait, and they must not wait for them.
+// failTriesLocked makes queued calls of TryAcquire read again: other calls of
+// this process wait, and a TryAcquire must not wait behind them.
 func (r *Resource) failTriesLocked() {
 	for e := r.queue.Front(); e != nil; {
 		p := e.Value.(*Permit)
@@ -550,8 +560,7 @@ func (r *Resource) failTriesLocked() {
 	}
 }
 
-// notPutLocked handles a transaction that put nothing since something else has
-// changed.
+// notPutLocked handles a transaction that put nothing, as a comparison failed.
 func (r *Resource) notPutLocked(s *session, batch []*Permit, resp *clientv3.TxnResponse) error {
 	batch = r.backLocked(batch)
 	if len(batch) > 0 && batch[0].try {
@@ -561,11 +570,11 @@ func (r *Resource) notPutLocked(s *session, batch []*Permit, resp *clientv3.TxnR
 	} else {
 		r.requeueLocked(batch)
 	}
-	if resp.Responses[1].GetResponseRange().Count == 0 { // somebody has deleted the epoch
+	if resp.Responses[1].GetResponseRange().Count == 0 { // the epoch was deleted
 		r.endSessionLocked(s)
 	}
 	kvs := resp.Responses[0].GetResponseRange().Kvs
-	if len(kvs) == 0 { // somebody has deleted cap: it is put with the next epoch
+	if len(kvs) == 0 { // cap was deleted: the next epoch puts it
 		s.epoch = ""
 		return nil
 	}
@@ -577,8 +586,8 @@ func (r *Resource) notPutLocked(s *session, batch []*Permit, resp *clientv3.TxnR
 	return nil
 }
 
-// countOf sums up the weights in the answers to countOps, without those of the
-// batch, whose tickets are among them.
+// countOf adds up the weights in the answers to countOps, except those of the
+// tickets of the batch.
 func countOf(responses []*etcdserverpb.ResponseOp, batch []*Permit) int64 {
 	sum := responses[0].GetResponseRange().Count
 	var mine map[string]struct{}
@@ -639,13 +648,12 @@ func (r *Resource) deleteLocked(s *session, key string, told *Permit) {
 	r.startLocked(&r.janitor, r.clean)
 }
 
-// doneLocked tells that d is done. It returns true.
-func (r *Resource) doneLocked(d *deletion) bool {
+// doneLocked notifies the Release that waits for d, if there is one.
+func (r *Resource) doneLocked(d *deletion) {
 	if d.told != nil {
 		d.told.deleted = true
 		d.told.cond.Notify()
 	}
-	return true
 }
 
 // A revocation is a lease that is to be revoked, not earlier than after since.
@@ -721,8 +729,10 @@ func (r *Resource) deleteAllLocked(limit time.Duration) error {
 		if err != nil && !d.session.ended {
 			continue
 		}
-		// What is missing at the first try was deleted by somebody else.
-		if err == nil && d.told != nil && d.tries == 1 && resp.Responses[i].GetResponseDeleteRange().Deleted == 0 {
+		// A ticket that is missing at the first try was deleted by another
+		// client.
+		if err == nil && d.told != nil && d.tries == 1 &&
+			resp.Responses[i].GetResponseDeleteRange().Deleted == 0 {
 			d.told.lost = ErrLost
 		}
 		r.doneLocked(d)
@@ -742,7 +752,7 @@ func (r *Resource) revokeLocked(limit time.Duration) error {
 		return nil
 	}
 	v := r.revokes[i]
-	r.revokes[i] = r.revokes[0] // others may be appended meanwhile
+	r.revokes[i] = r.revokes[0] // others may be appended while mu is unlocked
 	r.revokes[0] = v
 	r.mu.Unlock()
 	err := r.request(&r.janitor, limit, func(ctx context.Context) error {
@@ -753,7 +763,7 @@ func (r *Resource) revokeLocked(limit time.Duration) error {
 	switch {
 	case err == nil || faultOf(err) == leaseGone:
 		err = nil
-	case faultOf(err) == closed || faultOf(err) == denied: // it ends, as nobody renews it
+	case faultOf(err) == closed || faultOf(err) == denied: // the lease ends, as it is not renewed
 		err = nil
 	default:
 		r.revokes = append(r.revokes[1:], v)
@@ -822,7 +832,7 @@ func (r *Resource) renewLocked(s *session, limit time.Duration) bool {
 }
 
 // A oneAttempt is the context of one renewal. KeepAliveOnce of the client tries
-// again at once, and for ever, while there is no connection. This context ends
+// again at once, and forever, while there is no connection. This context ends
 // when the one that KeepAliveOnce has derived from it for an attempt has ended.
 //
 // Its values are those of the parent, but it has another Done: otherwise the

@@ -6,11 +6,11 @@ import "container/list"
 // from a snapshot, and every later change of a key below the prefix is applied
 // in the order of the revisions.
 //
-// The tickets that have passed are those that are granted: the first of the
-// line. Each ticket passes when the weights of all tickets up to it sum up to
-// at most the capacity, or when it is at or before limit.granted. It never goes
-// back, so a shrink revokes nothing. passed is the sum of those that are live,
-// and next is the first that has not passed.
+// The tickets that have passed are granted. They are the first of the line.
+// Each ticket passes when the weights of all tickets up to it sum up to at most
+// the capacity, or when it is at or before limit.granted. It never goes back,
+// so a shrink revokes nothing. passed is the sum of the live ones, and next is
+// the first that has not passed.
 type view struct {
 	revision int64
 	limit    limit
@@ -21,7 +21,8 @@ type view struct {
 }
 
 func newView(s snapshot) *view {
-	v := &view{revision: s.revision, limit: s.limit, byKey: make(map[string]*list.Element, len(s.tickets))}
+	byKey := make(map[string]*list.Element, len(s.tickets))
+	v := &view{revision: s.revision, limit: s.limit, byKey: byKey}
 	for _, t := range s.tickets {
 		v.append(t)
 	}

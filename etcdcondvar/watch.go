@@ -12,7 +12,7 @@ import (
 
 // watch is the watcher. While calls of this process are in line it watches all
 // keys, and for a lease after that. Otherwise, while permits are held, it
-// watches the epoch, so that a lease which somebody revokes is noticed.
+// watches the epoch, so that a revoked lease is noticed.
 func (r *Resource) watch() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,8 +67,8 @@ func (r *Resource) watchOnce(s *session, all bool, limit time.Duration) bool {
 	return r.follow(ctx, s, all, events)
 }
 
-// watchFailed remembers why there is no watch. What does not heal ends the
-// calls that wait for it.
+// watchFailed remembers why there is no watch. An error that does not heal ends
+// the calls in line.
 func (r *Resource) watchFailed(err error) {
 	if err == nil {
 		return
@@ -125,7 +125,7 @@ func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[strin
 	if !all {
 		return
 	}
-	if v.limit.mod == 0 { // somebody has deleted cap
+	if v.limit.mod == 0 { // cap was deleted
 		v.limit = r.limit
 	} else {
 		r.setLimitLocked(v.limit)
@@ -139,8 +139,8 @@ func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[strin
 	r.advanceLocked()
 }
 
-// missingLocked handles a ticket that somebody else has deleted: its call lines
-// up again, or has lost its permits.
+// missingLocked handles a ticket that another client has deleted: its call
+// joins the line again, or has lost its permits.
 func (r *Resource) missingLocked(p *Permit) {
 	switch p.state {
 	case inLine:
@@ -150,7 +150,7 @@ func (r *Resource) missingLocked(p *Permit) {
 	}
 }
 
-// advanceLocked lets tickets pass, and grants those that are ours.
+// advanceLocked lets tickets pass, and grants the ones of this process.
 func (r *Resource) advanceLocked() {
 	v := r.view
 	v.advance(func(t *ticket) {
@@ -158,12 +158,10 @@ func (r *Resource) advanceLocked() {
 			r.grantLocked(p)
 		}
 	})
-	if r.mayPutIfAnyLocked() {
+	if r.sender.runs && r.mayPutLocked() {
 		r.sender.wakeLocked()
 	}
 }
-
-func (r *Resource) mayPutIfAnyLocked() bool { return r.sender.runs && r.mayPutLocked() }
 
 // lookUpLocked looks for the ticket of p, which has just been put in line, in a
 // view that may be ahead of the answer to the transaction.
@@ -237,7 +235,8 @@ func (r *Resource) applyLocked(s *session, resp clientv3.WatchResponse) {
 		if revision > v.revision {
 			r.applyEventLocked(v, key, event, deleted)
 		}
-		if last := i+1 == len(resp.Events) || resp.Events[i+1].Kv.ModRevision > revision; last && r.view == v {
+		last := i+1 == len(resp.Events) || resp.Events[i+1].Kv.ModRevision > revision
+		if last && r.view == v {
 			v.revision = max(v.revision, revision)
 			r.advanceLocked()
 		}
