@@ -424,3 +424,32 @@ func TestResize_isObeyedByATransaction(t *testing.T) {
 		b.await(waiting).Release()
 	})
 }
+
+// Fleet test 21.
+func TestResize_aPauseKeepsTheOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		r, other := b.resource(2), b.resource(2)
+		p := b.acquire(other, 2)
+		var line []<-chan pending
+		for _, process := range []*etcdcondvar.Resource{r, other, r} {
+			line = append(line, b.start(ctx, process, 1))
+			synctest.Wait()
+		}
+		require.NoError(t, r.Resize(ctx, 0))
+		p.Release()
+		time.Sleep(ttl)
+		for _, call := range line {
+			require.Empty(t, call)
+		}
+		require.NoError(t, r.Resize(ctx, 1))
+		for i, call := range line {
+			p := b.await(call)
+			synctest.Wait()
+			for _, later := range line[i+1:] {
+				require.Empty(t, later)
+			}
+			p.Release()
+		}
+	})
+}

@@ -321,3 +321,32 @@ func TestResource_afterARestore(t *testing.T) {
 		require.Equal(t, int64(5), r.Stats().Capacity)
 	})
 }
+
+// Fleet test 12: another version of the format has its own keys.
+func TestNew_versionsOfTheFormatAreApart(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		client, _ := b.client()
+		root := strings.Replace(etcdcondvar.KeysOf("r"), "condvar1/", "condvar2/", 1)
+		require.NotEqual(t, etcdcondvar.KeysOf("r"), root)
+		for _, key := range []string{"cap", "e/1-1", "p/1/1-0"} {
+			_, err := client.Put(ctx, root+key, "7 of another format")
+			require.NoError(t, err)
+		}
+		r := b.resource(1)
+		p := b.acquire(r, 1)
+		fleet, err := r.Fleet(ctx)
+		require.NoError(t, err)
+		require.Equal(t, int64(1), fleet.Capacity)
+		require.Len(t, fleet.Tickets, 1)
+		p.Release()
+		resp, err := client.Get(ctx, root, clientv3.WithPrefix())
+		require.NoError(t, err)
+		require.Len(t, resp.Kvs, 3)
+		b.mu.Lock()
+		for _, kv := range resp.Kvs {
+			delete(b.keys, string(kv.Key))
+		}
+		b.mu.Unlock()
+	})
+}

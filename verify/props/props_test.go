@@ -389,6 +389,8 @@ func (h *harness[S, M]) add(name string, c *call) int {
 	return i
 }
 
+// skipIfFull discards an action that needs a free call. SkipNow of a rapid.T does
+// not skip the test: rapid draws another action.
 func (h *harness[S, M]) skipIfFull(t *rapid.T) {
 	if !slices.Contains(h.calls[:], nil) {
 		t.SkipNow()
