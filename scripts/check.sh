@@ -64,6 +64,7 @@ step() {
 	else
 		printf 'FAIL  %-50s %s\n%s\n' "$name" "$took" "$(sed 's/^/      /' "$log")"
 		echo "$name" >>"$work/failed"
+		{ echo "$name ended with:"; tail -n 8 "$log" | sed 's/^/      /'; } >>"$work/ends"
 	fi
 }
 
@@ -352,6 +353,7 @@ if [ -s "$work/missing" ]; then
 	[ -z "${STRICT:-}" ] || cat "$work/missing" >>"$work/failed"
 fi
 if [ -s "$work/failed" ]; then
+	[ ! -e "$work/ends" ] || cat "$work/ends"
 	sort "$work/failed" | sed 's/^/failed: /'
 	exit 1
 fi

@@ -8,6 +8,7 @@ replace (
 )
 
 require (
+	example.com/condvar v0.0.0
 	example.com/condvar/etcdcondvar v0.0.0
 	github.com/stretchr/testify v1.12.1
 	go.etcd.io/etcd/client/v3 v3.7.3
@@ -16,7 +17,6 @@ require (
 )
 
 require (
-	example.com/condvar v0.0.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

@@ -91,8 +91,8 @@ func run(ctx context.Context, quick, methods, bugs, list, passed bool, times, jo
 			return err
 		}
 	}
-	if survivors := lab.tryAll(ctx, trials, max(1, jobs)); survivors > 0 {
-		return fmt.Errorf("%d of %d not killed", survivors, len(trials))
+	if survivors := lab.tryAll(ctx, trials, max(1, jobs)); len(survivors) > 0 {
+		return fmt.Errorf("%d of %d not killed:\n%w", len(survivors), len(trials), errors.Join(survivors...))
 	}
 	fmt.Printf("all %d killed in %.0f s\n", len(trials), time.Since(begin).Seconds())
 	return nil
@@ -187,8 +187,8 @@ func (l *laboratory) tryOriginal(ctx context.Context, trials []trial) error {
 	return nil
 }
 
-// tryAll tries all trials, prints a table, and returns the number of survivors.
-func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) int {
+// tryAll tries all trials, prints a table, and returns an error for each survivor.
+func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) []error {
 	type verdict struct {
 		killer string
 		err    error
@@ -212,12 +212,12 @@ func (l *laboratory) tryAll(ctx context.Context, trials []trial, jobs int) int {
 	}()
 	const row = "%-38s  %-8s  %5s  %s\n"
 	fmt.Printf(row, "mutant", "bugs", "s", "killed by")
-	survivors := 0
+	var survivors []error
 	for i, t := range trials { // print in order
 		v := <-verdicts[i]
 		if v.err != nil {
 			v.killer = "NOT KILLED: " + v.err.Error()
-			survivors++
+			survivors = append(survivors, fmt.Errorf("%s, by %s: %w", t.mutant.name, t.method, v.err))
 		}
 		if t.method != suite {
 			v.killer = t.method + ": " + v.killer
