@@ -17,7 +17,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -117,7 +116,8 @@ func mutants() []mutant {
 
 func main() {
 	var wg sync.WaitGroup
-	var bad atomic.Int32
+	var mu sync.Mutex
+	var survivors []string
 	next := make(chan mutant)
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
@@ -128,7 +128,9 @@ func main() {
 					out = err.Error()
 				}
 				if !found {
-					bad.Add(1)
+					mu.Lock()
+					survivors = append(survivors, m.name)
+					mu.Unlock()
 				}
 				fmt.Printf("%-38s found=%-5v %4.0fs %s\n", m.name, found, time.Since(start).Seconds(), out)
 			}
@@ -141,8 +143,8 @@ func main() {
 	}
 	close(next)
 	wg.Wait()
-	if bad.Load() > 0 {
-		fmt.Println(bad.Load(), "survived")
+	if len(survivors) > 0 {
+		fmt.Println("survived:", strings.Join(survivors, ", "))
 		os.Exit(1)
 	}
 }
