@@ -214,7 +214,7 @@ func TestCond_NotifyAllWakesEverybodyWhoIsInLine(t *testing.T) {
 func TestCond_NotifyAllReachesNobodyWhoJoinsAgainDuringIt(t *testing.T) {
 	// With this many, the first are back in line before the last get their
 	// token.
-	const n, rounds = 2000, 5
+	const n, rounds = 2000, 20
 	for _, again := range []string{"Wait", "WaitFor"} {
 		t.Run(again, func(t *testing.T) {
 			condBubble(t, func(t *testing.T, c *condvar.Cond, l *chanLock) {
@@ -635,7 +635,7 @@ func TestCond_VetFlagsACopiedCond(t *testing.T) {
 
 func TestCond_NotifyAllIsOneMoment(t *testing.T) {
 	const n = 1000
-	for range 50 {
+	for range 400 {
 		c := condvar.NewCond(new(sync.Mutex))
 		for range n {
 			c.Listen()

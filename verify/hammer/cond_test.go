@@ -87,7 +87,7 @@ func TestCond_ALaterWaiterDoesNotStealANotification(t *testing.T) {
 // either because Stop was in time or because Stop passed it on.
 func TestListener_StopThatRacesWithNotifyLosesNothing(t *testing.T) {
 	const n = 1500 // enough for NotifyN to take a while, also after it has unlocked
-	for range 300 {
+	for range 600 {
 		c := condvar.NewCond(new(sync.Mutex))
 		var listeners [n]*condvar.Listener
 		for i := range listeners {

@@ -164,7 +164,7 @@ func TestCapacityResource_OneAtATimeIsInside(t *testing.T) {
 // Bug R21. Computing goroutines use all processors, and a release admits a call
 // that has waited for long. The release must not wait for a processor.
 func TestCapacityResource_ReleaseDoesNotYieldToGoroutinesThatCompute(t *testing.T) {
-	const rounds, computing = 11, 20
+	const rounds, computing = 11, 50
 	var took []time.Duration
 	for range rounds {
 		r := condvar.NewCapacityResource(1)
@@ -174,13 +174,18 @@ func TestCapacityResource_ReleaseDoesNotYieldToGoroutinesThatCompute(t *testing.
 		spin(t, func() int { return int(r.Stats().Waiting) }, 1)
 		joined := time.Now()
 		var over atomic.Bool
+		var busy atomic.Int32
 		for range computing {
 			wg.Go(func() {
+				busy.Add(1)
 				for !over.Load() {
 				}
 			})
 		}
-		for time.Since(joined) < 3*resThreshold { // without yielding the processor
+		// Without yielding the processor, until each other one computes: an idle
+		// one would take a goroutine that yields at once.
+		others := min(computing, int32(runtime.GOMAXPROCS(0)-1))
+		for time.Since(joined) < 3*resThreshold || busy.Load() < others {
 		}
 		begin := time.Now()
 		r.Release()

@@ -164,7 +164,9 @@ func writeOverlay(dir string, files map[string]string) (string, error) {
 func (e *experiment) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = e.dir
-	cmd.Env = append(os.Environ(), e.env...)
+	// Some bugs need goroutines that run in parallel.
+	cmd.Env = append(os.Environ(), fmt.Sprint("GOMAXPROCS=", max(2, runtime.GOMAXPROCS(0))))
+	cmd.Env = append(cmd.Env, e.env...)
 	cmd.WaitDelay = time.Second // for the children of a killed process
 	return cmd
 }
