@@ -27,6 +27,11 @@ var errClientClosed = errors.New("etcdcondvar: the client is closed")
 // errAgain ends a TryAcquire whose transaction found another ticket.
 var errAgain = errors.New("etcdcondvar: look again")
 
+// errNoAnswer is the error of a request that was given up, since its time was
+// over. It does not match the error of a context: that of the call may have
+// another.
+var errNoAnswer = errors.New("no answer")
+
 // errPanicked is the error of a WaitDone hook if the call does not return.
 var errPanicked = errors.New("etcdcondvar: the call panicked or called runtime.Goexit")
 

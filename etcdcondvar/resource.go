@@ -128,6 +128,14 @@ type worker struct {
 	trouble error
 }
 
+// failedLocked remembers the error of a request. That there was no answer says
+// less than an answer before it.
+func (w *worker) failedLocked(err error) {
+	if err != errNoAnswer || w.trouble == nil {
+		w.trouble = err
+	}
+}
+
 // startLocked makes sure that w runs, and checks again.
 func (r *Resource) startLocked(w *worker, run func()) {
 	if !w.runs {

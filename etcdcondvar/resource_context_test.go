@@ -203,3 +203,32 @@ func TestContext_errorHasNoneOfEtcdThatIsOver(t *testing.T) {
 		}
 	})
 }
+
+// That there is no answer is no error of the context of the call, and hides no
+// answer before it.
+func TestContext_errorOfACallThatGetsNoAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		canceled := func() error {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			done := b.start(ctx, r, 1)
+			time.Sleep(ttl)
+			cancel()
+			err := (<-done).err
+			require.ErrorIs(t, err, context.Canceled)
+			require.NotErrorIs(t, err, context.DeadlineExceeded)
+			return err
+		}
+		b.set(faults{loseRequest: 100})
+		require.ErrorContains(t, canceled(), "no answer")
+		b.set(faults{})
+		b.acquire(r, 1).Release()
+		b.then("put", step{
+			before: func() { b.set(faults{loseRequest: 100}) },
+			err:    rpctypes.ErrNoSpace,
+		})
+		require.ErrorIs(t, canceled(), rpctypes.ErrNoSpace)
+		b.set(faults{})
+	})
+}

@@ -97,12 +97,21 @@ func (r *Resource) request(w *worker, limit time.Duration, f func(ctx context.Co
 		r.took.Store(int64(time.Since(start)))
 		return nil
 	}
-	if r.base.Err() != nil {
-		err = errClientClosed
-	}
+	err = r.failureOf(ctx, err)
 	r.mu.Lock()
-	w.trouble = err
+	w.failedLocked(err)
 	r.mu.Unlock()
+	return err
+}
+
+// failureOf returns the error of a request with that context that returned err.
+func (r *Resource) failureOf(ctx context.Context, err error) error {
+	switch {
+	case r.base.Err() != nil:
+		return errClientClosed
+	case ctx.Err() == context.DeadlineExceeded:
+		return errNoAnswer
+	}
 	return err
 }
 
@@ -117,18 +126,20 @@ func (r *Resource) retry(ctx context.Context, f func(ctx context.Context) error)
 		limited, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), r.timeout(attempt))
 		start := time.Now()
 		err := f(limited)
+		if err != nil {
+			err = r.failureOf(limited, err)
+		}
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
 			r.took.Store(int64(time.Since(start)))
 			return nil
-		}
-		if r.base.Err() != nil {
-			return errClientClosed
-		}
-		if ctx.Err() == nil && faultOf(err) != trouble {
+		case err == errClientClosed:
 			return err
-		}
-		if ctx.Err() == nil {
+		case ctx.Err() != nil:
+		case faultOf(err) != trouble:
+			return err
+		case err != errNoAnswer || last == nil:
 			last = err
 		}
 		timer := time.NewTimer(backoff(attempt))

@@ -17,7 +17,9 @@ func (r *Resource) watch() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.stoppedLocked(&r.watcher)
-	for attempt := 0; r.session != nil; {
+	// It begins with the short timeouts: the last watch may have ended because
+	// an endpoint is silent.
+	for attempt := 1; r.session != nil; {
 		s, all := r.session, r.inLine > 0
 		if !all && r.held == 0 {
 			r.watcher.trouble = nil
@@ -29,7 +31,7 @@ func (r *Resource) watch() {
 		r.mu.Lock()
 		r.view = nil
 		if heard {
-			attempt = 0
+			attempt = 1
 			continue
 		}
 		r.waitLocked(&r.watcher, backoff(attempt))
@@ -57,8 +59,12 @@ func (r *Resource) watchOnce(s *session, all bool, limit time.Duration) bool {
 	defer timer.Stop()
 	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	created, ok := <-events
-	if !ok || created.Err() != nil || !timer.Stop() {
-		r.watchFailed(cmp.Or(created.Err(), context.DeadlineExceeded))
+	switch {
+	case !timer.Stop():
+		r.watchFailed(errNoAnswer)
+		return false
+	case !ok || created.Err() != nil:
+		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
 		return false
 	}
 	if !r.readSnapshot(s, all, prefix) {
@@ -75,7 +81,7 @@ func (r *Resource) watchFailed(err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.watcher.trouble = err
+	r.watcher.failedLocked(err)
 	if faultOf(err) == denied {
 		for _, p := range r.callsLocked(inLine) {
 			r.endLocked(p, err)
@@ -86,7 +92,7 @@ func (r *Resource) watchFailed(err error) {
 // readSnapshot reads what is to be watched. It tries again on the same watch:
 // if one of two endpoints is silent, requests alternate between them.
 func (r *Resource) readSnapshot(s *session, all bool, prefix string) bool {
-	for attempt := range 7 {
+	for attempt := 1; attempt <= 7; attempt++ {
 		var v *view
 		var epochs map[string]string
 		err := r.request(&r.watcher, r.timeout(attempt), func(ctx context.Context) error {

@@ -247,31 +247,125 @@ func BenchmarkMutex(b *testing.B) {
 }
 
 // BenchmarkCrowd is many goroutines of one process, each of which acquires and
-// releases, against a transaction for each call. They run in turns, for a
-// while each; the ratio is that of the throughputs.
+// releases, against two floors: the same transactions, but one for each call,
+// and a bare put and a bare delete for each call. They run in turns, for a
+// while each; the ratios are those of the throughputs.
 func BenchmarkCrowd(b *testing.B) {
 	server := startSynced(b)
 	client := newClient(b, server.Endpoint)
-	for _, c := range []struct {
-		goroutines int
-		capacity   int64
-	}{{100, 1 << 20}, {2000, 1 << 20}, {2000, 8}} {
-		b.Run(fmt.Sprintf("goroutines=%d/capacity=%d", c.goroutines, c.capacity), func(b *testing.B) {
+	for _, goroutines := range []int{100, 2000} {
+		b.Run(fmt.Sprint("goroutines=", goroutines), func(b *testing.B) {
 			ctx := context.Background()
-			r := benchResource(b, client, c.capacity)
+			r := benchResource(b, client, 1<<20)
 			take(b, r).Release()
-			var ours, floor float64
+			each := newTxnPerCall(b, client)
+			var ours, same, bare float64
 			for b.Loop() {
-				ours += throughput(c.goroutines, func() { _ = r.Do(ctx, func(context.Context) error { return nil }) })
-				floor += throughput(c.goroutines, func() {
+				ours += throughput(goroutines, func() { _ = r.Do(ctx, func(context.Context) error { return nil }) })
+				same += throughput(goroutines, func() { each.acquireAndRelease(b) })
+				bare += throughput(goroutines, func() {
 					_, _ = client.Txn(ctx).Then(clientv3.OpPut("floor", "x")).Commit()
 					_, _ = client.Txn(ctx).Then(clientv3.OpDelete("floor")).Commit()
 				})
 			}
-			b.ReportMetric(ours/floor, "throughput-ratio")
+			b.ReportMetric(ours/same, "throughput-ratio")
+			b.ReportMetric(ours/bare, "bare-ratio")
 			b.ReportMetric(ours/float64(b.N), "calls/s")
 		})
 	}
+}
+
+// A txnPerCall makes the transactions of an Acquire that gets a permit, and of
+// its Release, without anything around them.
+type txnPerCall struct {
+	client *clientv3.Client
+	lease  clientv3.LeaseID
+	calls  atomic.Int64
+}
+
+func newTxnPerCall(b *testing.B, client *clientv3.Client) *txnPerCall {
+	lease, err := client.Grant(b.Context(), 600)
+	require.NoError(b, err)
+	return &txnPerCall{client: client, lease: lease.ID}
+}
+
+func (c *txnPerCall) acquireAndRelease(b *testing.B) { c.call(b, func(string) {}) }
+
+// call calls between with the key of the ticket.
+func (c *txnPerCall) call(b *testing.B, between func(key string)) {
+	ctx := clientv3.WithRequireLeader(context.Background())
+	key := fmt.Sprintf("p/1/%016x", c.calls.Add(1))
+	_, err := c.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision("cap"), "=", 0), clientv3.Compare(clientv3.Version("e"), "=", 0)).
+		Then(clientv3.OpPut(key, "1795875132017", clientv3.WithLease(c.lease)),
+			clientv3.OpGet("p/1/", clientv3.WithPrefix(), clientv3.WithCountOnly()), clientv3.OpGet("p/n/", clientv3.WithPrefix())).
+		Else(clientv3.OpGet("cap"), clientv3.OpGet("e", clientv3.WithCountOnly())).Commit()
+	require.NoError(b, err)
+	between(key)
+	_, err = c.client.Txn(ctx).Then(clientv3.OpDelete(key)).Commit()
+	require.NoError(b, err)
+}
+
+// BenchmarkSmall is 2,000 goroutines of one process which want 8 permits,
+// against the same transactions, but one for each call.
+func BenchmarkSmall(b *testing.B) {
+	const goroutines, capacity = 2000, 8
+	client := newClient(b, startSynced(b).Endpoint)
+	r := benchResource(b, client, capacity)
+	take(b, r).Release()
+	l := newLineOfCalls(b, client, capacity)
+	var ours, same float64
+	for b.Loop() {
+		ours += throughput(goroutines, func() { _ = r.Do(context.Background(), func(context.Context) error { return nil }) })
+		same += throughput(goroutines, func() { l.acquireAndRelease(b) })
+	}
+	b.ReportMetric(ours/same, "throughput-ratio")
+	b.ReportMetric(ours/float64(b.N), "calls/s")
+}
+
+// A lineOfCalls is a semaphore with a transaction for each call. All its calls
+// wait for one watch, whose events come in the order of the tickets.
+type lineOfCalls struct {
+	*txnPerCall
+	admitted sync.Map // by ticket
+}
+
+func newLineOfCalls(b *testing.B, client *clientv3.Client, capacity int) *lineOfCalls {
+	l := &lineOfCalls{txnPerCall: newTxnPerCall(b, client)}
+	events := client.Watch(b.Context(), "p/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	<-events
+	go func() {
+		var line []string
+		held := 0
+		for resp := range events {
+			for _, e := range resp.Events {
+				if e.Type == clientv3.EventTypePut {
+					line = append(line, string(e.Kv.Key))
+				} else {
+					held--
+				}
+				for ; held < capacity && len(line) > 0; held++ {
+					close(l.admission(line[0]))
+					line = line[1:]
+				}
+			}
+		}
+	}()
+	return l
+}
+
+func (l *lineOfCalls) acquireAndRelease(b *testing.B) {
+	l.call(b, func(key string) {
+		<-l.admission(key)
+		l.admitted.Delete(key)
+	})
+}
+
+// admission returns the channel that is closed when the call with that ticket
+// is admitted. The watch may be earlier than the answer.
+func (l *lineOfCalls) admission(key string) chan struct{} {
+	c, _ := l.admitted.LoadOrStore(key, make(chan struct{}))
+	return c.(chan struct{})
 }
 
 // throughput returns how many calls of f a second goroutines make.
@@ -401,19 +495,10 @@ func BenchmarkAllocs(b *testing.B) {
 		}
 	})
 	b.Run("impl=client", func(b *testing.B) {
-		ctx := clientv3.WithRequireLeader(context.Background())
-		lease, err := client.Grant(ctx, 60)
-		require.NoError(b, err)
+		each := newTxnPerCall(b, client)
 		b.ReportAllocs()
 		for b.Loop() {
-			_, err := client.Txn(ctx).
-				If(clientv3.Compare(clientv3.ModRevision("cap"), "=", 0), clientv3.Compare(clientv3.Version("e"), "=", 0)).
-				Then(clientv3.OpPut("p/1/1", "1795875132017", clientv3.WithLease(lease.ID)),
-					clientv3.OpGet("p/1/", clientv3.WithPrefix(), clientv3.WithCountOnly()), clientv3.OpGet("p/n/", clientv3.WithPrefix())).
-				Else(clientv3.OpGet("cap"), clientv3.OpGet("e", clientv3.WithCountOnly())).Commit()
-			require.NoError(b, err)
-			_, err = client.Txn(ctx).Then(clientv3.OpDelete("p/1/1")).Commit()
-			require.NoError(b, err)
+			each.acquireAndRelease(b)
 		}
 	})
 }

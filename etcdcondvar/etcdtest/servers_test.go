@@ -32,6 +32,8 @@ func TestRestart_thatIsQuick(t *testing.T) {
 		p := s.acquire(r)
 		next := s.start(other, 1)
 		s.tickets(2)
+		// An answer that is lost would cost it its ticket.
+		eventually(t, func() bool { return other.Stats().Waiting == 1 })
 		server.Kill()
 		server.Restart()
 		require.NoError(t, s.history.Sync(s.ctx))
@@ -332,7 +334,7 @@ func TestSpace_isShort(t *testing.T) {
 	for range 5 { // puts that fail; fences that have no put must not
 		calls = append(calls, s.start(other, 1))
 	}
-	short, cancel := context.WithTimeout(s.ctx, time.Second)
+	short, cancel := context.WithTimeout(s.ctx, ttl)
 	_, err = s.resource(newClient(t, server.Endpoint), 2).Acquire(short)
 	cancel()
 	require.ErrorIs(t, err, context.DeadlineExceeded)
