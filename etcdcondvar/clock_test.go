@@ -11,8 +11,8 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-// Fleet test 39: a suspend is seen by the wall clock alone.
-func TestPermit_ErrAsksBothClocks(t *testing.T) {
+// Fleet test 39: only the wall clock shows a suspend.
+func TestPermit_ErrReadsBothClocks(t *testing.T) {
 	for name, c := range map[string]struct {
 		mono, wall time.Duration
 		lost       bool
@@ -49,7 +49,7 @@ func TestPermit_ErrAsksBothClocks(t *testing.T) {
 					require.NoError(t, p.Err())
 				}
 				p.Release()
-				q := b.acquire(r, 1) // lost once only
+				q := b.acquire(r, 1) // a new session is valid
 				require.NoError(t, q.Err())
 				q.Release()
 			})
@@ -69,12 +69,12 @@ func TestClock_drifts(t *testing.T) {
 			})
 			p := b.acquire(r, 1)
 			time.Sleep(time.Minute)
-			require.NoError(t, p.Err(), "it is renewed in time")
+			require.NoError(t, p.Err(), "the lease is renewed in time")
 			ended := p.Context(context.Background())
 			b.cut(b.links[r], time.Hour)
 			cut := time.Now()
 			<-ended.Done()
-			require.Equal(t, 1, b.tickets(), "the holder is told first")
+			require.Equal(t, 1, b.tickets(), "the permit is lost before its ticket is deleted")
 			require.Greater(t, time.Since(cut), ttl/2)
 			time.Sleep(ttl/5 + 2*etcdcondvar.Margin(ttl))
 			require.Zero(t, b.tickets())

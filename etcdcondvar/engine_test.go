@@ -18,9 +18,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// An engine is a store with revisions, leases and watches, as etcd has, in this
-// process: it runs in a bubble of testing/synctest. What it does to requests is
-// decided by faults, and by a generator of random numbers.
+// An engine is a fake etcd in this process, with revisions, leases and watches.
+// It runs in a bubble of testing/synctest. faults, script and rng decide what
+// happens to each request.
 type engine struct {
 	ctx    context.Context // of the clients
 	cancel context.CancelFunc
@@ -37,34 +37,35 @@ type engine struct {
 	faults      faults
 	script      map[string][]step // for the next requests, by kind
 	count       map[string]int    // of requests, by kind
-	watches     int               // how many there are now
+	watches     int               // open now
 	minTTL      int64             // of leases
-	refuseWatch string            // why watches are refused
-	renewTTL    int64             // what renewals answer, if not 0
+	refuseWatch string            // if not empty, watches fail with it
+	renewTTL    int64             // in answers to renewals, if not 0
 	compact     int64
 	noSpace     bool
 }
 
-// A change is one event.
+// A change is an event and its time.
 type change struct {
 	event *clientv3.Event
 	at    time.Time
 }
 
-// faults are how likely, in percent, a request is lost on its way, which may be
-// before or after it is applied, and how long others take at most.
+// faults has probabilities in percent, and durations. A lost request is applied
+// up to 20 s later, and not answered. A mute watch sends no events. delay is
+// the maximum delay of a request, and of its answer.
 type faults struct {
 	loseRequest, loseAnswer, muteWatch int
 	delay                              time.Duration
-	answer                             time.Duration // how much longer answers take
+	answer                             time.Duration // added to the delay of an answer
 }
 
-// A step says what happens to one request.
+// A step is what happens to one request.
 type step struct {
 	before     func()        // runs before it is applied
-	err        error         // it is not applied
-	loseAnswer bool          // it is applied
-	hold       time.Duration // it is applied so much later, and not answered
+	err        error         // returned, and the request is not applied
+	loseAnswer bool          // it is applied, and its answer is lost
+	hold       time.Duration // it is applied after hold, and not answered
 }
 
 func newEngine(seed uint64) *engine {
@@ -77,7 +78,7 @@ func newEngine(seed uint64) *engine {
 	}
 }
 
-// A link is the way from one process to the engine. mu of the engine guards it.
+// A link connects one process to the engine. mu of the engine guards it.
 type link struct{ cutUntil time.Time }
 
 // client returns a client of the engine.
@@ -89,7 +90,7 @@ func (e *engine) client() (*clientv3.Client, *link) {
 	return c, l
 }
 
-// cut makes everything that is on the link wait for d.
+// cut stops all traffic on the link for d.
 func (e *engine) cut(l *link, d time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -102,14 +103,14 @@ func (e *engine) set(f faults) {
 	e.faults = f
 }
 
-// then makes something happen to the next requests of a kind.
+// then adds steps for the next requests of a kind.
 func (e *engine) then(kind string, steps ...step) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.script[kind] = append(e.script[kind], steps...)
 }
 
-// tickets returns how many there are.
+// tickets returns the number of tickets.
 func (e *engine) tickets() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -209,7 +210,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// commitLocked applies changes at one revision.
+// commitLocked applies events at one revision.
 func (e *engine) commitLocked(events []*clientv3.Event) {
 	if len(events) == 0 {
 		return
@@ -388,7 +389,7 @@ func (e *engine) compareLocked(c *pb.Compare) bool {
 		case pb.Compare_MOD:
 			have, want = kv.ModRevision, c.GetModRevision()
 		default:
-			panic("not in this engine")
+			panic("the engine does not have this comparison")
 		}
 		if c.Result == pb.Compare_EQUAL && have != want || c.Result == pb.Compare_GREATER && have <= want ||
 			c.Result == pb.Compare_LESS && have >= want {
@@ -519,14 +520,14 @@ func (c *engineWatcher) Watch(ctx context.Context, key string, opts ...clientv3.
 			<-ctx.Done()
 			return
 		}
-		if op.Rev() > 0 && sleep(ctx, 100*time.Millisecond) != nil { // as etcd does
+		if op.Rev() > 0 && sleep(ctx, 100*time.Millisecond) != nil { // like etcd
 			return
 		}
 		for {
 			c.e.mu.Lock()
 			changed, delay := c.e.changed, c.e.delayLocked()+max(0, time.Until(c.link.cutUntil))
 			var resp clientv3.WatchResponse
-			next = min(next, len(c.e.history)) // a restore makes it shorter
+			next = min(next, len(c.e.history)) // it is shorter after a restore
 			for _, ch := range c.e.history[next:] {
 				if strings.HasPrefix(string(ch.event.Kv.Key), key) {
 					resp.Events = append(resp.Events, &clientv3.Event{Type: ch.event.Type, Kv: clone(ch.event.Kv)})

@@ -13,5 +13,5 @@ func (r *Resource) SetClock(now func() (mono, wall time.Duration)) {
 // KeysOf returns the prefix of the keys of a resource.
 func KeysOf(name string) string { return keysOf(name).root }
 
-// Margin returns how long before the server a session ends.
+// Margin returns how long before its lease a session ends.
 func Margin(ttl time.Duration) time.Duration { return margin(ttl) }

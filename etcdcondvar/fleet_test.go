@@ -95,9 +95,9 @@ func TestResource_refusesACapacityThatIsNoNumber(t *testing.T) {
 	})
 }
 
-// What was granted before a shrink stays granted for a process that did not
-// hear of it in time, and reads a snapshot afterwards.
-func TestResource_aShrinkForgetsNoGrant(t *testing.T) {
+// A ticket that was granted before a shrink stays granted, even if its process
+// missed the grant and reads a snapshot after the shrink.
+func TestResource_aShrinkKeepsGrants(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)
 		p := b.acquire(r, 1)
@@ -113,7 +113,7 @@ func TestResource_aShrinkForgetsNoGrant(t *testing.T) {
 			require.NoError(t, got.err)
 			got.p.Release()
 		case <-time.After(ttl):
-			t.Fatal("the grant is forgotten")
+			t.Fatal("the grant is lost")
 		}
 		p.Release()
 	})
@@ -132,8 +132,8 @@ func TestWithLabel(t *testing.T) {
 	})
 }
 
-// Fleet test 20.
-func TestResize_isObeyedByWhoeverHearsOfTheRelease(t *testing.T) {
+// Fleet test 20: a process that sees a release has seen the Resize before it.
+func TestResize_appliesBeforeALaterRelease(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		r, other := b.resource(2), b.resource(2)
@@ -162,8 +162,8 @@ func TestResize_isObeyedByWhoeverHearsOfTheRelease(t *testing.T) {
 	})
 }
 
-// Fleet test 20: a process whose watch is broken during the shrink obeys it, too.
-func TestResize_isObeyedByASnapshot(t *testing.T) {
+// Fleet test 20: a process whose watch misses a shrink reads it in a snapshot.
+func TestResize_isReadInASnapshot(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		r, other := b.resource(2), b.resource(2)
@@ -181,8 +181,8 @@ func TestResize_isObeyedByASnapshot(t *testing.T) {
 	})
 }
 
-// Fleet test 20.
-func TestResize_ofTwoAtOnceOneIsLast(t *testing.T) {
+// Fleet test 20: after two concurrent calls all processes have one capacity.
+func TestResize_twoAtOnceAgree(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		b.set(faults{delay: 5 * time.Millisecond})
@@ -206,13 +206,13 @@ func TestResize_ofTwoAtOnceOneIsLast(t *testing.T) {
 	})
 }
 
-// A shrink that is committed while a ticket is put refuses the ticket.
+// A call fails if a shrink makes it too large while its ticket is put.
 func TestResize_duringAnAcquire(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		r, other := b.resource(3), b.resource(3)
 		p := b.acquire(r, 1)
-		waiting := b.start(ctx, other, 1) // other watches
+		waiting := b.start(ctx, other, 1) // starts the watch of other
 		b.await(waiting).Release()
 		first := b.start(ctx, other, 3)
 		synctest.Wait()
@@ -228,7 +228,8 @@ func TestResize_duringAnAcquire(t *testing.T) {
 	})
 }
 
-// Fleet test 22: InUse is exact, after shrinks that were left unfinished, too.
+// Fleet test 22: InUse is exact, also after a shrink that was not finished. It
+// may be too high if the history was compacted.
 func TestFleet_InUseAgreesWithTheHistory(t *testing.T) {
 	for _, compacted := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, b *bench) {
@@ -288,7 +289,7 @@ func TestFleet_InUseAgreesWithTheHistory(t *testing.T) {
 				_, want := replay(b.history)
 				b.mu.Unlock()
 				if compacted {
-					require.GreaterOrEqual(t, fleet.InUse, want, "never the reverse")
+					require.GreaterOrEqual(t, fleet.InUse, want, "held tickets never count as waiting")
 				} else {
 					require.Equal(t, want, fleet.InUse)
 				}
@@ -296,7 +297,7 @@ func TestFleet_InUseAgreesWithTheHistory(t *testing.T) {
 					over++
 				}
 			}
-			require.Positive(t, over, "no shrink mattered")
+			require.Positive(t, over, "no shrink went below the usage")
 			cancel()
 			synctest.Wait()
 			for _, p := range held {
@@ -338,8 +339,9 @@ func format(numbers ...int64) (text string) {
 	return text
 }
 
-// A shrink stores what was granted after it is committed. Whoever finds that
-// undone does it, so Resize does not wait long for it.
+// After the commit of a shrink, Resize stores which tickets were granted before
+// it. If that fails, a later Fleet or Resize does it, so Resize does not wait
+// long for it.
 func TestResize_returnsWhenItIsCommitted(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(4)
@@ -360,7 +362,7 @@ func TestResize_returnsWhenItIsCommitted(t *testing.T) {
 	})
 }
 
-// What this process has set it has seen.
+// Stats has the new capacity when Resize returns.
 func TestResize_isSeenByStatsAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(4)
@@ -371,9 +373,9 @@ func TestResize_isSeenByStatsAtOnce(t *testing.T) {
 	})
 }
 
-// Whoever puts cap again does not know any longer what was granted before the
-// shrink.
-func TestResize_admitsNobodyTooManyIfCapIsDeletedDuringAShrink(t *testing.T) {
+// The process that puts cap again does not know which tickets were granted
+// before the shrink.
+func TestResize_limitsGrantsIfCapIsDeletedDuringAShrink(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		root := etcdcondvar.KeysOf("r")
@@ -388,7 +390,7 @@ func TestResize_admitsNobodyTooManyIfCapIsDeletedDuringAShrink(t *testing.T) {
 			synctest.Wait()
 		}
 		client, _ := b.client()
-		_, err := client.Put(ctx, root+"cap", "2 0 0 4") // by a Resize that died
+		_, err := client.Put(ctx, root+"cap", "2 0 0 4") // by a Resize that was killed
 		require.NoError(t, err)
 		synctest.Wait()
 		held[0].Release()
@@ -410,8 +412,8 @@ func TestResize_admitsNobodyTooManyIfCapIsDeletedDuringAShrink(t *testing.T) {
 	})
 }
 
-// Fleet test 20: a process that knows an older capacity only.
-func TestResize_isObeyedByATransaction(t *testing.T) {
+// Fleet test 20: a process that knows only an older capacity.
+func TestResize_isComparedInATransaction(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		r, other := b.resource(2), b.resource(2)

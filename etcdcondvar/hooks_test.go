@@ -47,7 +47,7 @@ func TestHooks(t *testing.T) {
 		require.ElementsMatch(t, []string{
 			"acquired 1 true", "start 1", "released 1 1s", "done 1 1s <nil>", "acquired 1 true",
 			"resized 1 2", "released 1 3.4s",
-		}, log) // of a release and the acquisition after it, either is told first
+		}, log) // a release and the next acquisition: in either order
 	})
 }
 
@@ -86,8 +86,8 @@ func TestHooks_panicsLeaveExactAccounting(t *testing.T) {
 	}
 }
 
-// Fleet test 11: each Acquired is followed by one Released of each hook, also if the
-// permit is lost between two Acquired hooks.
+// Fleet test 11: after each call of Acquired, Released of the same hooks is
+// called once, also if the permit is lost between two Acquired hooks.
 func TestHooks_balanceWhenLost(t *testing.T) {
 	for _, when := range []string{"held", "between the hooks", "panic between the hooks"} {
 		t.Run(when, func(t *testing.T) {
@@ -161,8 +161,8 @@ func TestHooks_aLossStartsOneGoroutine(t *testing.T) {
 	})
 }
 
-// A second Release, while the first waits for etcd, does not tell Released.
-func TestHooks_ReleasedIsToldWhenThePermitIsBack(t *testing.T) {
+// A second Release, while the first waits for etcd, does not call Released.
+func TestHooks_ReleasedIsCalledWhenThePermitIsBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		var at []time.Duration
 		var start time.Time

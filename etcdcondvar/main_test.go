@@ -15,14 +15,13 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-// The numbers of "Fleet test N" in comments are those of the list of tests for
-// this module.
+// "Fleet test N" in a comment is number N in the list of tests of this module.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const ttl = 4 * time.Second
 
-// A bench is an engine and resources on it, in a bubble. At the end of the test
-// nothing may be left at the engine but the capacity.
+// A bench is an engine and its resources, in a bubble. At the end of the test
+// the engine may have no lease, and no key except the capacity.
 type bench struct {
 	*engine
 	t         *testing.T
@@ -33,7 +32,7 @@ type bench struct {
 func inBubble(t *testing.T, f func(t *testing.T, b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{newEngine(1), t, map[*etcdcondvar.Resource]*link{}, nil}
-		defer time.Sleep(10 * time.Minute) // a bubble must not leave goroutines
+		defer time.Sleep(10 * time.Minute) // until all goroutines of the bubble end
 		defer b.cancel()
 		f(t, b)
 		b.set(faults{})
@@ -68,7 +67,7 @@ func (b *bench) acquire(r *etcdcondvar.Resource, n int64) *etcdcondvar.Permit {
 	return p
 }
 
-// A pending call is an AcquireN on a goroutine of its own.
+// A pending is the result of an AcquireN in a goroutine of its own.
 type pending struct {
 	p   *etcdcondvar.Permit
 	err error
@@ -83,7 +82,7 @@ func (b *bench) start(ctx context.Context, r *etcdcondvar.Resource, n int64) <-c
 	return done
 }
 
-// await waits for the Permit of a call that has to succeed by now.
+// await returns the Permit of a call that must succeed within 10*ttl.
 func (b *bench) await(done <-chan pending) *etcdcondvar.Permit {
 	b.t.Helper()
 	select {
@@ -96,8 +95,8 @@ func (b *bench) await(done <-chan pending) *etcdcondvar.Permit {
 	}
 }
 
-// inThisBubble returns how many goroutines the bubble has. Those of the runtime
-// are not among them, as they are in runtime.NumGoroutine now and then.
+// inThisBubble returns the number of goroutines in the bubble. Unlike
+// runtime.NumGoroutine, it never counts goroutines of the runtime.
 func inThisBubble() int {
 	stack := make([]byte, 8<<20)
 	own, _, _ := bytes.Cut(stack[:runtime.Stack(stack, false)], []byte("]:"))

@@ -68,7 +68,7 @@ func TestPermit_isLostAMarginBeforeTheLeaseEnds(t *testing.T) {
 		r := b.resource(1)
 		start := time.Now()
 		p := b.acquire(r, 1)
-		b.set(faults{answer: 300 * time.Millisecond}) // the lease counts from the request
+		b.set(faults{answer: 300 * time.Millisecond}) // the lease starts at the request
 		time.Sleep(3 * time.Second)
 		b.cut(b.links[r], 20*time.Second)
 		<-p.Context(context.Background()).Done()
@@ -117,7 +117,7 @@ func TestRelease_inEachState(t *testing.T) {
 		require.Zero(t, time.Since(start), "the session is over")
 		require.Equal(t, etcdcondvar.ErrLost, last.Err())
 	})
-	inBubble(t, func(t *testing.T, b *bench) { // not beyond the session
+	inBubble(t, func(t *testing.T, b *bench) { // Release waits until the session ends
 		p := b.acquire(b.resource(1), 1)
 		b.set(faults{loseRequest: 100})
 		time.Sleep(ttl - etcdcondvar.Margin(ttl) - time.Second/2)
@@ -128,7 +128,7 @@ func TestRelease_inEachState(t *testing.T) {
 	})
 }
 
-// Fleet test 6: whoever is told after a Release finds the permit free.
+// Fleet test 6: a TryAcquire after a Release finds the permit free.
 func TestRelease_isSeenByOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.set(faults{delay: 5 * time.Millisecond})
@@ -144,7 +144,7 @@ func TestRelease_isSeenByOthers(t *testing.T) {
 	})
 }
 
-// A stoppable is a context with a stop function that asks something.
+// A stoppable is a context whose stop functions call stopped first.
 type stoppable struct {
 	context.Context
 	stopped func()
@@ -158,9 +158,9 @@ func (c *stoppable) AfterFunc(f func()) func() bool {
 	return func() bool { c.stopped(); return stop() }
 }
 
-// While the contexts of a lost permit are canceled, one after the other, some
-// goroutine asks Permit.Err, and then one whose turn has not come.
-func TestPermit_ContextSaysWhatErrHasSaid(t *testing.T) {
+// The contexts of a lost permit are canceled one after another. When Permit.Err
+// has returned ErrLost, Err of a context that is not canceled yet is not nil.
+func TestPermit_ContextErrAgreesWithErr(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1)
 		p := b.acquire(r, 1)
@@ -187,8 +187,8 @@ func TestPermit_ContextSaysWhatErrHasSaid(t *testing.T) {
 	})
 }
 
-// If requests arrive and only answers are lost, the lease lives on at the
-// server. It is revoked when the holder has had its margin.
+// If only the answers to renewals are lost, the lease stays valid at the
+// server. It is revoked one margin after the loss.
 func TestPermit_aLostLeaseIsRevokedAMarginLater(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)

@@ -2,5 +2,5 @@
 
 package etcdcondvar_test
 
-// raced says that the race detector is on, which makes all slower.
+// raced reports whether the race detector is on, which makes tests slower.
 const raced = true

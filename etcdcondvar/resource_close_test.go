@@ -58,7 +58,7 @@ func TestClose_endsCallsInEachState(t *testing.T) {
 			})
 		})
 	}
-	inBubble(t, func(t *testing.T, b *bench) { // TryAcquire and Resize wait for the engine only
+	inBubble(t, func(t *testing.T, b *bench) { // TryAcquire and Resize wait only for the engine
 		b.set(faults{loseRequest: 100})
 		r := b.resource(1)
 		errs := make(chan error, 2)
@@ -75,8 +75,8 @@ func TestClose_endsCallsInEachState(t *testing.T) {
 	})
 }
 
-// Fleet test 42: Drain returns when a lease that was asked for has been given back.
-func TestDrain_waitsForWhatIsUnderWay(t *testing.T) {
+// Fleet test 42: Drain revokes a lease whose grant is under way.
+func TestDrain_waitsForRequestsUnderWay(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.set(faults{answer: time.Millisecond})
 		r := b.resource(1)

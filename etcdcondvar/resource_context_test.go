@@ -15,7 +15,7 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-// Fleet test 9: a context that ends in each state.
+// Fleet test 9: a context ends in each state of its call.
 func TestContext_endsInEachState(t *testing.T) {
 	cause := errors.New("cause")
 	for name, prepare := range map[string]func(b *bench, r *etcdcondvar.Resource){
@@ -53,7 +53,7 @@ func TestContext_endsInEachState(t *testing.T) {
 				require.ErrorIs(t, err, context.Canceled)
 				require.ErrorIs(t, err, cause)
 				b.set(faults{})
-				_ = r.Close() // of those that are still in line
+				_ = r.Close() // ends the calls that are still in line
 				time.Sleep(2 * time.Minute)
 				require.LessOrEqual(t, b.tickets(), 1)
 			})
@@ -61,7 +61,7 @@ func TestContext_endsInEachState(t *testing.T) {
 	}
 }
 
-// Fleet test 9: of a grant and the end of a context the first counts.
+// Fleet test 9: if a grant races with a cancellation, one takes effect.
 func TestContext_endsAtTheGrant(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)
@@ -89,8 +89,8 @@ func TestContext_endsAtTheGrant(t *testing.T) {
 	})
 }
 
-// Fleet test 9: the error matches the last one of etcd.
-func TestContext_errorHasThatOfEtcd(t *testing.T) {
+// Fleet test 9: the error matches the last error of etcd.
+func TestContext_errorMatchesTheEtcdError(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.mu.Lock()
 		b.noSpace = true
@@ -116,9 +116,8 @@ func TestContext_errorHasThatOfEtcd(t *testing.T) {
 	})
 }
 
-// Requests that succeed without space do not make a call forget the error of
-// those that do not.
-func TestContext_errorHasThatOfEtcdWhateverElseSucceeds(t *testing.T) {
+// Some requests succeed without space. They do not hide the error of others.
+func TestContext_errorMatchesTheEtcdErrorIfOtherRequestsSucceed(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1)
 		b.acquire(r, 1).Release()
@@ -142,12 +141,12 @@ func TestContext_errorHasThatOfEtcdWhateverElseSucceeds(t *testing.T) {
 		b.mu.Lock()
 		b.noSpace = false
 		b.mu.Unlock()
-		require.Zero(t, without.Load(), "of 200 errors")
+		require.Zero(t, without.Load(), "errors that do not match ErrNoSpace, of 200")
 	})
 }
 
 // A call in line waits for the watch, not for a transaction.
-func TestContext_errorOfACallInLineHasThatOfEtcd(t *testing.T) {
+func TestContext_errorOfACallInLineMatchesTheEtcdError(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := b.acquire(b.resource(1), 1)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -180,9 +179,8 @@ func TestContext_errorOfACallInLineHasThatOfEtcd(t *testing.T) {
 	})
 }
 
-// The error of a request that no call waits for any longer is not that of the
-// next call.
-func TestContext_errorHasNoneOfEtcdThatIsOver(t *testing.T) {
+// The error of a call does not match the error of a request before the call.
+func TestContext_errorDoesNotMatchAnOldEtcdError(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1)
 		b.acquire(r, 1).Release()
@@ -195,7 +193,7 @@ func TestContext_errorHasNoneOfEtcdThatIsOver(t *testing.T) {
 			cancel()
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			require.Equal(t, want, errors.Is(err, rpctypes.ErrNoSpace))
-			time.Sleep(time.Second) // it looks again, and nobody is there
+			time.Sleep(time.Second) // the sender checks again, and no call waits
 			b.mu.Lock()
 			b.noSpace = false
 			b.mu.Unlock()

@@ -64,7 +64,7 @@ func TestResource_cancelsACrowd(t *testing.T) {
 		fleet, err := r.Fleet(context.Background())
 		require.NoError(t, err)
 		require.LessOrEqual(t, fleet.Waiting, int64(100))
-		require.Greater(t, fleet.Waiting, int64(50), "a crowd keeps at least half of the places")
+		require.Greater(t, fleet.Waiting, int64(50), "most of the 100 places are in use")
 		require.Equal(t, int64(2000), r.Stats().Waiting)
 		start := time.Now()
 		cancel()
@@ -80,7 +80,7 @@ func TestResource_cancelsACrowd(t *testing.T) {
 	})
 }
 
-// hold makes one call, and holds what it gets for a while.
+// hold acquires n permits, holds them for d, and returns its belief.
 func hold(ctx context.Context, r *etcdcondvar.Resource, n int64, d time.Duration) (*belief, error) {
 	p, err := r.AcquireN(ctx, n)
 	if err != nil {
@@ -104,7 +104,7 @@ func (b *bench) judge(beliefs []*belief) map[int64]*judged {
 }
 
 // Fleet test 16.
-func TestOrder_isThatOfTheTokens(t *testing.T) {
+func TestOrder_followsTheTokens(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.set(faults{delay: 20 * time.Millisecond})
 		var mu sync.Mutex
@@ -146,7 +146,7 @@ func TestOrder_aCrowdDelaysOthersBy100Tickets(t *testing.T) {
 		crowd, lone := b.resource(8), b.resource(8)
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
-		for range 5000 { // the race detector has a limit of 8,128
+		for range 5000 { // the race detector allows 8,128 goroutines
 			wg.Go(func() { _, _ = hold(ctx, crowd, 1, 2*time.Millisecond) })
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -186,7 +186,7 @@ func TestOrder_growAdmitsAsManyAsFit(t *testing.T) {
 	})
 }
 
-// Fleet test 21: what does not fit is told at once, even behind a crowd.
+// Fleet test 21: ErrTooLarge is returned at once, even behind many calls.
 func TestResource_ErrTooLargeBehindACrowd(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -233,8 +233,8 @@ func TestResource_sumsDoNotOverflow(t *testing.T) {
 	})
 }
 
-// Calls keep their order in a process when its lease is lost, whether they were
-// in line, under way or queued.
+// The calls of a process keep their order when its lease is lost, whether they
+// were in line, under way or queued.
 func TestOrder_ofAProcessSurvivesALoss(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
@@ -244,7 +244,7 @@ func TestOrder_ofAProcessSurvivesALoss(t *testing.T) {
 		var order []int
 		var wg sync.WaitGroup
 		for i := range 8 {
-			if i == 4 { // the answer of the fifth comes after the loss
+			if i == 4 { // the fifth call is answered after the loss
 				b.then("put", step{before: func() {
 					b.cut(b.links[r], 6*time.Second)
 				}})
@@ -300,7 +300,7 @@ func TestOrder_ofAProcessSurvivesADeletionByHand(t *testing.T) {
 	})
 }
 
-// An answer that is older than a call does not refuse it.
+// A call does not fail because of an answer to a request before the call.
 func TestResource_ErrTooLargeIsNotOlderThanTheCall(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
@@ -308,7 +308,7 @@ func TestResource_ErrTooLargeIsNotOlderThanTheCall(t *testing.T) {
 		b.acquire(r, 1).Release() // r knows the capacity, and does not watch it
 		b.set(faults{answer: 50 * time.Millisecond})
 		early := b.start(ctx, r, 3)
-		time.Sleep(10 * time.Millisecond) // the answer of 2 is under way
+		time.Sleep(10 * time.Millisecond) // the answer with capacity 2 is under way
 		b.set(faults{})
 		require.NoError(t, other.Resize(ctx, 3))
 		late := b.start(ctx, r, 3)
@@ -317,13 +317,13 @@ func TestResource_ErrTooLargeIsNotOlderThanTheCall(t *testing.T) {
 	})
 }
 
-// An event that is older than a call does not refuse it.
-func TestResource_ErrTooLargeIsNotThatOfALateEvent(t *testing.T) {
+// A call does not fail because of an event before the call.
+func TestResource_ErrTooLargeIsNotFromALateEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		r, other := b.resource(3), b.resource(3)
 		p := b.acquire(other, 3)
-		waiting := b.start(ctx, r, 1) // r watches
+		waiting := b.start(ctx, r, 1) // starts the watch of r
 		time.Sleep(time.Second)
 		b.then("put", step{before: func() { time.Sleep(time.Second) }})
 		sending := b.start(ctx, r, 1) // later calls are queued

@@ -37,7 +37,7 @@ func TestNew_escapesTheName(t *testing.T) {
 	}
 }
 
-func TestResource_answersInOrder(t *testing.T) {
+func TestResource_errorsHaveAnOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		dead, cancel := context.WithCancelCause(context.Background())
 		cause := errors.New("cause")
@@ -198,7 +198,7 @@ func TestDo_releases(t *testing.T) {
 }
 
 // Fleet test 10.
-func TestResource_makesNoRequestUnasked(t *testing.T) {
+func TestResource_makesNoNeedlessRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1)
 		dead, cancel := context.WithCancel(context.Background())
@@ -222,7 +222,7 @@ func TestResource_makesNoRequestUnasked(t *testing.T) {
 	})
 }
 
-// Fleet test 12: the keys of a client with a namespace are below it.
+// Fleet test 12: the keys of a client with a namespace have its prefix.
 func TestNew_withANamespace(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
@@ -260,7 +260,7 @@ func TestNew_withANamespace(t *testing.T) {
 	})
 }
 
-// Fleet test 13: of 50 at once the capacity of one is stored, once.
+// Fleet test 13: one of 50 concurrent processes stores its capacity, once.
 func TestNew_manyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.set(faults{delay: 50 * time.Millisecond})
@@ -287,7 +287,7 @@ func TestNew_manyAtOnce(t *testing.T) {
 	})
 }
 
-func TestWithTTL_isAtMostThatOfEtcd(t *testing.T) {
+func TestWithTTL_isAtMostTheMaximumOfEtcd(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1, etcdcondvar.WithTTL(math.MaxInt64))
 		p := b.acquire(r, 1)

@@ -16,7 +16,7 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-func TestResource_TryAcquireOfAFullOneWritesNothing(t *testing.T) {
+func TestResource_TryAcquireWritesNothingIfFull(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)
 		p := b.acquire(r, 1)
@@ -34,8 +34,8 @@ func TestResource_TryAcquireOfAFullOneWritesNothing(t *testing.T) {
 	})
 }
 
-// Fleet test 7: tries that lose leave nothing that makes another lose.
-func TestTryAcquire_losersDisturbNobody(t *testing.T) {
+// Fleet test 7: a try that failed does not make a later one fail.
+func TestTryAcquire_failuresDoNotAffectOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
 		b.set(faults{delay: 4 * time.Millisecond})
@@ -68,7 +68,7 @@ func TestTryAcquire_losersDisturbNobody(t *testing.T) {
 	})
 }
 
-// Fleet test 7: of six at once on one free permit exactly one wins.
+// Fleet test 7: of six concurrent tries for one permit exactly one succeeds.
 func TestTryAcquire_oneOfManyWins(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.set(faults{delay: 20 * time.Millisecond})
@@ -101,7 +101,7 @@ func TestTryAcquire_oneOfManyWins(t *testing.T) {
 				puts++
 			}
 		}
-		require.Equal(t, 500, puts, "a try that loses puts no ticket")
+		require.Equal(t, 500, puts, "a try that fails puts no ticket")
 	})
 }
 
@@ -112,7 +112,7 @@ func TestTryAcquire_besideOtherCalls(t *testing.T) {
 		r := b.resource(5)
 		b.set(faults{delay: 5 * time.Millisecond})
 		var wg sync.WaitGroup
-		for range 4 { // before there is a session: there is room for all
+		for range 4 { // there is no session yet, and room for all
 			wg.Go(func() {
 				p, err := r.TryAcquire(ctx)
 				if err != nil {
@@ -126,20 +126,20 @@ func TestTryAcquire_besideOtherCalls(t *testing.T) {
 		time.Sleep(time.Second)
 		big := b.start(ctx, r, 3)
 		time.Sleep(time.Second)
-		for _, n := range []int64{1, 2} { // a permit is free, but one of ours waits
+		for _, n := range []int64{1, 2} { // a permit is free, but a call of r waits
 			_, err := r.TryAcquireN(ctx, n)
 			require.Equal(t, etcdcondvar.ErrFull, err)
 		}
 		wg.Wait()
 		b.await(big).Release()
 	})
-	inBubble(t, func(t *testing.T, b *bench) { // a try that is queued when others line up
+	inBubble(t, func(t *testing.T, b *bench) { // a call is queued before the try
 		ctx := context.Background()
 		r := b.resource(1)
 		p := b.acquire(r, 1)
 		p.Release()
 		var ahead <-chan pending
-		b.then("read", step{before: func() { // it reads, and then others are first
+		b.then("read", step{before: func() { // the try reads
 			ahead = b.start(ctx, r, 1)
 			synctest.Wait()
 		}})
@@ -150,7 +150,7 @@ func TestTryAcquire_besideOtherCalls(t *testing.T) {
 	})
 }
 
-// A TryAcquire of a process whose view of the capacity is old.
+// A TryAcquire in a process that knows only an old capacity reads the new one.
 func TestTryAcquire_seesTheCapacity(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
@@ -173,7 +173,7 @@ func TestTryAcquire_seesTheCapacity(t *testing.T) {
 	})
 }
 
-// A process that has seen an older capacity does not read again and again.
+// A TryAcquire after a Resize of the same process takes one read and one put.
 func TestResource_TryAcquireAfterItsOwnResize(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1)
@@ -188,7 +188,7 @@ func TestResource_TryAcquireAfterItsOwnResize(t *testing.T) {
 	})
 }
 
-// A TryAcquire does not wait, even if a crowd of its process comes while it
+// A TryAcquire does not wait, even if many calls of its process start while it
 // reads.
 func TestResource_TryAcquireDoesNotWaitBehindACrowd(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
@@ -225,7 +225,7 @@ func TestTryAcquire_behindACrowd(t *testing.T) {
 		p := b.start(context.Background(), r, 1)
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(context.Background())
-		for range 100 { // of the next transaction
+		for range 100 { // they share the next transaction
 			_ = b.start(ctx, r, 1)
 		}
 		synctest.Wait()

@@ -25,7 +25,7 @@ import (
 
 var seedFlag = flag.Uint64("seed", 0, "run this schedule alone")
 
-// A belief is what one process thought of one permit.
+// A belief is when a call held its permits, as its process saw it.
 type belief struct {
 	n          int64
 	token      int64
@@ -33,10 +33,10 @@ type belief struct {
 	lost       bool
 }
 
-// Fleet test 45. TestSchedules runs processes on an engine that delays, loses and
-// repeats, and compares what they believed with the history of the engine. A
-// seed that fails runs alone again by -run TestSchedules -seed N.
-// CONDVAR_VERIFY=long runs 10,000.
+// Fleet test 45. TestSchedules runs processes on an engine that delays and
+// loses requests, and compares their beliefs with the history of the engine.
+// -run TestSchedules -seed N runs one seed. CONDVAR_VERIFY=long runs 10,000
+// seeds, and CONDVAR_SCHEDULES=N runs N.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
 	first, last := uint64(1), uint64(1000)
@@ -154,7 +154,7 @@ func runSchedule(t *testing.T, seed uint64) (result outcome) {
 		require.Zero(t, r.Stats().InUse)
 		require.Zero(t, r.Stats().Waiting)
 	}
-	time.Sleep(40 * time.Second) // leases whose grant was lost end, requests that were late arrive
+	time.Sleep(40 * time.Second) // lost leases expire, and late requests arrive
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	require.Len(t, e.keys, 1, "seed %d: only cap is left", seed)
@@ -171,7 +171,7 @@ func runSchedule(t *testing.T, seed uint64) (result outcome) {
 	return result
 }
 
-// useOnce makes one call, and holds what it gets for a while.
+// useOnce makes one call, and holds its permits for a random time.
 func useOnce(r *etcdcondvar.Resource, rng *rand.Rand) (*belief, error) {
 	timeout := time.Hour
 	if rng.IntN(3) == 0 {
@@ -209,17 +209,17 @@ func useOnce(r *etcdcondvar.Resource, rng *rand.Rand) (*belief, error) {
 	return b, nil
 }
 
-// A judged is a ticket as the history of an engine has it.
+// A judged is a ticket in the history of an engine.
 type judged struct {
 	n, token     int64
-	ahead        int // tickets that were live when it came, and older
+	ahead        int // older tickets that were live when it was put
 	passed, gone bool
 	passedAt     time.Time
 	deletedAt    time.Time
 }
 
-// replay replays a history by the rule of the contract. It knows the format of
-// the keys, and uses nothing of the package.
+// replay computes from a history which tickets were granted, by the rule of the
+// contract. It parses the keys itself, and calls nothing in the package.
 func replay(history []change) (byToken map[int64]*judged, inUse int64) {
 	var capacity int64
 	var line []*judged
@@ -267,7 +267,7 @@ func replay(history []change) (byToken map[int64]*judged, inUse int64) {
 	return byToken, inUse
 }
 
-// judge returns what a history says is wrong with beliefs.
+// judge reports the beliefs that contradict the history.
 func judge(history []change, beliefs []*belief) (wrong []string) {
 	byToken, _ := replay(history)
 	for _, b := range beliefs {
@@ -279,7 +279,7 @@ func judge(history []change, beliefs []*belief) (wrong []string) {
 		case !tk.passed || tk.passedAt.After(b.begin):
 			wrong = append(wrong, fmt.Sprintf("token %d was not granted", b.token))
 		case tk.gone && tk.deletedAt.Before(b.end):
-			wrong = append(wrong, fmt.Sprintf("token %d: believed %v after it was deleted", b.token, b.end.Sub(tk.deletedAt)))
+			wrong = append(wrong, fmt.Sprintf("token %d: held %v after it was deleted", b.token, b.end.Sub(tk.deletedAt)))
 		}
 	}
 	return wrong

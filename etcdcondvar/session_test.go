@@ -57,8 +57,8 @@ func TestResource_withoutSpace(t *testing.T) {
 	})
 }
 
-// Fleet test 15: what is idle has no lease, no watch and no goroutine, and what is in
-// use has at most five of those.
+// Fleet test 15: an idle Resource has no lease, no watch and no goroutine. One
+// in use has at most five goroutines.
 func TestResource_leavesNothingBehind(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()
@@ -86,7 +86,7 @@ func TestResource_leavesNothingBehind(t *testing.T) {
 		watches := b.watches
 		b.mu.Unlock()
 		require.Equal(t, 100, watches)
-		require.LessOrEqual(t, inThisBubble()-before, 100*(5+1+1), "its own, that of the call, that of the watch")
+		require.LessOrEqual(t, inThisBubble()-before, 100*(5+1+1), "5 of the Resource, 1 of the call, 1 of the watch")
 		for _, p := range permits {
 			p.Release()
 		}
@@ -147,7 +147,7 @@ func TestFence(t *testing.T) {
 				b.acquire(r, 1).Release()
 				prepare(b)
 				p := b.acquire(r, 1)
-				time.Sleep(10 * time.Second) // what is late has arrived
+				time.Sleep(10 * time.Second) // late requests have arrived
 				require.NoError(t, p.Err())
 				require.Equal(t, 1, b.tickets())
 				p.Release()
@@ -158,8 +158,8 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// A caller who leaves while its ticket is under way leaves no ticket.
-func TestFence_ofACallThatHasLeft(t *testing.T) {
+// A call that is canceled while its ticket is under way leaves no ticket.
+func TestFence_ofACanceledCall(t *testing.T) {
 	for name, st := range map[string]step{
 		"late": {hold: 5 * time.Second}, "lost": {loseAnswer: true}, "answered": {before: func() { time.Sleep(time.Second / 2) }},
 	} {
@@ -174,7 +174,7 @@ func TestFence_ofACallThatHasLeft(t *testing.T) {
 				_, err := r.Acquire(ctx)
 				require.ErrorIs(t, err, context.DeadlineExceeded)
 				require.Equal(t, 100*time.Millisecond, time.Since(start))
-				time.Sleep(2 * time.Second) // the lease is still in use
+				time.Sleep(2 * time.Second) // the lease still exists
 				require.Zero(t, b.tickets())
 				time.Sleep(10 * time.Second)
 				require.Zero(t, b.tickets())
@@ -252,7 +252,7 @@ func TestRenewal_longerTTL(t *testing.T) {
 	})
 }
 
-// A refused connection is not tried again without a pause.
+// There is a pause between two attempts on a refused connection.
 func TestRenewal_doesNotSpin(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		refused := &refusingLease{}
@@ -285,12 +285,12 @@ type refusingLease struct {
 
 func (c *refusingLease) LeaseKeepAlive(context.Context, ...grpc.CallOption) (pb.Lease_LeaseKeepAliveClient, error) {
 	if c.n++; c.n > 10_000 {
-		panic("it spins")
+		panic("the renewals have no pause")
 	}
 	return nil, status.Error(codes.Unavailable, "connection refused")
 }
 
-// Fleet test 14: what does not heal is returned at once, in each state.
+// Fleet test 14: a permanent error is returned at once, in each state.
 func TestDenied(t *testing.T) {
 	denied := step{err: rpctypes.ErrPermissionDenied}
 	for _, kind := range []string{"grant", "epoch", "put"} {
@@ -322,7 +322,7 @@ func TestDenied(t *testing.T) {
 	t.Run("snapshot", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, b *bench) {
 			p := b.acquire(b.resource(1), 1)
-			synctest.Wait() // its watch has its snapshot
+			synctest.Wait() // its watch has read the snapshot
 			b.then("range", denied)
 			_, err := b.resource(1).Acquire(context.Background())
 			require.ErrorIs(t, err, rpctypes.ErrPermissionDenied)
@@ -340,7 +340,7 @@ func TestDenied(t *testing.T) {
 			p.Release()
 		})
 	})
-	t.Run("delete", func(t *testing.T) { // the lease takes the ticket with it
+	t.Run("delete", func(t *testing.T) { // the ticket is deleted with the lease
 		inBubble(t, func(t *testing.T, b *bench) {
 			r := b.resource(1)
 			p := b.acquire(r, 1)
@@ -361,15 +361,15 @@ func TestDenied(t *testing.T) {
 			synctest.Wait()
 			require.Zero(t, b.tickets())
 			b.script["delete"] = nil
-			b.then("revoke", denied) // the lease ends by itself
+			b.then("revoke", denied) // the lease expires
 		})
 	})
 }
 
-// Requests to an etcd that is slow are not repeated while it answers them.
-func TestResource_asksASlowEtcdOnce(t *testing.T) {
+// A request to a slow etcd is not repeated before it is answered.
+func TestResource_doesNotRepeatRequestsToASlowEtcd(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
-		b.set(faults{answer: ttl / 20}) // longer than the first attempts
+		b.set(faults{answer: ttl / 20}) // longer than the first timeouts
 		r := b.resource(1)
 		for range 3 {
 			b.acquire(r, 1).Release()
@@ -383,13 +383,13 @@ func TestResource_asksASlowEtcdOnce(t *testing.T) {
 			_, err = other.TryAcquire(context.Background())
 			require.Equal(t, etcdcondvar.ErrFull, err)
 		}
-		require.LessOrEqual(t, b.requests("read"), 1+4+1+1, "the first time it does not know")
+		require.LessOrEqual(t, b.requests("read"), 1+4+1+1, "only the first timeouts are too short")
 		p.Release()
 		b.set(faults{})
 		p = b.acquire(r, 1)
 		b.then("delete", step{hold: time.Minute})
 		start := time.Now()
-		p.Release() // it is asked again soon, as before
+		p.Release() // the request is repeated soon
 		require.Less(t, time.Since(start), ttl/20)
 	})
 }

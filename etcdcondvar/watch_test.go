@@ -13,7 +13,7 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-func TestResource_aWaiterThatWasStoppedBelievesNoOldEvent(t *testing.T) {
+func TestResource_anOldEventDoesNotGrantAfterAStop(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		var jump atomic.Int64
 		start := time.Now()
@@ -33,7 +33,7 @@ func TestResource_aWaiterThatWasStoppedBelievesNoOldEvent(t *testing.T) {
 	})
 }
 
-func TestResource_whatIsDeletedByHand(t *testing.T) {
+func TestResource_keysDeletedByHand(t *testing.T) {
 	for _, what := range []string{"p/", "e/", "cap", ""} {
 		inBubble(t, func(t *testing.T, b *bench) {
 			r, other := b.resource(1), b.resource(1)
@@ -62,7 +62,7 @@ func TestResource_whatIsDeletedByHand(t *testing.T) {
 	}
 }
 
-func TestResource_noticesAWatchThatSaysNothing(t *testing.T) {
+func TestResource_noticesASilentWatch(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)
 		p := b.acquire(r, 1)
@@ -94,7 +94,7 @@ func TestOrder_aFreshWatchIsNotLate(t *testing.T) {
 	})
 }
 
-// Trap a: what happens before the watch begins is in the snapshot.
+// Trap a: a change before the watch begins is in the snapshot.
 func TestOrder_nothingIsMissedBeforeTheWatch(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)
@@ -111,13 +111,13 @@ func TestOrder_nothingIsMissedBeforeTheWatch(t *testing.T) {
 	})
 }
 
-// A grant that the watch tells before the transaction is answered counts.
+// The watch may show a grant before the transaction is answered.
 func TestOrder_theViewIsAheadOfTheAnswer(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)
 		p := b.acquire(r, 1)
 		ctx, cancel := context.WithCancel(context.Background())
-		left := b.start(ctx, other, 1) // other watches
+		left := b.start(ctx, other, 1) // starts the watch of other
 		synctest.Wait()
 		cancel()
 		require.Error(t, (<-left).err)
@@ -130,7 +130,7 @@ func TestOrder_theViewIsAheadOfTheAnswer(t *testing.T) {
 	})
 }
 
-// An event of a revision that the snapshot has is not applied again.
+// An event is not applied again if the snapshot includes its revision.
 func TestOrder_oldEventsAreDropped(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()

@@ -1,5 +1,5 @@
-// Command mutants plants bugs in package etcdcondvar, one at a time, and runs
-// for each the test that has to find it. Run it in the folder of the package:
+// Command mutants puts bugs into package etcdcondvar, one at a time, and runs
+// the test that must find each. Run it in the folder of the package:
 //
 //	go run ./mutants
 //	go run ./mutants no-epoch no-watchdog
@@ -20,15 +20,15 @@ import (
 	"time"
 )
 
-// A mutant is a change of one file, and the test that has to find it.
+// A mutant is a change of one file, and the test that must find it.
 type mutant struct{ name, test, file, old, new string }
 
 func mutants() []mutant {
 	return []mutant{
-		// Those of row 46 of the tests.
+		// The mutants of row 46 of the tests.
 		{"no-epoch", "TestFence", "session.go", `clientv3.Compare(clientv3.Version(s.epoch), ">", 0),`, ``},
 		{"deadline-from-receipt", "TestPermit_isLostAMarginBeforeTheLeaseEnds", "session.go", "s.renewed, s.ttl = sent,", "s.renewed, s.ttl = r.now(),"},
-		{"no-look-at-the-clock-at-a-grant", "TestResource_aWaiterThatWasStoppedBelievesNoOldEvent", "resource.go", "if !r.validLocked(p.session) {\n\t\tr.endS", "if false {\n\t\tr.endS"},
+		{"no-look-at-the-clock-at-a-grant", "TestResource_anOldEventDoesNotGrantAfterAStop", "resource.go", "if !r.validLocked(p.session) {\n\t\tr.endS", "if false {\n\t\tr.endS"},
 		{"watch-from-a-revision", "TestOrder_aFreshWatchIsNotLate", "watch.go", "clientv3.WithCreatedNotify())", "clientv3.WithCreatedNotify(), clientv3.WithRev(1))"},
 		{
 			"snapshot-before-subscription", "TestOrder_nothingIsMissedBeforeTheWatch", "watch.go", `	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
@@ -51,7 +51,7 @@ func mutants() []mutant {
 	}
 `,
 		},
-		{"two-watches-for-cap-and-tickets", "TestResize_isObeyedByWhoeverHearsOfTheRelease", "watch.go", "\t\t\tr.applyLocked(s, resp)\n", `
+		{"two-watches-for-cap-and-tickets", "TestResize_appliesBeforeALaterRelease", "watch.go", "\t\t\tr.applyLocked(s, resp)\n", `
 			rest := resp
 			rest.Events = nil
 			for _, e := range resp.Events {
@@ -72,24 +72,24 @@ func mutants() []mutant {
 			}
 			r.applyLocked(s, rest)
 `},
-		{"a-shrink-is-ignored-on-resync", "TestResize_isObeyedByASnapshot", "watch.go", "if v.limit.mod == 0 {", "if v.limit.capacity < r.limit.capacity {"},
+		{"a-shrink-is-ignored-on-resync", "TestResize_isReadInASnapshot", "watch.go", "if v.limit.mod == 0 {", "if v.limit.capacity < r.limit.capacity {"},
 		{"the-frontier-is-not-moved-on-a-cancel", "TestResource_aBigRequestIsNotOvertaken", "watch.go", "last && r.view == v {", "last && !deleted && r.view == v {"},
-		{"ranks-off-by-one", "TestOrder_isThatOfTheTokens", "session.go", "older = add(older, p.n)", "_ = i"},
+		{"ranks-off-by-one", "TestOrder_followsTheTokens", "session.go", "older = add(older, p.n)", "_ = i"},
 		{"releases-are-batched-with-puts", "TestResource_withoutSpace", "session.go", "\t\td.underWay = true\n", "\t\td.underWay = true\n\t\tops = append(ops, clientv3.OpPut(r.keys.root+\"x\", \"\"))\n"},
 		{"try-without-its-compare", "TestTryAcquire_oneOfManyWins", "session.go", "compares = append(compares, none)", "_ = none"},
-		{"granted-is-not-stored", "TestResource_aShrinkForgetsNoGrant", "fleet.go", "done.granted = max(done.granted, t.token)", ""},
+		{"granted-is-not-stored", "TestResource_aShrinkKeepsGrants", "fleet.go", "done.granted = max(done.granted, t.token)", ""},
 		{"counted-is-not-stored", "TestFleet_InUseAgreesWithTheHistory", "fleet.go", "done.counted = max(done.counted, t.token)", ""},
 		{
 			"waiters-learn-of-the-loss", "TestOrder_ofAProcessSurvivesALoss", "session.go", "r.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine),",
 			"for _, p := range r.callsLocked(inLine) {\n\t\tr.endLocked(p, ErrLost)\n\t}\n\tr.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine),",
 		},
 		{"the-janitor-gives-up", "TestPermit_ReleaseReturnsWhenEtcdIsSilent", "session.go", "if err != nil && !d.session.ended {\n\t\t\tcontinue", "if false {\n\t\t\tcontinue"},
-		{"no-watchdog", "TestResource_noticesAWatchThatSaysNothing", "watch.go", "silent := all && now.since(heard) > r.ttl/2", "silent := all && now.since(heard) > 1000*r.ttl"},
-		// More.
+		{"no-watchdog", "TestResource_noticesASilentWatch", "watch.go", "silent := all && now.since(heard) > r.ttl/2", "silent := all && now.since(heard) > 1000*r.ttl"},
+		// Other mutants.
 		{"no-margin", "TestPermit_isLostAMarginBeforeTheLeaseEnds", "session.go", "return s.ttl - margin(s.ttl) -", "return 2*s.ttl -"},
-		{"no-limit-in-the-compare", "TestResize_isObeyedByATransaction", "session.go", `clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", limit.mod),`, ``},
+		{"no-limit-in-the-compare", "TestResize_isComparedInATransaction", "session.go", `clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", limit.mod),`, ``},
 		{"old-events-are-not-dropped", "TestOrder_oldEventsAreDropped", "watch.go", "if revision > v.revision {", "if true {"},
-		{"a-shrink-is-not-seen", "TestResize_isObeyedByWhoeverHearsOfTheRelease", "watch.go", "\t\t\tv.limit = l\n", ""},
+		{"a-shrink-is-not-seen", "TestResize_appliesBeforeALaterRelease", "watch.go", "\t\t\tv.limit = l\n", ""},
 		{"what-is-deleted-stays-counted", "TestOrder_oldEventsAreDropped", "view.go", "v.passed -= t.n", ""},
 		{"a-removed-ticket-stays-next", "TestResource_aBigRequestIsNotOvertaken", "view.go", "v.next = e.Next()\n\t}\n\tv.line", "\n\t}\n\tv.line"},
 		{"no-fence", "TestFence", "session.go", `s.epoch, s.fence = "", fence`, "_ = fence"},
@@ -97,9 +97,9 @@ func mutants() []mutant {
 		{"the-fence-is-tried-once", "TestFence", "session.go", "\tif err == nil {\n\t\ts.fence = nil", "\tif true {\n\t\ts.fence = nil"},
 		{"a-lost-batch-is-given-up", "TestFence", "session.go", "r.requeueLocked(r.backLocked(batch))\n\t\ts.epoch", "for _, p := range r.backLocked(batch) {\n\t\t\tr.endLocked(p, err)\n\t\t}\n\t\ts.epoch"},
 		{"leases-are-not-revoked", "TestResource_givesBackAnIdleLease", "session.go", "r.revokes = append(r.revokes, v)", "_ = v"},
-		{"a-left-ticket-stays", "TestFence_ofACallThatHasLeft", "session.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(s, p.key, nil)", "delete(r.calls, p.key)"},
+		{"a-left-ticket-stays", "TestFence_ofACanceledCall", "session.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(s, p.key, nil)", "delete(r.calls, p.key)"},
 		{"the-view-is-not-asked", "TestOrder_theViewIsAheadOfTheAnswer", "session.go", "\t\t\t\tr.lookUpLocked(p)\n", ""},
-		{"the-wall-clock-is-not-asked", "TestPermit_ErrAsksBothClocks", "clock.go", "return max(i.mono-earlier.mono, i.wall-earlier.wall)", "return i.mono - earlier.mono"},
+		{"the-wall-clock-is-not-asked", "TestPermit_ErrReadsBothClocks", "clock.go", "return max(i.mono-earlier.mono, i.wall-earlier.wall)", "return i.mono - earlier.mono"},
 		{"renewals-spin", "TestRenewal_doesNotSpin", "session.go", "\t\tdefer c.cancel()\n", ""},
 		{"calls-are-requeued-at-the-front", "TestOrder_ofAProcessSurvivesALoss", "resource.go", "for e != nil && e.Value.(*Permit).arrival < p.arrival {", "for false {"},
 		{"a-try-waits-behind-others", "TestTryAcquire_behindACrowd", "session.go", "\t\tr.failTriesLocked()\n", ""},
@@ -108,7 +108,7 @@ func mutants() []mutant {
 		{"too-large-is-older-than-the-call", "TestResource_ErrTooLargeIsNotOlderThanTheCall", "session.go", "p.arrival <= last && r.limit", "last >= 0 && r.limit"},
 		{"a-lost-lease-is-revoked-at-once", "TestPermit_aLostLeaseIsRevokedAMarginLater", "session.go", "v.since, v.after = r.now(), margin(s.ttl)", "_ = lost"},
 		{"close-does-not-end-requests", "TestClose_endsCallsInEachState", "resource.go", "\tr.endCalls()\n", ""},
-		{"drain-does-not-wait-for-workers", "TestDrain_waitsForWhatIsUnderWay", "resource.go", "return !r.sender.runs && !r.janitor", "return r.session == nil && !r.busyLocked() && len(r.revokes) == 0 || !r.sender.runs && !r.janitor"},
+		{"drain-does-not-wait-for-workers", "TestDrain_waitsForRequestsUnderWay", "resource.go", "return !r.sender.runs && !r.janitor", "return r.session == nil && !r.busyLocked() && len(r.revokes) == 0 || !r.sender.runs && !r.janitor"},
 		{"a-denied-watch-is-repeated", "TestDenied", "watch.go", "\tif faultOf(err) == denied {\n\t\tfor", "\tif false {\n\t\tfor"},
 		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
 	}
@@ -149,7 +149,8 @@ func main() {
 	}
 }
 
-// run runs the tests with m, and reports whether one failed, and which.
+// run runs the test of m with the change, and reports whether it failed. out is
+// a line of its output.
 func (m mutant) run() (found bool, out string, err error) {
 	file, err := filepath.Abs(m.file)
 	if err != nil {
@@ -160,7 +161,7 @@ func (m mutant) run() (found bool, out string, err error) {
 		return false, "", err
 	}
 	if strings.Count(string(source), m.old) != 1 {
-		return false, "", fmt.Errorf("%s has no or several %q", m.file, m.old)
+		return false, "", fmt.Errorf("%s does not have exactly one %q", m.file, m.old)
 	}
 	dir, err := os.MkdirTemp("", "condvar-mutant-")
 	if err != nil {
