@@ -17,14 +17,14 @@ import (
 	"example.com/condvar/etcdcondvar/etcdtest"
 )
 
-// The floor of all benchmarks is txn{put} of the same client, in turns with
-// what is measured. The ratio is of the medians. The server syncs its disk.
+// Each benchmark alternates with txn{put} of the same client, the floor. The
+// ratio is of the medians. The server syncs its disk.
 
 func startSynced(b *testing.B) *etcdtest.Server {
 	return etcdtest.StartCluster(b, etcdtest.Config{Sync: true})[0]
 }
 
-// floors measures a line against the floor.
+// floors alternates line with the floor and reports the ratio.
 func floors(b *testing.B, client *clientv3.Client, line func() time.Duration) {
 	b.Helper()
 	var floor, ours []time.Duration
@@ -125,8 +125,8 @@ func BenchmarkTryAcquire(b *testing.B) {
 	})
 }
 
-// BenchmarkHandOff is from a Release to the grant in another process, whose
-// clock is the same. The waiter has been in line for up to 10 ms.
+// BenchmarkHandOff measures the time from a Release to the grant in another
+// process, on the same clock. The waiter has been in line for up to 10 ms.
 func BenchmarkHandOff(b *testing.B) {
 	for _, foreign := range []int{0, 300} {
 		b.Run(fmt.Sprint("foreign=", foreign), func(b *testing.B) {
@@ -158,7 +158,7 @@ func BenchmarkHandOff(b *testing.B) {
 	}
 }
 
-// foreignWrites puts other keys at a rate of so many a second.
+// foreignWrites puts another key at the given rate per second.
 func foreignWrites(b *testing.B, client *clientv3.Client, rate int) (stop func()) {
 	if rate == 0 {
 		return func() {}
@@ -185,8 +185,8 @@ func foreignWrites(b *testing.B, client *clientv3.Client, rate int) (stop func()
 	}
 }
 
-// BenchmarkMutex compares hand-offs between two clients with those of
-// concurrency.Mutex, while others write. Two goroutines take turns.
+// BenchmarkMutex compares hand-offs between two clients with hand-offs of a
+// concurrency.Mutex, while another client writes. Two goroutines take turns.
 func BenchmarkMutex(b *testing.B) {
 	server := startSynced(b)
 	clients := []*clientv3.Client{newClient(b, server.Endpoint), newClient(b, server.Endpoint)}
@@ -227,7 +227,7 @@ func BenchmarkMutex(b *testing.B) {
 			toggle[1]()
 			got <- time.Now()
 		}()
-		time.Sleep(5 * time.Millisecond) // it is in line by then
+		time.Sleep(5 * time.Millisecond) // until it is in line
 		start := time.Now()
 		toggle[0]()
 		d := (<-got).Sub(start)
@@ -246,10 +246,10 @@ func BenchmarkMutex(b *testing.B) {
 	b.ReportMetric(float64(median(mine).Microseconds()), "ours-µs")
 }
 
-// BenchmarkCrowd is many goroutines of one process, each of which acquires and
-// releases, against two floors: the same transactions, but one for each call,
-// and a bare put and a bare delete for each call. They run in turns, for a
-// while each; the ratios are those of the throughputs.
+// BenchmarkCrowd compares many goroutines of one process that acquire and
+// release with two floors: the same transactions, but one for each call, and a
+// bare put and a bare delete for each call. They run in turns. The ratios are of
+// the throughputs.
 func BenchmarkCrowd(b *testing.B) {
 	server := startSynced(b)
 	client := newClient(b, server.Endpoint)
@@ -306,8 +306,8 @@ func (c *txnPerCall) call(b *testing.B, between func(key string)) {
 	require.NoError(b, err)
 }
 
-// BenchmarkSmall is 2,000 goroutines of one process which want 8 permits,
-// against the same transactions, but one for each call.
+// BenchmarkSmall compares 2,000 goroutines of one process that want 8 permits
+// with the same transactions, but one for each call.
 func BenchmarkSmall(b *testing.B) {
 	const goroutines, capacity = 2000, 8
 	client := newClient(b, startSynced(b).Endpoint)
@@ -368,7 +368,7 @@ func (l *lineOfCalls) admission(key string) chan struct{} {
 	return c.(chan struct{})
 }
 
-// throughput returns how many calls of f a second goroutines make.
+// throughput returns how many times per second goroutines call f.
 func throughput(goroutines int, f func()) float64 {
 	var calls atomic.Int64
 	var wg sync.WaitGroup
@@ -385,8 +385,8 @@ func throughput(goroutines int, f func()) float64 {
 	return float64(calls.Load()) / time.Since(start).Seconds()
 }
 
-// BenchmarkLone is a caller of one process, while 10,000 goroutines of another
-// want the 8 permits, each for 2 ms.
+// BenchmarkLone measures one caller, while 10,000 goroutines of another process
+// acquire the 8 permits, each for 2 ms.
 func BenchmarkLone(b *testing.B) {
 	server := startSynced(b)
 	crowd, lone := benchResource(b, newClient(b, server.Endpoint), 8), benchResource(b, newClient(b, server.Endpoint), 8)
@@ -418,8 +418,8 @@ func BenchmarkLone(b *testing.B) {
 	wg.Wait()
 }
 
-// BenchmarkFleet is 40 processes with 3 goroutines each, which want 50 permits:
-// the share of the capacity that is in use.
+// BenchmarkFleet measures the share of a capacity of 50 that 40 processes with
+// 3 goroutines each use.
 func BenchmarkFleet(b *testing.B) {
 	for _, hold := range []int{200, 20} {
 		b.Run(fmt.Sprint("hold=", hold, "ms"), func(b *testing.B) {
@@ -455,8 +455,8 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
-// BenchmarkCancel is how long it takes until the tickets of 2,000 waiters are
-// gone that were canceled together.
+// BenchmarkCancel measures how long it takes to delete the tickets of 2,000
+// waiters that are canceled together.
 func BenchmarkCancel(b *testing.B) {
 	client := newClient(b, startSynced(b).Endpoint)
 	r := benchResource(b, client, 1)
@@ -483,7 +483,7 @@ func BenchmarkCancel(b *testing.B) {
 }
 
 // BenchmarkAllocs compares the allocations of an Acquire and its Release with
-// those of the client for two such transactions.
+// the allocations of the client for two such transactions.
 func BenchmarkAllocs(b *testing.B) {
 	client := newClient(b, startSynced(b).Endpoint)
 	b.Run("impl=etcdcondvar", func(b *testing.B) {

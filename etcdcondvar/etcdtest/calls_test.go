@@ -121,7 +121,7 @@ func TestRelease_inEachState(t *testing.T) {
 		s := newScene(t)
 		defer s.end()
 		r := s.resource(s.direct, 1)
-		lost, err := r.Acquire(s.ctx) // not judged: what is done by hand is the exception to "told first"
+		lost, err := r.Acquire(s.ctx) // not judged: a loss by hand may be noticed late
 		require.NoError(t, err)
 		s.revoke()
 		<-lost.Context(s.ctx).Done()
@@ -133,7 +133,7 @@ func TestRelease_inEachState(t *testing.T) {
 		p.release()
 		require.NoError(t, p.Err())
 	})
-	t.Run("with the engine silent", func(t *testing.T) {
+	t.Run("etcd is silent", func(t *testing.T) {
 		s := newScene(t)
 		defer s.end()
 		proxy := etcdtest.NewProxy(t, shared.Endpoint)
@@ -153,8 +153,8 @@ func TestRelease_inEachState(t *testing.T) {
 	})
 }
 
-// revoke revokes the lease of the oldest ticket, as an operator might. The
-// history may not have seen yet that older tickets are gone.
+// revoke revokes the lease of the oldest ticket, like an operator. It tries
+// again if the history still has a ticket that was deleted.
 func (s *scene) revoke() {
 	s.Helper()
 	var lease clientv3.LeaseID
@@ -179,7 +179,7 @@ func (s *scene) revoke() {
 	require.NoError(s, err)
 }
 
-// Test 6: whoever is told of a Release finds the permit free.
+// Test 6: when a Release has returned, another process finds the permit free.
 func TestRelease_isSeenByAnotherProcess(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -199,7 +199,7 @@ func TestRelease_isSeenByAnotherProcess(t *testing.T) {
 }
 
 // Test 7.
-func TestTryAcquire_thatLosesWritesNothing(t *testing.T) {
+func TestTryAcquire_thatFailsWritesNothing(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
 	r := s.resource(s.direct, 1, etcdcondvar.WithTTL(ttl))
@@ -213,12 +213,12 @@ func TestTryAcquire_thatLosesWritesNothing(t *testing.T) {
 		require.ErrorIs(t, err, etcdcondvar.ErrFull)
 	}
 	require.NoError(t, s.history.Sync(s.ctx))
-	s.history.Look(func(h *etcdtest.History) { require.Len(t, h.Events(), before+1) }) // that of Sync
+	s.history.Look(func(h *etcdtest.History) { require.Len(t, h.Events(), before+1) }) // the event of Sync
 	p.release()
 }
 
-// Test 7: tries that lose do not keep one from winning that comes after them.
-func TestTryAcquire_afterLosers(t *testing.T) {
+// Test 7: tries that failed do not make a later try fail.
+func TestTryAcquire_afterFailedTries(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
 	r, winner := s.resource(s.direct, 1, etcdcondvar.WithTTL(ttl)), s.resource(newClient(t, shared.Endpoint), 1)
@@ -236,7 +236,7 @@ func TestTryAcquire_afterLosers(t *testing.T) {
 			wg.Go(func() {
 				for !stop.Load() {
 					if _, err := loser.TryAcquire(s.ctx); !errors.Is(err, etcdcondvar.ErrFull) {
-						t.Error("a loser has won", err)
+						t.Error("want ErrFull, got", err)
 						return
 					}
 					select {
@@ -257,7 +257,7 @@ func TestTryAcquire_afterLosers(t *testing.T) {
 	}
 }
 
-// Test 7: of six that try at once, exactly one wins.
+// Test 7: of six concurrent tries, exactly one succeeds.
 func TestTryAcquire_sixAtOnce(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -284,7 +284,7 @@ func TestTryAcquire_sixAtOnce(t *testing.T) {
 	}
 }
 
-// Test 7: those of one process that try at once, with room for all, all win.
+// Test 7: all concurrent tries of one process succeed if there is room for all.
 func TestTryAcquire_togetherWithRoom(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -304,8 +304,8 @@ func TestTryAcquire_togetherWithRoom(t *testing.T) {
 	}
 }
 
-// Test 7: a process that has a session, and watches nothing, tries after
-// another has changed the capacity, or somebody has deleted it.
+// Test 7: a process that has a session, and no watch, tries after another
+// process has changed the capacity, and after the key was deleted.
 func TestTryAcquire_afterAnotherChangedTheCapacity(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -324,7 +324,7 @@ func TestTryAcquire_afterAnotherChangedTheCapacity(t *testing.T) {
 	p.Release()
 }
 
-// Test 8: nobody overtakes those who wait, of this or of another process.
+// Test 8: a try does not overtake waiters of this or another process.
 func TestTryAcquire_againstWaiters(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -347,9 +347,9 @@ func TestTryAcquire_againstWaiters(t *testing.T) {
 	p.release()
 }
 
-// Test 10: a call that starts before the engine succeeds once that is there.
-// Until then New, Stats and a call for no permits do not need it.
-func TestCalls_beforeTheEngine(t *testing.T) {
+// Test 10: a call that starts before etcd succeeds once etcd runs. New, Stats
+// and a call for no permits do not need etcd.
+func TestCalls_beforeEtcdStarts(t *testing.T) {
 	server := etcdtest.Start(t)
 	s := newScene(t, server)
 	defer s.end()
@@ -365,7 +365,7 @@ func TestCalls_beforeTheEngine(t *testing.T) {
 	require.False(t, next.over())
 	ctx, cancel := context.WithTimeout(s.ctx, 300*time.Millisecond)
 	defer cancel()
-	_, err = r.Acquire(ctx) // test 9: with the error of the engine
+	_, err = r.Acquire(ctx) // test 9: with the error of etcd
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Contains(t, err.Error(), "etcd: ")
 	server.Restart()
@@ -389,10 +389,10 @@ func TestHooks_ofPromcondvar(t *testing.T) {
 	<-next.done
 	require.NoError(t, next.err)
 	s.tickets(1)         // the release of the first may not be seen yet
-	next.p.stopLooking() // what is done by hand is the exception to "told first"
+	next.p.stopLooking() // a loss by hand may be noticed late
 	s.revoke()
 	<-next.p.Context(s.ctx).Done()
-	// The loss is told, so as often as permits were acquired they were released.
+	// The loss is reported, so each acquired permit was released.
 	eventually(t, func() bool {
 		counts := map[string]uint64{}
 		families, err := registry.Gather()
@@ -530,8 +530,8 @@ func TestCapacity_thatIsNoNumber(t *testing.T) {
 	s.acquire(s.resource(s.direct, 3)).release()
 }
 
-// Test 14: what waiting does not heal is returned at once. A role that has the
-// prefix is enough.
+// Test 14: a permanent error is returned at once. A role that has the prefix is
+// enough.
 func TestPermissions(t *testing.T) {
 	checkLeaks(t)
 	t.Parallel()
@@ -594,7 +594,7 @@ func TestPermissions(t *testing.T) {
 		require.Error(t, r.Resize(ctx, 2))
 		_, err = r.Fleet(ctx)
 		require.Error(t, err, name)
-		require.Less(t, time.Since(start), limit/4, name) // passwords take the processor a while
+		require.Less(t, time.Since(start), limit/4, name) // checking passwords takes a while
 		_ = r.Close()
 	}
 	eventually(t, func() bool {
@@ -603,7 +603,7 @@ func TestPermissions(t *testing.T) {
 	})
 }
 
-// Test 15: what is idle has no lease, no goroutine and no watch.
+// Test 15: an idle Resource has no lease, no goroutine and no watch.
 func TestIdle_leavesNothing(t *testing.T) {
 	checkLeaks(t)
 	t.Parallel()
@@ -635,7 +635,7 @@ func TestIdle_leavesNothing(t *testing.T) {
 	resp, err := client.Get(ctx, "condvar1/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 	require.NoError(t, err)
 	require.EqualValues(t, n, resp.Count)
-	require.NoError(t, all[0].Do(ctx, func(context.Context) error { return nil })) // it goes on
+	require.NoError(t, all[0].Do(ctx, func(context.Context) error { return nil })) // it still works
 	require.NoError(t, all[0].Drain(ctx))
 }
 
@@ -663,7 +663,7 @@ func TestClose_inEachState(t *testing.T) {
 		p.release()
 		s.granted(theirs).release()
 	})
-	t.Run("engine silent", func(t *testing.T) {
+	t.Run("etcd is silent", func(t *testing.T) {
 		s := newScene(t)
 		defer s.end()
 		proxy := etcdtest.NewProxy(t, shared.Endpoint)

@@ -20,16 +20,17 @@ import (
 	"example.com/condvar/etcdcondvar/etcdtest"
 )
 
-// A gate is on the way of the requests of a client. It delays those that rule
-// picks: the request, or the answer to it, until the gate is opened, whatever
-// becomes of the call meanwhile. That is what a network may do.
+// A gate delays or loses transactions of a client, as a network may. For
+// "request" it sends the request when it is opened, which may be after the call
+// has ended. For "answer" it sends the request at once. In both cases the call
+// gets no answer.
 type gate struct {
 	rule func(r *pb.TxnRequest) string // "request", "answer" or ""
 
 	mu     sync.Mutex
 	opened chan struct{}
 	late   sync.WaitGroup
-	caught chan struct{} // has a token for each request that was picked
+	caught chan struct{} // has a token for each selected request
 }
 
 func newGate(t *testing.T, rule func(r *pb.TxnRequest) string) *gate {
@@ -41,7 +42,7 @@ func newGate(t *testing.T, rule func(r *pb.TxnRequest) string) *gate {
 	return g
 }
 
-// client returns a client with the gate on its way.
+// client returns a client whose requests pass the gate.
 func (g *gate) client(t *testing.T, endpoints ...string) *clientv3.Client {
 	return newClientWith(t, clientv3.Config{
 		Endpoints:   endpoints,
@@ -74,14 +75,14 @@ func (g *gate) intercept(ctx context.Context, method string, in, out any, cc *gr
 		close(done)
 	}()
 	if what == "answer" {
-		<-done // so that it has happened before the caller goes on
+		<-done // so that it is applied before the caller continues
 	}
 	g.caught <- struct{}{}
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// open lets go what is held. What has come is at etcd when arrived returns.
+// open sends the held requests. arrived also waits until etcd has answered.
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -97,7 +98,7 @@ func (g *gate) arrived() {
 	g.late.Wait()
 }
 
-// kind tells the transactions of the package apart.
+// kind classifies the transactions of package etcdcondvar.
 func kind(r *pb.TxnRequest) string {
 	kinds := map[string]bool{}
 	for _, op := range r.Success {
@@ -125,7 +126,7 @@ func kind(r *pb.TxnRequest) string {
 	return ""
 }
 
-// nth picks the first n transactions of a kind.
+// nth returns a rule that selects the first n transactions of a kind.
 func nth(n int64, of, what string) func(r *pb.TxnRequest) string {
 	var count atomic.Int64
 	return func(r *pb.TxnRequest) string {
@@ -136,8 +137,8 @@ func nth(n int64, of, what string) func(r *pb.TxnRequest) string {
 	}
 }
 
-// Test 24: the outcome of a transaction is unknown, the clean-up goes another
-// way, and then the transaction arrives.
+// Test 24: the outcome of a transaction is unknown, it is fenced, and then the
+// transaction arrives.
 func TestFence_afterAnUnknownOutcome(t *testing.T) {
 	for _, held := range []string{"request", "answer"} {
 		for i := range trials(100) {
@@ -175,7 +176,7 @@ func deleted(h *etcdtest.History) bool {
 	return false
 }
 
-// Test 25: two ways stall in turn, under 60 callers with short deadlines.
+// Test 25: two endpoints stall in turn, under 60 callers with short deadlines.
 func TestFence_underStalls(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -218,8 +219,8 @@ func TestFence_underStalls(t *testing.T) {
 	s.history.Look(func(h *etcdtest.History) { require.Positive(t, h.Fences()) })
 }
 
-// fencesOr waits for one more fence, for d at most: the stall may have caught
-// nothing but a renewal.
+// fencesOr waits for one more fence, for d at most: the stall may have affected
+// only a renewal.
 func (s *scene) fencesOr(d time.Duration) {
 	var n int
 	s.history.Look(func(h *etcdtest.History) { n = h.Fences() })
@@ -228,8 +229,8 @@ func (s *scene) fencesOr(d time.Duration) {
 	_ = s.history.Await(ctx, func(h *etcdtest.History) bool { return h.Fences() > n })
 }
 
-// Test 26: what may happen to a fence.
-func TestFence_inTrouble(t *testing.T) {
+// Test 26: faults during a fence.
+func TestFence_withFaults(t *testing.T) {
 	for _, held := range []string{"request", "answer"} {
 		t.Run("its own "+held+" is lost", func(t *testing.T) {
 			s := newScene(t)
@@ -242,7 +243,7 @@ func TestFence_inTrouble(t *testing.T) {
 				<-g.caught
 			}
 			p := s.granted(c)
-			g.arrived() // the old fences, too, while the permit is held
+			g.arrived() // including the old fences, while the permit is held
 			require.NoError(t, s.history.Sync(s.ctx))
 			require.NoError(t, p.Err())
 			s.history.Look(func(h *etcdtest.History) { require.Len(t, h.Holds(), 1) })
@@ -289,8 +290,8 @@ func TestFence_inTrouble(t *testing.T) {
 	})
 }
 
-// Test 27: a holder is cut off. It is told before the next is admitted, by
-// 0.25 s at least.
+// Test 27: a holder is cut off. Its permit is lost at least 0.25 s before the
+// next call is admitted.
 func TestPartition_ofTheHolder(t *testing.T) {
 	for i := range trials(200) {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
@@ -302,7 +303,7 @@ func TestPartition_ofTheHolder(t *testing.T) {
 			p := s.acquire(r)
 			next := s.start(other, 1)
 			s.tickets(2)
-			proxy.Hold(i%4 != 3, i%4 != 2) // or one of the directions only
+			proxy.Hold(i%4 != 3, i%4 != 2) // both directions, or one
 			ctx := p.Context(s.ctx)
 			<-ctx.Done()
 			told := time.Now()
@@ -321,8 +322,8 @@ func TestPartition_ofTheHolder(t *testing.T) {
 	}
 }
 
-// Test 28: a holder is stopped past its lease. The first look after that says
-// so.
+// Test 28: a holder is stopped past its lease. Its first check after that
+// reports the loss.
 func TestStop_ofAHolder(t *testing.T) {
 	for i := range trials(20) {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
@@ -349,8 +350,8 @@ func TestStop_ofAHolder(t *testing.T) {
 	}
 }
 
-// Test 28: a waiter is stopped past its lease while its turn comes. It must not
-// believe the event that it reads when it goes on.
+// Test 28: a waiter is stopped past its lease, and granted meanwhile. It must
+// ignore the event that it reads when it continues.
 func TestStop_ofAWaiter(t *testing.T) {
 	for i := range trials(20) {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
@@ -362,7 +363,7 @@ func TestStop_ofAWaiter(t *testing.T) {
 			w.Do("acquire 1 1")
 			s.tickets(2)
 			w.Stop()
-			p.release() // it is granted, and does not know
+			p.release() // it is granted while it is stopped
 			s.await("grant", func(h *etcdtest.History) bool { return len(h.Holds()) == 1 && h.Holds()[0].Token > p.Token() })
 			q := s.acquire(other) // when its lease has ended
 			w.Continue()
@@ -377,8 +378,8 @@ func TestStop_ofAWaiter(t *testing.T) {
 	}
 }
 
-// A worker that does not ask whether its permit was lost is found by the judge.
-func TestStop_ofAHolderThatDoesNotAsk(t *testing.T) {
+// Judge finds a worker that does not check whether its permit was lost.
+func TestStop_ofAHolderThatDoesNotCheck(t *testing.T) {
 	s := newScene(t)
 	w := etcdtest.StartWorker(t, etcdtest.WorkerConfig{
 		Name: s.name, Capacity: 1, TTL: brief, Endpoints: []string{shared.Endpoint}, Plant: "belief",
@@ -395,13 +396,13 @@ func TestStop_ofAHolderThatDoesNotAsk(t *testing.T) {
 	eventually(t, func() bool { return len(w.Beliefs()) == 1 && w.Beliefs()[0].End.After(resumed) })
 	wrong := s.history.Judge(w.Beliefs(), s.slack)
 	require.Len(t, wrong, 1)
-	require.Contains(t, wrong[0], fmt.Sprintf("token %d: believed", token))
+	require.Contains(t, wrong[0], fmt.Sprintf("token %d: held", token))
 	q.release()
 	w.Kill()
 	s.end()
 }
 
-// Test 29: processes are killed: a holder, a waiter, one that has a crowd.
+// Test 29: a process is killed: a holder, a waiter, or one with many calls.
 func TestKill(t *testing.T) {
 	for i := range trials(30) {
 		for _, victim := range []string{"holder", "waiter", "crowd"} {
@@ -437,9 +438,10 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// Tests 30 and 31: a waiter is cut off. For less than its lease: it keeps its
-// place, even if the history that it has missed is compacted. For longer: it
-// blocks nobody after its lease, and lines up again.
+// Tests 30 and 31: a waiter is cut off. If that is shorter than its lease, it
+// keeps its place in line, even if the events that it missed are compacted. If
+// it is longer, it blocks no other call after its lease, and joins the line
+// again.
 func TestBreak_whileWaiting(t *testing.T) {
 	for i := range trials(20) {
 		t.Run("shorter/"+strconv.Itoa(i), func(t *testing.T) {
@@ -498,7 +500,7 @@ func TestBreak_whileWaiting(t *testing.T) {
 
 // Test 32: one of two endpoints goes silent while calls wait.
 func TestEndpoint_goesSilent(t *testing.T) {
-	var all, late atomic.Int64 // late is for a machine that is busy
+	var all, late atomic.Int64 // a few may be late on a busy machine
 	t.Cleanup(func() { require.LessOrEqual(t, 10*late.Load(), all.Load()) })
 	for i := range trials(50) {
 		keepalive := time.Duration(i%2) * 10 * time.Second
@@ -535,8 +537,8 @@ func TestEndpoint_goesSilent(t *testing.T) {
 	}
 }
 
-// A deafWatcher loses the events of its first watch, although its connection
-// lives: it passes on that the watch was created, and nothing else.
+// A deafWatcher drops the events of its first watch, but keeps the connection:
+// it forwards only the response that the watch was created.
 type deafWatcher struct {
 	clientv3.Watcher
 	once sync.Once
@@ -561,7 +563,7 @@ func (w *deafWatcher) Watch(ctx context.Context, key string, opts ...clientv3.Op
 	return out
 }
 
-// A tellingKV tells when a snapshot was read.
+// A tellingKV sends on snapshots after each Get.
 type tellingKV struct {
 	clientv3.KV
 	snapshots chan<- struct{}
@@ -574,7 +576,7 @@ func (kv *tellingKV) Get(ctx context.Context, key string, opts ...clientv3.OpOpt
 }
 
 // Test 33.
-func TestWatch_thatSaysNothing(t *testing.T) {
+func TestWatch_thatIsSilent(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
 	holder := s.resource(s.direct, 1, etcdcondvar.WithTTL(ttl))
@@ -584,14 +586,14 @@ func TestWatch_thatSaysNothing(t *testing.T) {
 	client.KV, client.Watcher = &tellingKV{client.KV, snapshots}, &deafWatcher{Watcher: client.Watcher}
 	next := s.start(s.resource(client, 1, etcdcondvar.WithTTL(ttl)), 1)
 	s.tickets(2)
-	<-snapshots // after it, there are only events
+	<-snapshots // later changes come only as events
 	p.release()
 	released := time.Now()
 	s.granted(next).release()
 	require.InDelta(t, (ttl / 2).Seconds(), next.at.Sub(released).Seconds(), (ttl / 4).Seconds())
 }
 
-// Test 38: somebody deletes by hand.
+// Test 38: keys and leases are deleted by hand.
 func TestByHand(t *testing.T) {
 	t.Run("the lease of a holder", func(t *testing.T) {
 		s := newScene(t)
@@ -600,7 +602,7 @@ func TestByHand(t *testing.T) {
 		r, other := s.resource(s.direct, 1, etcdcondvar.WithTTL(ttl)), s.resource(newClient(t, shared.Endpoint), 1, etcdcondvar.WithTTL(ttl))
 		s.acquire(r).release()
 		for range trials(100) {
-			p, err := r.Acquire(s.ctx) // not judged: this is the exception to "told first"
+			p, err := r.Acquire(s.ctx) // not judged: a loss by hand may be noticed late
 			require.NoError(t, err)
 			next := s.start(other, 1)
 			s.tickets(2)
@@ -622,7 +624,7 @@ func TestByHand(t *testing.T) {
 			c := s.start(r, 1)
 			s.tickets(2)
 			s.deleteLast(what)
-			// Lines up again, with a new ticket.
+			// It joins the line again, with a new ticket.
 			s.await("a third ticket", func(h *etcdtest.History) bool { return h.Count() == 3 && len(h.Live()) == 2 })
 			p.release()
 			s.granted(c).release()
@@ -636,7 +638,7 @@ func TestByHand(t *testing.T) {
 			s.tickets(1)
 			s.deleteLast(what)
 			p.Release()
-			if what == "ticket" { // it learns at Release at the latest; without an epoch it may still have held it
+			if what == "ticket" { // Release notices at the latest; without an epoch the permit may be held still
 				require.Equal(t, etcdcondvar.ErrLost, p.Err())
 			}
 			s.acquire(r).release()
@@ -654,7 +656,7 @@ func TestByHand(t *testing.T) {
 		require.NoError(t, s.history.Sync(s.ctx))
 		require.NoError(t, p.Err())
 		again := s.start(r, 1)
-		s.await("the last one known", func(h *etcdtest.History) bool { n, sets := h.Capacity(); return n == 5 && sets == 2 })
+		s.await("the last known capacity", func(h *etcdtest.History) bool { n, sets := h.Capacity(); return n == 5 && sets == 2 })
 		p.release()
 		s.granted(next).release()
 		s.granted(again).release()
@@ -713,7 +715,7 @@ func TestCancel_ofMany(t *testing.T) {
 	p.release()
 }
 
-// Test 43: the client is closed under the resource.
+// Test 43: the client is closed while the resource is in use.
 func TestClient_isClosed(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -755,5 +757,5 @@ func TestSessions_openedAndLost(t *testing.T) {
 	var before int
 	s.history.Look(func(h *etcdtest.History) { before = h.Count() })
 	require.Equal(t, trials(1000), before)
-	require.LessOrEqual(t, strings.Count(stacks(t.Name()), "etcdcondvar.(*Resource)"), 10) // 5 at most, each with a frame or two
+	require.LessOrEqual(t, strings.Count(stacks(t.Name()), "etcdcondvar.(*Resource)"), 10) // at most 5 goroutines with one or two frames each
 }

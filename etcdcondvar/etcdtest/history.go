@@ -13,10 +13,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// A History is what has happened to the keys of a resource, by a watch from
-// before the first one. It knows the rule of the contract for itself: a ticket
-// is granted at the first revision at which the weights of the live tickets up
-// to it sum up to at most the capacity, and that is never taken back.
+// A History records the events of all keys of a resource, with a watch that
+// starts before the first key exists. It computes grants by the rule of the
+// contract, without package etcdcondvar: a ticket is granted at the first
+// revision in which the weights of the live tickets up to it sum up to at most
+// the capacity. A grant is never revoked.
 type History struct {
 	client *clientv3.Client
 	prefix string
@@ -27,33 +28,33 @@ type History struct {
 	changed  chan struct{} // closed at the next change
 	revision int64
 	err      error
-	line     []*Ticket // those that are live, oldest first
+	line     []*Ticket // live tickets, oldest first
 	byKey    map[string]*Ticket
 	byToken  map[int64]*Ticket
 	marks    []mark
-	epochs   map[string]bool // those that exist
-	leases   map[string]bool // in hexadecimal; all that had a key
-	fences   int             // epochs that were deleted while others of the lease existed, or by name
+	epochs   map[string]bool // existing ones
+	leases   map[string]bool // in hexadecimal; all that ever had a key
+	fences   int             // epochs after the first one of their lease
 	capacity int64
-	sets     int // how often the capacity was put
+	sets     int // how many times the capacity was put
 	peak     int64
 	events   []Event
 }
 
-// A Ticket is a ticket as the history has it. Times are those at which the
-// watch told it, which is after it happened.
+// A Ticket is a ticket in the history. Its times are when the watch received
+// the events, which is later than the events.
 type Ticket struct {
 	Key      string
 	N, Token int64
 	Created  int64 // revision
 	Granted  int64 // revision, or 0
 	Deleted  int64 // revision, or 0
-	Capacity int64 // by which it was granted
+	Capacity int64 // when it was granted
 	GrantAt  time.Time
 	DeleteAt time.Time
 }
 
-// An Event is a change of a key, and when the watch told it.
+// An Event is a change of a key, and when the watch received it.
 type Event struct {
 	Key, Value string
 	Delete     bool
@@ -61,11 +62,11 @@ type Event struct {
 	At         time.Time
 }
 
-// A mark is a write of a worker that had just been granted the ticket.
+// A mark is a write of a worker after the ticket was granted.
 type mark struct{ token, revision int64 }
 
-// NewHistory starts to watch the resource of that name, which must not have any
-// key yet. It ends with the test.
+// NewHistory starts to watch the resource of that name, which must not have a
+// key yet. The watch ends with the test.
 func NewHistory(tb TB, client *clientv3.Client, name string) *History {
 	tb.Helper()
 	h := &History{
@@ -78,7 +79,7 @@ func NewHistory(tb TB, client *clientv3.Client, name string) *History {
 	defer stop()
 	resp, err := client.Get(limited, h.prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err == nil && resp.Count > 0 {
-		err = fmt.Errorf("there are keys of %q already", name)
+		err = fmt.Errorf("%q already has keys", name)
 	}
 	if err != nil {
 		cancel()
@@ -179,7 +180,7 @@ func (h *History) grant(ev Event) {
 	h.peak = max(h.peak, used)
 }
 
-// Await waits until cond holds. It looks again after each change.
+// Await waits until cond holds. It calls cond again after each change.
 func (h *History) Await(ctx context.Context, cond func(h *History) bool) error {
 	for {
 		h.mu.Lock()
@@ -201,12 +202,12 @@ func (h *History) Await(ctx context.Context, cond func(h *History) bool) error {
 	}
 }
 
-// The following are for the cond of Await.
+// Only functions passed to Await or Look may call the following methods.
 
-// Live returns the tickets that exist, oldest first.
+// Live returns the live tickets, oldest first.
 func (h *History) Live() []*Ticket { return h.line }
 
-// Holds returns the tickets that exist and are granted.
+// Holds returns the live tickets that are granted.
 func (h *History) Holds() (held []*Ticket) {
 	for _, t := range h.line {
 		if t.Granted > 0 {
@@ -216,38 +217,38 @@ func (h *History) Holds() (held []*Ticket) {
 	return held
 }
 
-// Ticket returns the ticket of that token, or nil.
+// Ticket returns the ticket with that token, or nil.
 func (h *History) Ticket(token int64) *Ticket { return h.byToken[token] }
 
-// Count returns how many tickets there were.
+// Count returns how many tickets were put.
 func (h *History) Count() int { return len(h.byToken) }
 
-// Rests reports whether nothing but the capacity is left.
+// Rests reports whether no ticket and no epoch is left.
 func (h *History) Rests() bool { return len(h.line) == 0 && len(h.epochs) == 0 }
 
 // Fences returns how many epochs were made after the first one of their lease.
 func (h *History) Fences() int { return h.fences }
 
-// Capacity returns the capacity, and how often it was put.
+// Capacity returns the capacity, and how many times it was put.
 func (h *History) Capacity() (n int64, sets int) { return h.capacity, h.sets }
 
 // Revision returns the revision of the last change.
 func (h *History) Revision() int64 { return h.revision }
 
-// Peak returns the most permits that were granted at one revision.
+// Peak returns the most permits that were in use at one revision.
 func (h *History) Peak() int64 { return h.peak }
 
 // Events returns all changes.
 func (h *History) Events() []Event { return h.events }
 
-// Look calls f with the history as it is now.
+// Look calls f with the current history.
 func (h *History) Look(f func(h *History)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f(h)
 }
 
-// Sync waits until the history has everything that has happened until now.
+// Sync waits until the history has all changes before the call.
 func (h *History) Sync(ctx context.Context) error {
 	for {
 		resp, err := h.client.Put(ctx, h.prefix+"sync", "")
@@ -261,7 +262,7 @@ func (h *History) Sync(ctx context.Context) error {
 	}
 }
 
-// Leases returns those of the leases that still exist.
+// Leases returns the leases of all tickets and epochs that still exist.
 func (h *History) Leases(ctx context.Context) (left []string, err error) {
 	h.mu.Lock()
 	var all []string
@@ -285,17 +286,16 @@ func (h *History) Leases(ctx context.Context) (left []string, err error) {
 	return left, nil
 }
 
-// A Belief is a time in which somebody believed to hold a permit: from when it
-// was granted to the last look that did not say that it was lost.
+// A Belief is a time in which a process believed to hold a permit: from the
+// grant to the last check that did not report a loss.
 type Belief struct {
 	Token, N   int64
 	Begin, End time.Time
 }
 
-// Judge compares beliefs with the history, up to the last Sync, and returns
-// what is wrong. slack is how much later than it happened the watch may have
-// told of a grant. It is negative if that may be any time, as with a server
-// that was stopped.
+// Judge compares beliefs with the history, up to the last Sync, and returns the
+// contradictions. slack is how late the watch may have received a grant. A
+// negative slack means any time, for example because a server was stopped.
 func (h *History) Judge(beliefs []Belief, slack time.Duration) (wrong []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -316,21 +316,21 @@ func (h *History) Judge(beliefs []Belief, slack time.Duration) (wrong []string) 
 		case t == nil:
 			say("token %d: no ticket", b.Token)
 		case t.N != b.N:
-			say("token %d: weight %d, believed %d", b.Token, t.N, b.N)
+			say("token %d: weight %d, held %d", b.Token, t.N, b.N)
 		case t.Granted == 0:
-			say("token %d: never granted, believed for %v", b.Token, b.End.Sub(b.Begin))
+			say("token %d: never granted, held for %v", b.Token, b.End.Sub(b.Begin))
 		case slack >= 0 && t.GrantAt.Add(-slack).After(b.Begin):
-			say("token %d: believed %v before it was granted", b.Token, t.GrantAt.Sub(b.Begin))
+			say("token %d: held %v before it was granted", b.Token, t.GrantAt.Sub(b.Begin))
 		case t.Deleted > 0 && t.DeleteAt.Before(b.End):
-			say("token %d: believed %v after it was deleted", b.Token, b.End.Sub(t.DeleteAt))
+			say("token %d: held %v after it was deleted", b.Token, b.End.Sub(t.DeleteAt))
 		}
 	}
 	return append(wrong, h.judgeOverlaps(beliefs)...)
 }
 
-// judgeOverlaps looks at what was believed at the same time, by the clock of
-// the machine. When a belief begins, the older tickets that are believed fit
-// into the capacity by which it was granted.
+// judgeOverlaps checks permits that were held at the same time, by the clock of
+// the machine. When a belief begins, its weight and the weights of older
+// tickets that are held sum up to at most the capacity at its grant.
 func (h *History) judgeOverlaps(beliefs []Belief) (wrong []string) {
 	byBegin := slices.Clone(beliefs)
 	slices.SortFunc(byBegin, func(a, b Belief) int { return a.Begin.Compare(b.Begin) })
@@ -348,7 +348,7 @@ func (h *History) judgeOverlaps(beliefs []Belief) (wrong []string) {
 			}
 		}
 		if sum > t.Capacity {
-			wrong = append(wrong, fmt.Sprintf("token %d: %d permits of older tickets and this are believed, capacity %d",
+			wrong = append(wrong, fmt.Sprintf("token %d: it and older tickets hold %d permits, capacity %d",
 				b.Token, sum, t.Capacity))
 		}
 		current = append(current, b)
@@ -356,7 +356,7 @@ func (h *History) judgeOverlaps(beliefs []Belief) (wrong []string) {
 	return wrong
 }
 
-// All returns all tickets that there were, in no order.
+// All returns all tickets that were put, in no order.
 func (h *History) All() (all []*Ticket) {
 	for _, t := range h.byToken {
 		all = append(all, t)

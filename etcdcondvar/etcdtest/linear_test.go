@@ -24,14 +24,14 @@ import (
 	"example.com/condvar/etcdcondvar/etcdtest"
 )
 
-// An action is an operation of a history. An Acquire is two, both as long as
-// the call: it joins the line, and has an outcome.
+// An action is an operation of a history. An Acquire is two actions, join and
+// outcome, which both last as long as the call.
 type action struct {
 	kind string // join, outcome, try, release, resize, expire
-	call int    // of join, outcome, try and release: which
+	call int    // of join, outcome, try and release: the id of the call
 	r    int    // the resource
 	n    int64
-	own  bool // of try: another call of the same resource overlaps with it
+	own  bool // of try: another call of the same resource overlaps it
 }
 
 // A place is a call in the line of the model.
@@ -40,11 +40,11 @@ type place struct {
 	n       int64
 	granted bool
 	told    bool // the call has returned with the permits
-	leaves  bool // the call fails: its ticket goes at some time
+	leaves  bool // the call fails: its ticket is deleted at some time
 }
 
-// A line is the state of the model, which is a weighted limit, first come first
-// served, with leases that end. waits are calls that are to join (again).
+// A line is the state of the model: a weighted semaphore, first come first
+// served, with leases that end. waits has the calls that must join again.
 type line struct {
 	capacity int64
 	places   []place
@@ -86,8 +86,9 @@ func (l *line) remove(call int) {
 	l.grant()
 }
 
-// later returns l and everything that may become of it by itself: tickets of
-// calls that have left go, and calls whose lease has ended join again.
+// later returns l and all states that it may change to without an action:
+// tickets of failed calls are deleted, and calls whose lease has ended join
+// again.
 func (l line) later() []line {
 	all := []line{l}
 	for i := 0; i < len(all); i++ {
@@ -183,11 +184,11 @@ func lineModel(capacity int64) porcupine.Model {
 	return model.ToModel()
 }
 
-// A recorder records what goroutines do.
+// A recorder records the actions of goroutines.
 type recorder struct {
 	clock atomic.Int64
 	calls atomic.Int64
-	ended atomic.Bool // a lease was revoked: once in a history, as the checks take long otherwise
+	ended atomic.Bool // a lease was revoked; only once in a history, or the check takes long
 
 	mu  sync.Mutex
 	ops []porcupine.Operation
@@ -199,14 +200,14 @@ func (rec *recorder) record(client int, begin int64, out string, actions ...acti
 	defer rec.mu.Unlock()
 	for i, a := range actions {
 		op := porcupine.Operation{ClientId: 2*client + i, Input: a, Call: begin, Output: out, Return: end}
-		if a.kind == "join" && out == "left" { // the transaction may be under way
+		if a.kind == "join" && out == "left" { // its transaction may still be under way
 			op.ClientId, op.Return = 1000+a.call, math.MaxInt64
 		}
 		rec.ops = append(rec.ops, op)
 	}
 }
 
-// overlaps marks the tries that overlap with another call of their resource.
+// overlaps marks the tries that overlap another call of their resource.
 func (rec *recorder) overlaps() {
 	for i, p := range rec.ops {
 		a := p.Input.(action)
@@ -234,8 +235,8 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// Test 48: histories of three resources with two goroutines each or one, at a real
-// etcd, while capacities change, contexts end and leases are revoked.
+// Test 48: five goroutines use three resources on a real etcd, while capacities
+// change, contexts end and leases are revoked. Each history is linearizable.
 func TestHistories_areLinearizable(t *testing.T) {
 	var undecided atomic.Int64
 	n := trials(400)
@@ -252,7 +253,7 @@ func TestHistories_areLinearizable(t *testing.T) {
 			for range 3 {
 				r := s.resource(newClient(t, shared.Endpoint), capacity, etcdcondvar.WithTTL(ttl), etcdcondvar.WithLabel(strconv.Itoa(len(all))))
 				all = append(all, r)
-				s.acquire(r).release() // its lease is there
+				s.acquire(r).release() // its lease exists
 			}
 			var wg sync.WaitGroup
 			for g := range 5 {
@@ -263,7 +264,7 @@ func TestHistories_areLinearizable(t *testing.T) {
 					}
 				})
 			}
-			watchdog := time.AfterFunc(limit/2, func() { // so that a failure says who waits for what
+			watchdog := time.AfterFunc(limit/2, func() { // so that a failure shows the waiting calls
 				var text strings.Builder
 				for _, r := range all {
 					fmt.Fprintf(&text, "%+v\n", r.Stats())
@@ -291,14 +292,14 @@ func TestHistories_areLinearizable(t *testing.T) {
 				t.Fatalf("not linearizable:\n%s", text.String())
 			}
 			if result == porcupine.Unknown {
-				t.Log("too long to check")
+				t.Log("the check takes too long")
 				undecided.Add(1)
 			}
 		})
 	}
 }
 
-// act does something random with one of the resources, and records it.
+// act makes a random call of one of the resources, and records it.
 func (rec *recorder) act(s *scene, rng *rand.Rand, g int, all []*etcdcondvar.Resource) {
 	i := g / 2
 	r, call, n := all[i], int(rec.calls.Add(1)), rng.Int64N(3)+1
@@ -337,7 +338,7 @@ func (rec *recorder) act(s *scene, rng *rand.Rand, g int, all []*etcdcondvar.Res
 		if rec.ended.Swap(true) {
 			return
 		}
-		// Whose lease it is says the label of an epoch that exists.
+		// The label of an epoch is the index of its resource.
 		resp, err := s.direct.Get(s.ctx, "condvar1/"+s.name+"/e/", clientv3.WithPrefix())
 		if err != nil || len(resp.Kvs) == 0 {
 			return

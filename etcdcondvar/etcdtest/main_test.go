@@ -22,12 +22,12 @@ import (
 
 const (
 	ttl   = 4 * time.Second
-	brief = 2 * time.Second  // the TTL where a lease has to end
-	limit = 60 * time.Second // until a test that hangs fails
+	brief = 2 * time.Second  // the TTL if a lease must end during the test
+	limit = 60 * time.Second // a test that takes longer fails
 )
 
-// shared is a server for tests that do nothing to it: each has a name of its
-// own.
+// shared is a server for tests without server faults. Each test uses a resource
+// name of its own.
 var shared *etcdtest.Server
 
 func TestMain(m *testing.M) {
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	if given := false; true {
 		flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-		if !given { // most tests wait, and need no processor
+		if !given { // most tests wait
 			_ = flag.Set("test.parallel", "8")
 		}
 	}
@@ -65,8 +65,8 @@ func run(m *testing.M) int {
 	return 0
 }
 
-// noLeases waits until no lease is left at the shared server: those of workers
-// that were killed end by themselves.
+// noLeases waits until no lease is left at the shared server. The leases of
+// killed workers expire.
 func noLeases() error {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{shared.Endpoint}, Logger: zap.NewNop()})
 	if err != nil {
@@ -89,7 +89,7 @@ func noLeases() error {
 
 func long() bool { return os.Getenv("CONDVAR_VERIFY") == "long" }
 
-// trials returns n in the long form, and a tenth of it in the short one.
+// trials returns n in the long form, and a tenth of n in the short form.
 func trials(n int) int {
 	if long() {
 		return n
@@ -97,13 +97,13 @@ func trials(n int) int {
 	return (n + 9) / 10
 }
 
-// A scene is a name at a server, and the history of it, by which the test is
-// judged when it has ended.
+// A scene is a resource name at a server, and its history. end checks the
+// history.
 type scene struct {
 	*testing.T
 	ctx     context.Context // ends when the test takes too long
 	name    string
-	direct  *clientv3.Client // which no fault affects, but those of the server
+	direct  *clientv3.Client // affected only by server faults
 	history *etcdtest.History
 	slack   time.Duration // see History.Judge
 
@@ -113,8 +113,8 @@ type scene struct {
 	workers   []*etcdtest.Worker
 }
 
-// newScene makes a scene on a server, which is the shared one if there is none,
-// or on several. The test runs in parallel with others. It must end with end.
+// newScene returns a scene on the servers, or on the shared one if there are
+// none. The test runs in parallel with others. It must call end.
 func newScene(t *testing.T, servers ...*etcdtest.Server) *scene {
 	t.Helper()
 	t.Parallel()
@@ -142,7 +142,7 @@ func endpoints(servers ...*etcdtest.Server) (all []string) {
 	return all
 }
 
-// newClient returns a client of the endpoints, which ends with the test.
+// newClient returns a client of the endpoints, which is closed after the test.
 func newClient(t testing.TB, endpoints ...string) *clientv3.Client {
 	t.Helper()
 	return newClientWith(t, clientv3.Config{Endpoints: endpoints})
@@ -157,9 +157,9 @@ func newClientWith(t testing.TB, cfg clientv3.Config) *clientv3.Client {
 	return client
 }
 
-// checkLeaks fails the test if a goroutine is left that it has started, or that
-// one of those has. They have inherited its label. So other tests can run at
-// the same time.
+// checkLeaks fails the test if a goroutine is left that the test has started,
+// directly or indirectly. Goroutines inherit its label, so other tests can run
+// at the same time.
 func checkLeaks(t *testing.T) {
 	t.Helper()
 	name := t.Name()
@@ -193,8 +193,8 @@ func labeled(name string) string {
 	return strings.Join(all, "\n\n")
 }
 
-// resource returns a resource of the scene with the brief TTL, unless opts say
-// otherwise.
+// resource returns a resource of the scene with the brief TTL, unless opts set
+// another TTL.
 func (s *scene) resource(client *clientv3.Client, capacity int64, opts ...etcdcondvar.Option) *etcdcondvar.Resource {
 	r := etcdcondvar.New(client, s.name, capacity, append([]etcdcondvar.Option{etcdcondvar.WithTTL(brief)}, opts...)...)
 	s.mu.Lock()
@@ -224,8 +224,9 @@ func (s *scene) report(w *etcdtest.Worker, kind string, id int) etcdtest.Report 
 	return r
 }
 
-// end drains all resources and judges the scene: nothing but the capacity is
-// left, and all beliefs are right. Workers must have been drained or killed.
+// end drains all resources. Then it checks that nothing but the capacity is
+// left, and that the history agrees with all beliefs. Workers must have been
+// drained or killed.
 func (s *scene) end() {
 	s.Helper()
 	if s.Failed() {
@@ -248,7 +249,7 @@ func (s *scene) end() {
 	require.Empty(s, s.history.Judge(s.believed(), s.slack))
 }
 
-// believed returns all beliefs, in this process and in workers.
+// believed returns all beliefs of this process and of workers.
 func (s *scene) believed() (all []etcdtest.Belief) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -267,13 +268,13 @@ func (s *scene) await(what string, cond func(h *etcdtest.History) bool) {
 	require.NoError(s, s.history.Await(s.ctx, cond), what)
 }
 
-// tickets waits until so many tickets of the scene exist.
+// tickets waits until n tickets of the scene exist.
 func (s *scene) tickets(n int) {
 	s.Helper()
 	s.await(fmt.Sprint(n, " tickets"), func(h *etcdtest.History) bool { return len(h.Live()) == n })
 }
 
-// A permit is one whose holder looks at it all the time.
+// A permit is a Permit that a goroutine checks every 2 ms.
 type permit struct {
 	*etcdcondvar.Permit
 	until  chan struct{}
@@ -281,7 +282,7 @@ type permit struct {
 	belief *etcdtest.Belief
 }
 
-// watch looks at a permit until it is lost or released.
+// watch checks a permit until it is lost or released.
 func (s *scene) watch(p *etcdcondvar.Permit, n int64) *permit {
 	now := time.Now()
 	q := &permit{p, make(chan struct{}), make(chan struct{}), &etcdtest.Belief{Token: p.Token(), N: n, Begin: now, End: now}}
@@ -317,7 +318,7 @@ func (q *permit) stopLooking() {
 	<-q.over
 }
 
-// acquire takes a permit of one.
+// acquire acquires one permit.
 func (s *scene) acquire(r *etcdcondvar.Resource) *permit {
 	s.Helper()
 	return s.acquireN(r, 1)
@@ -330,7 +331,7 @@ func (s *scene) acquireN(r *etcdcondvar.Resource, n int64) *permit {
 	return s.watch(p, n)
 }
 
-// A pending is a call on a goroutine of its own.
+// A pending is a call in a goroutine of its own.
 type pending struct {
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -372,7 +373,7 @@ func (c *pending) over() bool {
 	}
 }
 
-// fleet is what Fleet returns.
+// fleet returns the result of Fleet.
 func (s *scene) fleet(r *etcdcondvar.Resource) etcdcondvar.Fleet {
 	s.Helper()
 	f, err := r.Fleet(s.ctx)
@@ -380,10 +381,10 @@ func (s *scene) fleet(r *etcdcondvar.Resource) etcdcondvar.Fleet {
 	return f
 }
 
-// eventually waits until cond holds, for what no event tells.
+// eventually polls cond until it holds.
 func eventually(t testing.TB, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !cond(); time.Sleep(2 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "it never came to be")
+		require.True(t, time.Now().Before(deadline), "the condition did not become true in time")
 	}
 }

@@ -19,8 +19,8 @@ import (
 	"example.com/condvar/etcdcondvar/etcdtest"
 )
 
-// Test 16: who is granted before he is first in line has marked his token
-// before the revision at which he is granted.
+// Test 16: a worker writes a mark after each grant. By the history, the ticket
+// is granted before its mark.
 func TestOrder_ofManyProcesses(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -44,8 +44,8 @@ func TestOrder_ofManyProcesses(t *testing.T) {
 	require.Greater(t, marks, want/4)
 }
 
-// Test 17: a big request is not overtaken. Those behind it get in at once after
-// it has been canceled.
+// Test 17: a big request is not overtaken. The calls behind it are granted at
+// once when it is canceled.
 func TestOrder_ofABigRequest(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -74,8 +74,8 @@ func TestOrder_ofABigRequest(t *testing.T) {
 	p.release()
 }
 
-// Test 18: a crowd in one process delays a lone caller of another by the 100
-// tickets that it has in line, and by what is held.
+// Test 18: many calls of one process delay a call of another by at most 100
+// tickets in line and 8 that are held.
 func TestOrder_behindACrowd(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -140,7 +140,7 @@ func TestResize_growsAndShrinks(t *testing.T) {
 	s.history.Look(func(h *etcdtest.History) { require.EqualValues(t, 5, h.Peak()) })
 }
 
-// Test 20: nobody is admitted by the capacity of before a shrink.
+// Test 20: after a shrink no call is admitted by the old capacity.
 func TestResize_thenRelease(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -153,7 +153,7 @@ func TestResize_thenRelease(t *testing.T) {
 		s.tickets(3)
 		require.NoError(t, r.Resize(s.ctx, 1))
 		p.release()
-		// What the history grants is judged at the end. By now it has not.
+		// end compares the grants with the history. No call is granted yet.
 		require.NoError(t, s.history.Sync(s.ctx))
 		s.history.Look(func(h *etcdtest.History) { require.Len(t, h.Holds(), 1) })
 		require.False(t, next.over())
@@ -162,7 +162,7 @@ func TestResize_thenRelease(t *testing.T) {
 	}
 }
 
-// Test 20: two Resizes at once.
+// Test 20: two concurrent Resizes.
 func TestResize_twiceAtOnce(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -186,7 +186,7 @@ func TestResize_twiceAtOnce(t *testing.T) {
 }
 
 // Test 21.
-func TestResize_pausesAndGoesOn(t *testing.T) {
+func TestResize_pausesAndResumes(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
 	r, other := s.resource(s.direct, 3, etcdcondvar.WithTTL(ttl)), s.resource(newClient(t, shared.Endpoint), 3, etcdcondvar.WithTTL(ttl))
@@ -198,7 +198,7 @@ func TestResize_pausesAndGoesOn(t *testing.T) {
 	s.tickets(2)
 	require.False(t, big.over() || small.over())
 	require.Zero(t, s.fleet(r).InUse)
-	require.NoError(t, r.Resize(s.ctx, 2)) // too few for the big one, which blocks nobody
+	require.NoError(t, r.Resize(s.ctx, 2)) // too few for the big call, which then blocks no other
 	<-big.done
 	require.Equal(t, condvar.ErrTooLarge, big.err)
 	s.granted(small).release()
@@ -206,7 +206,7 @@ func TestResize_pausesAndGoesOn(t *testing.T) {
 	require.Equal(t, condvar.ErrTooLarge, err)
 }
 
-// Test 22: what Fleet says, against the truth by the history.
+// Test 22: Fleet agrees with the history.
 func TestFleet_afterShrinks(t *testing.T) {
 	for seed := range trials(40) {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestFleet_afterShrinks(t *testing.T) {
 			defer s.end()
 			rng := rand.New(rand.NewPCG(uint64(seed), 22))
 			all := []*etcdcondvar.Resource{s.resource(s.direct, 5, etcdcondvar.WithTTL(ttl)), s.resource(newClient(t, shared.Endpoint), 5, etcdcondvar.WithTTL(ttl))}
-			s.acquire(all[0]).release() // so that there is a capacity
+			s.acquire(all[0]).release() // stores the capacity
 			var calls []*pending
 			for range 40 {
 				r := all[rng.IntN(2)]
@@ -236,7 +236,7 @@ func TestFleet_afterShrinks(t *testing.T) {
 					}
 					s.dyingResize(capacity)
 				}
-				// Tickets come and go meanwhile: compare when they have not.
+				// Compare when no ticket has changed in between.
 				eventually(t, func() bool {
 					before, inUse, capacity := s.truth()
 					fleet := s.fleet(r)
@@ -257,7 +257,8 @@ func TestFleet_afterShrinks(t *testing.T) {
 	}
 }
 
-// truth returns how many tickets there were, what is held and the capacity.
+// truth returns the number of changes of tickets, the permits in use and the
+// capacity, by the history.
 func (s *scene) truth() (changes int, inUse, capacity int64) {
 	s.Helper()
 	require.NoError(s, s.history.Sync(s.ctx))
@@ -275,8 +276,8 @@ func (s *scene) truth() (changes int, inUse, capacity int64) {
 	return changes, inUse, capacity
 }
 
-// dyingResize does what a process does that is killed after the first write of
-// a Resize.
+// dyingResize makes the first write of a Resize, like a process that is killed
+// after it.
 func (s *scene) dyingResize(capacity int64) {
 	s.Helper()
 	key := "condvar1/" + s.name + "/cap"
@@ -295,8 +296,8 @@ func (s *scene) dyingResize(capacity int64) {
 	require.NoError(s, err)
 }
 
-// Test 22: if the history that a shrink needs was compacted, tickets that wait
-// may count as held, never the reverse.
+// Test 22: if the revisions that a shrink needs were compacted, waiting tickets
+// may count as held. Held tickets never count as waiting.
 func TestFleet_afterACompactedShrink(t *testing.T) {
 	server := etcdtest.Start(t)
 	s := newScene(t, server)
@@ -319,8 +320,8 @@ func TestFleet_afterACompactedShrink(t *testing.T) {
 	require.Zero(t, s.fleet(r).InUse)
 }
 
-// Test 22: "Resize to 0, ask until InUse is 0": then nobody works, not even a
-// holder that is cut off.
+// Test 22: after Resize to 0, when InUse is 0, no process holds a permit, not
+// even one that is cut off.
 func TestFleet_stopsAllWork(t *testing.T) {
 	s := newScene(t)
 	defer s.end()
@@ -338,9 +339,9 @@ func TestFleet_stopsAllWork(t *testing.T) {
 	p.release()
 }
 
-// An olderBuild is another implementation of the format of the keys, from its
-// description, with the least that it asks for: no labels, no times, one ticket
-// in a transaction, and waits that ask again after each change.
+// An olderBuild is another implementation of the format of the keys, as it is
+// documented. It has only what is required: no labels, no times, one ticket in
+// a transaction. It polls while it waits.
 type olderBuild struct {
 	client *clientv3.Client
 	root   string
@@ -363,7 +364,8 @@ func newOlderBuild(s *scene, client *clientv3.Client, capacity int64) *olderBuil
 	return b
 }
 
-// acquire returns the key and the token of a ticket of one, when it is granted.
+// acquire puts a ticket of weight 1, and returns its key and token when it is
+// granted.
 func (b *olderBuild) acquire(ctx context.Context) (key string, token int64, err error) {
 	b.seq++
 	key = b.root + "p/1/" + strconv.FormatInt(int64(b.lease), 16) + "-" + strconv.FormatInt(int64(b.seq)<<7, 16)
@@ -405,8 +407,8 @@ func (b *olderBuild) acquire(ctx context.Context) (key string, token int64, err 
 	}
 }
 
-// Test 23: while a fleet changes, an older build of the same format and this
-// one share the capacity.
+// Test 23: another implementation of the format shares the capacity with this
+// one.
 func TestRollingChange(t *testing.T) {
 	s := newScene(t)
 	defer s.end()

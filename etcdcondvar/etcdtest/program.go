@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// A Program is the TB of a program that is no test. Fatalf panics.
+// A Program is the TB of a program that is not a test. Fatalf panics.
 type Program struct {
 	mu       sync.Mutex
 	cleanups []func()
@@ -36,7 +36,7 @@ func (p *Program) TempDir() string {
 	return dir
 }
 
-// Close ends what was started for p, the youngest first.
+// Close calls the functions of Cleanup, the last one first.
 func (p *Program) Close() {
 	p.mu.Lock()
 	cleanups := p.cleanups

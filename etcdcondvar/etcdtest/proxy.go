@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// A Proxy passes TCP connections on to a server, and can stop to.
+// A Proxy forwards TCP connections to a server. It can hold the data.
 type Proxy struct {
 	Endpoint string // for clients, as host:port
 
@@ -15,12 +15,12 @@ type Proxy struct {
 
 	mu          sync.Mutex
 	changed     *sync.Cond
-	toServer    bool // data that is on its way to the server is held
+	toServer    bool // data to the server is held
 	toClient    bool
-	cut         string // data of connections that begin with a request of this peer is held, too
+	cut         string // data of connections whose first request is from this peer is held
 	connections map[net.Conn]struct{}
-	held        int // bytes that have come and wait
-	passed      int // bytes that were passed on
+	held        int // bytes received, not forwarded
+	passed      int // bytes forwarded
 	closed      bool
 	goroutines  sync.WaitGroup
 }
@@ -42,8 +42,8 @@ func NewProxy(tb TB, endpoint string) *Proxy {
 	return p
 }
 
-// Hold holds what is on its way to the server, to the client, or both: as if
-// the network dropped it until it sends it again.
+// Hold holds data to the server, to the client, or both, like a network that
+// loses packets until it sends them again.
 func (p *Proxy) Hold(toServer, toClient bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -51,11 +51,11 @@ func (p *Proxy) Hold(toServer, toClient bool) {
 	p.changed.Broadcast()
 }
 
-// Heal passes on what was held, and everything after that.
+// Heal forwards the held data, and all later data.
 func (p *Proxy) Heal() { p.Hold(false, false) }
 
-// Cut holds both ways of connections to a member whose first request comes from
-// the member with that id, in hexadecimal. Heal does not end that; Cut("") does.
+// Cut holds data in both directions of connections whose first request is from
+// the member with that id, in hexadecimal. Heal does not undo it; Cut("") does.
 func (p *Proxy) Cut(peer string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +63,7 @@ func (p *Proxy) Cut(peer string) {
 	p.changed.Broadcast()
 }
 
-// Reset closes all connections, with what is held in them.
+// Reset closes all connections and drops the held data.
 func (p *Proxy) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,7 +81,7 @@ func (p *Proxy) resetLocked() {
 	p.changed.Broadcast()
 }
 
-// Bytes returns how many bytes wait in the proxy, and how many it has passed on.
+// Bytes returns how many bytes the proxy holds, and how many it has forwarded.
 func (p *Proxy) Bytes() (held, passed int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package etcdtest has what tests of package etcdcondvar need of etcd: servers
-// in processes of their own, which can be killed and stopped, proxies that hold
-// what passes through them, workers in processes of their own, and the history
-// of etcd, which judges what they believed.
+// Package etcdtest helps to test package etcdcondvar with etcd. It has servers
+// and workers in processes of their own, which can be killed and stopped,
+// proxies that can hold data, and a history of the keys, to check when workers
+// believed to hold permits.
 //
-// The processes are the test binary itself, so TestMain must begin with
+// The processes run the test binary itself, so TestMain must begin with
 //
 //	etcdtest.RunChild()
 package etcdtest
@@ -26,14 +26,14 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
-// These are set to the arguments of a child.
+// These environment variables have the arguments of a child.
 const (
 	serverEnv = "CONDVAR_ETCDTEST_SERVER"
 	workerEnv = "CONDVAR_ETCDTEST_WORKER"
 )
 
-// A TB is what this package needs of a [testing.TB]. Programs that are no tests
-// have one of their own.
+// A TB has the methods of [testing.TB] that this package uses. [Program] is one
+// for programs that are not tests.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -41,8 +41,8 @@ type TB interface {
 	TempDir() string
 }
 
-// RunChild runs a server or a worker and exits, if this process is the child of
-// a test. Otherwise it returns.
+// RunChild runs a server or a worker and exits if this process is a child of a
+// test. Otherwise it returns.
 func RunChild() {
 	var err error
 	if args := os.Getenv(serverEnv); args != "" {
@@ -59,8 +59,8 @@ func RunChild() {
 	os.Exit(0)
 }
 
-// serve runs a server until standard input ends, which it does when the parent
-// ends, however it does.
+// serve runs a server until standard input ends, which is when the parent exits
+// or is killed.
 func serve(args []string) error {
 	name, dir, client, peer, cluster, state, quota := args[0], args[1], args[2], args[3], args[4], args[5], args[6]
 	cfg := embed.NewConfig()
@@ -100,19 +100,19 @@ func urls(s string) []url.URL {
 // A Server is a member of an etcd cluster, in a process of its own.
 type Server struct {
 	Endpoint string // for clients, as host:port
-	Peer     *Proxy // on the way of the other members to this one; nil unless Config.Proxies
+	Peer     *Proxy // for requests of other members; nil unless Config.Proxies
 
 	tb   TB
 	args []string
 	*process
 }
 
-// A Config says which servers to start.
+// A Config describes the servers to start.
 type Config struct {
-	Members int   // 1 if it is 0
-	Quota   int64 // a database that is larger, in bytes, has no space; 0 is the default of etcd
+	Members int   // 0 means 1
+	Quota   int64 // maximum size of the database in bytes; 0 is the default of etcd
 	Proxies bool  // between the members
-	Sync    bool  // to the disk, as benchmarks need it; a process that is killed loses nothing without it
+	Sync    bool  // sync the disk, for benchmarks; a killed process loses no data without it
 }
 
 // Start starts a cluster of one member, which ends with the test.
@@ -126,7 +126,7 @@ func StartCluster(tb TB, cfg Config) []*Server {
 	tb.Helper()
 	cfg.Members = max(cfg.Members, 1)
 	var err error
-	for range 5 { // a port may be taken by another process in between
+	for range 5 { // another process may take the port in between
 		var servers []*Server
 		if servers, err = startCluster(tb, cfg); err == nil {
 			return servers
@@ -182,7 +182,7 @@ func freePort(tb TB) string {
 	return l.Addr().String()
 }
 
-// start starts the process and waits until the member serves.
+// start starts the process and waits until the member is ready.
 func (s *Server) start() error {
 	p, err := startChild(serverEnv, s.args)
 	if err != nil {
@@ -202,15 +202,15 @@ func (s *Server) Restart() {
 	s.tb.Helper()
 	s.args[5] = "existing"
 	if err := s.start(); err != nil {
-		s.tb.Fatalf("cannot start etcd again: %v", err)
+		s.tb.Fatalf("cannot restart etcd: %v", err)
 	}
 }
 
-// A process is a child, which is this program again.
+// A process is a child, which runs this program.
 type process struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	lines *bufio.Reader // what it prints
+	lines *bufio.Reader // its standard output
 	once  sync.Once
 }
 
@@ -233,7 +233,7 @@ func startChild(env string, args []string) (*process, error) {
 	return p, p.cmd.Start()
 }
 
-// Kill ends the process at once, as kill -9 does. The data of a server stays.
+// Kill kills the process with SIGKILL. The data of a server is kept.
 func (p *process) Kill() {
 	if p == nil {
 		return
@@ -244,8 +244,8 @@ func (p *process) Kill() {
 	})
 }
 
-// Stop stops the process, which goes on after Continue.
+// Stop stops the process with SIGSTOP, until Continue.
 func (p *process) Stop() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
 
-// Continue makes a stopped process go on.
+// Continue continues a stopped process.
 func (p *process) Continue() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }

@@ -18,9 +18,9 @@ import (
 	"example.com/condvar/etcdcondvar/etcdtest"
 )
 
-// Test 34: etcd is killed, and starts again with its data, before the lease
-// ends: holders and waiters notice nothing.
-func TestRestart_thatIsQuick(t *testing.T) {
+// Test 34: etcd is killed, and restarted with its data before the lease ends.
+// Holders and waiters are not affected.
+func TestRestart_beforeTheLeaseEnds(t *testing.T) {
 	server := etcdtest.Start(t)
 	s := newScene(t, server)
 	defer s.end()
@@ -45,9 +45,10 @@ func TestRestart_thatIsQuick(t *testing.T) {
 	}
 }
 
-// Test 34: etcd is down for longer than the lease. All are told in time. After
-// it is back the old leases, which it starts again, are revoked at once.
-func TestRestart_thatTakesLong(t *testing.T) {
+// Test 34: etcd is down for longer than the lease. All permits are lost in
+// time. When etcd is back, it starts the old leases again, and the processes
+// revoke them at once.
+func TestRestart_afterTheLeaseEnds(t *testing.T) {
 	for _, how := range []string{"killed", "stopped"} { // test 35: stopped
 		t.Run(how, func(t *testing.T) {
 			server := etcdtest.Start(t)
@@ -101,7 +102,7 @@ func (s *scene) leader(servers []*etcdtest.Server) (leader int) {
 	return leader
 }
 
-// load makes calls all the time, until stop, and counts those that succeeded.
+// load makes calls until stop, and counts in granted how many succeed.
 func (s *scene) load(servers []*etcdtest.Server, granted *atomic.Int64) (stop func()) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	var calls sync.WaitGroup
@@ -135,7 +136,7 @@ func (s *scene) load(servers []*etcdtest.Server, granted *atomic.Int64) (stop fu
 	}
 }
 
-// Test 35: the leader is killed again and again, under load.
+// Test 35: the leader is killed repeatedly, under load.
 func TestLeader_isKilled(t *testing.T) {
 	servers := etcdtest.StartCluster(t, etcdtest.Config{Members: 3})
 	s := newScene(t, servers...)
@@ -152,19 +153,20 @@ func TestLeader_isKilled(t *testing.T) {
 		i := s.leader(servers)
 		servers[i].Kill()
 		before = granted.Load()
-		eventually(t, func() bool { return granted.Load() > before+10 }) // without it
+		eventually(t, func() bool { return granted.Load() > before+10 }) // with the other members
 		servers[i].Restart()
 	}
 	stop()
 	t.Log(granted.Load(), "grants")
 }
 
-// The leader is stopped for longer than the leases last, which its successor
-// renews. When it goes on, etcd 3.7.3 sometimes still revokes them: it takes
-// itself for active as soon as its clock ticks, so it does not ask the others
-// whether it still leads, and what it proposes may be forwarded to the new
-// leader. For holders that is as if somebody revoked the leases by hand: they
-// are told in one watch latency, not first. See etcd issue 15247.
+// The leader is stopped for longer than the TTL. Its successor renews the
+// leases. When the old leader continues, etcd 3.7.3 sometimes still revokes
+// them: it considers itself active after one tick of its clock, so it does not
+// ask the other members whether it still leads, and its proposals may be
+// forwarded to the new leader. For holders this is like a revocation by hand:
+// they notice it after one watch latency, which may be after the next grant.
+// See etcd issue 15247.
 func TestLeader_isStoppedPastTheLeases(t *testing.T) {
 	servers := etcdtest.StartCluster(t, etcdtest.Config{Members: 3})
 	s := newScene(t, servers...)
@@ -191,10 +193,10 @@ func TestLeader_isStoppedPastTheLeases(t *testing.T) {
 			held, told = append(held, p), append(told, p.Context(s.ctx))
 		}
 		servers[old].Stop()
-		past := time.Now().Add(ttl + time.Second) // a lease that nobody renews is over
+		past := time.Now().Add(ttl + time.Second) // a lease that is not renewed has ended by then
 		eventually(t, func() bool { return time.Now().After(past) })
 		servers[old].Continue()
-		eventually(t, func() bool { // until it follows
+		eventually(t, func() bool { // until it is a follower
 			status, err := s.direct.Status(s.ctx, servers[old].Endpoint)
 			return err == nil && status.Leader != 0 && status.Leader != status.Header.MemberId
 		})
@@ -204,16 +206,16 @@ func TestLeader_isStoppedPastTheLeases(t *testing.T) {
 			s.history.Look(func(h *etcdtest.History) { gone = h.Ticket(p.Token()).Deleted > 0 })
 			if gone {
 				revoked++
-				<-told[i].Done() // at the latest when the watch tells
+				<-told[i].Done() // at the latest when the watch reports it
 				require.Equal(t, etcdcondvar.ErrLost, context.Cause(told[i]))
 			}
 			p.Release()
 		}
 	}
-	t.Log(revoked, "of", 5*trials(50), "leases ended, of processes that renewed them")
+	t.Log(revoked, "of", 5*trials(50), "leases were revoked although they were renewed")
 }
 
-// Test 35: the leader is stopped, or a follower that has watches.
+// Test 35: the leader or a follower with watches is stopped.
 func TestMember_isStopped(t *testing.T) {
 	servers := etcdtest.StartCluster(t, etcdtest.Config{Members: 3})
 	s := newScene(t, servers...)
@@ -232,8 +234,8 @@ func TestMember_isStopped(t *testing.T) {
 	stop()
 }
 
-// Test 35: a follower is stopped that the only watch of a waiter hangs on,
-// while the waiter has no other way. It goes on by itself after that.
+// Test 35: the follower that serves the only watch of a waiter is stopped. The
+// waiter switches to its other endpoint.
 func TestMember_ofTheWatchIsStopped(t *testing.T) {
 	servers := etcdtest.StartCluster(t, etcdtest.Config{Members: 3})
 	s := newScene(t, servers...)
@@ -260,8 +262,8 @@ func TestMember_ofTheWatchIsStopped(t *testing.T) {
 	follower.Continue()
 }
 
-// Test 36: a member is cut off from the others. It grants nothing to those who
-// have no other way, and they are told in time. Others find another member.
+// Test 36: a member is cut off from the others. Processes that know only this
+// member get no permits, and lose theirs in time. Others use another member.
 func TestMember_isCutOff(t *testing.T) {
 	for _, what := range []string{"follower", "leader"} {
 		t.Run(what, func(t *testing.T) {
@@ -293,10 +295,10 @@ func TestMember_isCutOff(t *testing.T) {
 			require.Equal(t, etcdcondvar.ErrLost, p.Err())
 			require.False(t, waits.over())
 			p.release()
-			if q.Err() == nil { // it has found another member in time
+			if q.Err() == nil { // it has switched to another member in time
 				q.release()
 			}
-			n := s.start(free, 2) // in line behind the leases of the other
+			n := s.start(free, 2) // in line behind the tickets of stuck
 			got := s.granted(n)
 			require.False(t, waits.over())
 			for _, server := range servers {
@@ -315,8 +317,8 @@ func TestMember_isCutOff(t *testing.T) {
 	}
 }
 
-// Test 37: there is no space, then there is.
-func TestSpace_isShort(t *testing.T) {
+// Test 37: etcd has no space, and later has space again.
+func TestSpace_runsOut(t *testing.T) {
 	server := etcdtest.StartCluster(t, etcdtest.Config{Quota: 2 << 20})[0]
 	s := newScene(t, server)
 	defer s.end()
@@ -331,7 +333,7 @@ func TestSpace_isShort(t *testing.T) {
 	}
 	require.ErrorContains(t, err, "space")
 	var calls []*pending
-	for range 5 { // puts that fail; fences that have no put must not
+	for range 5 { // their puts fail; fences, which have no put, must succeed
 		calls = append(calls, s.start(other, 1))
 	}
 	short, cancel := context.WithTimeout(s.ctx, ttl)
@@ -341,12 +343,12 @@ func TestSpace_isShort(t *testing.T) {
 	require.ErrorContains(t, err, "space") // the last error of etcd
 	require.NoError(t, p.Err())
 	start := time.Now()
-	p.release() // is not blocked by the puts
+	p.release() // the failing puts do not block it
 	require.NoError(t, p.Err())
 	s.granted(left).release()
 	require.Less(t, time.Since(start), time.Second)
 	renewed, cancel := context.WithTimeout(s.ctx, ttl+time.Second)
-	<-renewed.Done() // leases are renewed without space
+	<-renewed.Done() // renewals need no space
 	cancel()
 	require.NoError(t, q.Err())
 	for _, c := range calls {
@@ -360,7 +362,7 @@ func TestSpace_isShort(t *testing.T) {
 	require.NoError(t, err)
 	_, err = client.AlarmDisarm(s.ctx, &clientv3.AlarmMember{})
 	require.NoError(t, err)
-	q.release() // they may be granted in any order
+	q.release() // the calls may be granted in any order
 	var all sync.WaitGroup
 	for _, c := range calls {
 		all.Go(func() {
@@ -374,8 +376,8 @@ func TestSpace_isShort(t *testing.T) {
 	all.Wait()
 }
 
-// Test 15, 44: what was opened while etcd was down leaves nothing.
-func TestEngine_neverAnswers(t *testing.T) {
+// Test 15, 44: calls while etcd does not answer leave nothing behind.
+func TestEtcd_neverAnswers(t *testing.T) {
 	checkLeaks(t)
 	t.Parallel()
 	proxy := etcdtest.NewProxy(t, shared.Endpoint)

@@ -20,8 +20,8 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-// A Worker is a process that has a resource. Commands make it call the methods.
-// What it sees it reports, line by line.
+// A Worker is a process that has a Resource. It reads commands that call its
+// methods, and writes a line for each report.
 type Worker struct {
 	*process
 
@@ -32,21 +32,21 @@ type Worker struct {
 	over    chan struct{}
 }
 
-// A WorkerConfig says what a worker uses.
+// A WorkerConfig describes a worker.
 type WorkerConfig struct {
 	Name      string
 	Capacity  int64
 	TTL       time.Duration
 	Endpoints []string
-	Plant     string // a bug: "belief" never asks whether a permit was lost
+	Plant     string // a bug: "belief" ignores that a permit was lost
 }
 
-// A Report is what a worker has said. Kind is one of
+// A Report is a line that a worker has written. Kind is one of
 //
 //	granted, failed, released, lost   of a call
-//	resized, drained, closed, looped  of a command; Text is its error, or empty
+//	resized, drained, closed, looped  of a command; Text is its error
 //
-// The looks at permits are in Beliefs.
+// Text is empty if there is no error. The checks of permits are in Beliefs.
 type Report struct {
 	Kind     string
 	ID       int
@@ -71,20 +71,20 @@ func StartWorker(tb TB, cfg WorkerConfig) *Worker {
 	return w
 }
 
-// Kill ends the worker at once, as kill -9 does.
+// Kill kills the worker with SIGKILL.
 func (w *Worker) Kill() {
 	_ = w.cmd.Process.Kill()
 	<-w.over
 	w.process.Kill()
 }
 
-// Do sends a command, in the words of fmt.Sprintf. The commands are
+// Do sends a command, formatted as by fmt.Sprintf. The commands are
 //
 //	acquire ID N, try ID N, timed ID N MILLISECONDS, release ID
 //	resize N, drain, close, exit
 //	loop SEED GOROUTINES WEIGHT HOLD   until a drain; HOLD in milliseconds
 //	crowd GOROUTINES                   each acquires and releases once
-//	steady GOROUTINES HOLD             each acquires and releases until a drain
+//	steady GOROUTINES HOLD             each acquires, releases, until a drain
 func (w *Worker) Do(format string, args ...any) { _, _ = fmt.Fprintf(w.stdin, format+"\n", args...) }
 
 func (w *Worker) read() {
@@ -98,7 +98,7 @@ func (w *Worker) read() {
 		var nano int64
 		fields := strings.SplitN(strings.TrimSpace(line), " ", 6)
 		if len(fields) < 5 {
-			continue // cut off by a kill, or not ours
+			continue // cut off by a kill, or not a report
 		}
 		_, err = fmt.Sscan(strings.Join(fields[1:5], " "), &r.ID, &r.Token, &r.N, &nano)
 		if err != nil {
@@ -150,7 +150,7 @@ func (w *Worker) Await(ctx context.Context, kind string, id int) (Report, error)
 	}
 }
 
-// Beliefs returns what the worker has believed.
+// Beliefs returns the beliefs of the worker.
 func (w *Worker) Beliefs() (all []Belief) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -160,7 +160,7 @@ func (w *Worker) Beliefs() (all []Belief) {
 	return all
 }
 
-// Count returns how many reports of a kind there were.
+// Count returns the number of reports of a kind.
 func (w *Worker) Count(kind string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -175,7 +175,7 @@ func (w *Worker) Count(kind string) (n int) {
 // Over is closed when the process has ended.
 func (w *Worker) Over() <-chan struct{} { return w.over }
 
-// A workerProcess is the worker in its own process.
+// A workerProcess is the child's side of a Worker.
 type workerProcess struct {
 	client *clientv3.Client
 	r      *etcdcondvar.Resource
@@ -300,7 +300,7 @@ func leaks() error {
 	return errors.New("goroutines are left: " + stacks.String())
 }
 
-// call is one call, whose permits a release command releases.
+// call makes one call of f. A release command releases its permits.
 func (w *workerProcess) call(ctx context.Context, id int, n int64, f func(context.Context, int64) (*etcdcondvar.Permit, error)) {
 	p, err := f(ctx, n)
 	if err != nil {
@@ -320,7 +320,7 @@ func (w *workerProcess) call(ctx context.Context, id int, n int64, f func(contex
 	over.Go(func() { w.look(p, n, id, released) })
 }
 
-// look reports looks at a permit until it is lost or released.
+// look checks a permit and reports the result until it is lost or released.
 func (w *workerProcess) look(p *etcdcondvar.Permit, n int64, id int, until <-chan struct{}) {
 	looked := time.Now()
 	if p.Err() == nil {
@@ -341,8 +341,8 @@ func (w *workerProcess) look(p *etcdcondvar.Permit, n int64, id int, until <-cha
 	}
 }
 
-// loop acquires and releases at random. After each grant it marks the token at
-// etcd, so that the history has an upper bound of when it was granted.
+// loop acquires and releases at random. After each grant it writes the token to
+// etcd, so that the history has an upper bound for the time of the grant.
 func (w *workerProcess) loop(seed uint64, weight, hold int) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for w.ctx.Err() == nil {
@@ -368,7 +368,7 @@ func (w *workerProcess) loop(seed uint64, weight, hold int) {
 	}
 }
 
-// steady acquires one permit after the other, and holds each for d.
+// steady acquires one permit after another, and holds each for d.
 func (w *workerProcess) steady(d time.Duration) {
 	for w.ctx.Err() == nil {
 		_ = w.r.Do(w.ctx, func(context.Context) error {

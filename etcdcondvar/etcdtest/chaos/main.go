@@ -1,11 +1,11 @@
-// Command chaos runs worker processes on a cluster of three etcd members, each
-// of which is a process, and lets random faults happen to all of them:
+// Command chaos runs worker processes on a cluster of three etcd members, which
+// are processes, too, and injects random faults into all of them:
 //
 //	go run ./chaos -duration 30m
 //
-// Then it heals everything, lets the workers drain, and compares what they
-// believed with the history of etcd. The exit status is 1 if a promise was
-// broken.
+// Then it ends all faults, drains the workers, and compares the times in which
+// they believed to hold permits with the history of etcd. The exit status is 1
+// if a guarantee was violated.
 package main
 
 import (
@@ -30,11 +30,11 @@ import (
 func main() {
 	etcdtest.RunChild()
 	var c config
-	flag.DurationVar(&c.duration, "duration", 30*time.Minute, "how long faults happen")
+	flag.DurationVar(&c.duration, "duration", 30*time.Minute, "how long to inject faults")
 	flag.IntVar(&c.workers, "workers", 10, "worker processes")
-	flag.DurationVar(&c.ttl, "ttl", 4*time.Second, "of the leases")
-	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()), "of the faults")
-	flag.StringVar(&c.plant, "plant", "", `a bug: "belief" makes workers not ask whether permits were lost`)
+	flag.DurationVar(&c.ttl, "ttl", 4*time.Second, "TTL of the leases")
+	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()), "seed of the faults")
+	flag.StringVar(&c.plant, "plant", "", `a bug: "belief" makes workers ignore that permits were lost`)
 	flag.Parse()
 	if flag.NArg() > 0 || c.duration <= 0 || c.workers < 1 || c.ttl <= 0 || c.plant != "" && c.plant != "belief" {
 		flag.Usage()
@@ -54,7 +54,7 @@ type config struct {
 
 const name = "chaos"
 
-// A chaos is a run. mu guards what follows it.
+// A chaos is a run. mu guards the fields below it.
 type chaos struct {
 	config
 	out      io.Writer
@@ -67,20 +67,20 @@ type chaos struct {
 
 	mu      sync.Mutex
 	rng     *rand.Rand
-	broken  []bool // members that a fault has
+	broken  []bool // members with a fault
 	workers []*worker
-	all     []*etcdtest.Worker // those that were killed, too
+	all     []*etcdtest.Worker // including the killed ones
 	counts  map[string]int     // of faults
 }
 
-// A worker is a process, with a proxy on its way to each member.
+// A worker is a process that uses a proxy for each member.
 type worker struct {
 	process *etcdtest.Worker
 	proxies []*etcdtest.Proxy
-	busy    bool // a fault has it
+	busy    bool // it has a fault
 }
 
-// run reports whether all promises were kept.
+// run reports whether all guarantees held.
 func run(cfg config, out io.Writer) bool {
 	tb := new(etcdtest.Program)
 	defer tb.Close()
@@ -112,7 +112,7 @@ func run(cfg config, out io.Writer) bool {
 		c.fault()
 		time.Sleep(c.random(cfg.ttl / 3))
 	}
-	c.faults.Wait() // each heals what it has broken
+	c.faults.Wait() // each ends by itself
 	return c.verdict()
 }
 
@@ -154,7 +154,8 @@ func (c *chaos) fault() {
 	}
 }
 
-// during runs the fault, and what ends it after d.
+// during counts a fault and starts a goroutine that calls begin, and end after
+// d.
 func (c *chaos) during(what string, d time.Duration, begin, end func()) {
 	c.counts[what]++
 	c.faults.Go(func() {
@@ -189,8 +190,8 @@ func (c *chaos) faultOfMember(d time.Duration) {
 	case 0:
 		c.during("member killed", d, s.Kill, healed(s.Restart))
 	case 1:
-		// A leader that was stopped for longer than the leases may revoke them when
-		// it goes on: see TestLeader_isStoppedPastTheLeases.
+		// A leader that was stopped for longer than the leases may revoke them
+		// when it continues: see TestLeader_isStoppedPastTheLeases.
 		c.during("member stopped", min(d, c.ttl/2), s.Stop, healed(s.Continue))
 	case 2:
 		id := c.memberID(i)
@@ -215,13 +216,13 @@ func (c *chaos) faultOfMember(d time.Duration) {
 	}
 }
 
-// memberID returns the id of a member in hexadecimal, as peers write it.
+// memberID returns the id of a member in hexadecimal, as in peer requests.
 func (c *chaos) memberID(i int) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	resp, err := c.client.Status(ctx, c.servers[i].Endpoint)
 	if err != nil {
-		return "unknown" // then only the way to it is cut
+		return "unknown" // then only connections to it are cut
 	}
 	return strconv.FormatUint(resp.Header.MemberId, 16)
 }
@@ -292,7 +293,7 @@ func (c *chaos) faultOfWorker(w *worker, d time.Duration) {
 	}
 }
 
-// verdict lets everything come to rest and prints what was seen.
+// verdict drains the workers, checks the guarantees and prints the result.
 func (c *chaos) verdict() (ok bool) {
 	var wrong []string
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
@@ -301,7 +302,7 @@ func (c *chaos) verdict() (ok bool) {
 	if err := c.resource.Resize(ctx, 5); err != nil {
 		say("resize: %v", err)
 	}
-	for i, w := range c.workers { // each makes progress
+	for i, w := range c.workers { // each must make progress
 		before := w.process.Count("granted")
 		for w.process.Count("granted") == before && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)
@@ -373,7 +374,7 @@ func (c *chaos) print(beliefs []etcdtest.Belief, lost, failed int) {
 				granted++
 			}
 		}
-		fmt.Fprintf(c.out, "%d tickets, %d granted, %d permits believed in, %d lost, %d calls gave up, %d fences, at most %d in use\n",
+		fmt.Fprintf(c.out, "%d tickets, %d granted, %d permits held, %d lost, %d calls gave up, %d fences, at most %d in use\n",
 			h.Count(), granted, len(beliefs), lost, failed, h.Fences(), h.Peak())
 	})
 }

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Test 49, in its short form. The long one is the command.
+// Test 49, short form. The command is the long form.
 func TestChaos(t *testing.T) {
 	var out bytes.Buffer
 	ok := run(config{duration: 20 * time.Second, ttl: 2 * time.Second, workers: 6, seed: uint64(time.Now().UnixNano())}, &out)
