@@ -24,7 +24,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// mainEnv makes the test binary the program, with these arguments.
+// mainEnv makes the test binary run the program with these arguments.
 const mainEnv = "CONDVAR_FLEET_MAIN"
 
 func TestMain(m *testing.M) {
@@ -34,17 +34,17 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	flag.Parse()
-	_ = flag.Set("test.parallel", "10") // they mostly wait
+	_ = flag.Set("test.parallel", "10") // most tests wait
 	os.Exit(m.Run())
 }
 
-// An environment is one of a run.
+// An environment has the environment variables of a run.
 type environment map[string]string
 
 func (e environment) get(name string) string { return e[name] }
 
-// newEnvironment has a temporary folder of its own, which is empty at the end,
-// and then no process is left that has it.
+// newEnvironment returns an environment with a temporary folder of its own. The
+// test fails if the folder is not empty at the end.
 func newEnvironment(t *testing.T, more environment) environment {
 	dir := t.TempDir()
 	t.Cleanup(func() {
@@ -71,7 +71,7 @@ func TestRun_keepsItsPromises(t *testing.T) {
 	require.Less(t, time.Since(start), 25*time.Second)
 	require.NotContains(t, out.String(), "BROKEN")
 	require.NotContains(t, out.String(), "\x1b", "no color without a terminal")
-	for _, part := range []string{"worker 1", "worker 5", "in use", "▒", "░", "█", "kept    all permits came back"} {
+	for _, part := range []string{"worker 1", "worker 5", "in use", "▒", "░", "█", "kept    all permits are free at the end"} {
 		require.Contains(t, out.String(), part)
 	}
 	for line := range strings.Lines(out.String()) {
@@ -99,10 +99,10 @@ func requireXML(t *testing.T, path string) {
 func TestRun_findsPlantedBugs(t *testing.T) {
 	t.Parallel()
 	for plant, says := range map[string][]string{
-		"release": {"BROKEN  all permits came back", "BROKEN  the others ended by themselves"},
+		"release": {"BROKEN  all permits are free at the end", "BROKEN  the other workers drained"},
 		"belief": {
-			"BROKEN  never too many", "BROKEN  nobody believed longer than it was true",
-			"BROKEN  the process that was stopped learned", "too many  ",
+			"BROKEN  never too many", "BROKEN  no permit was used after it was deleted",
+			"BROKEN  the stopped worker noticed", "too many  ",
 		},
 		"crash": {"has ended: exit status 2: panic: planted"},
 	} {
@@ -133,7 +133,7 @@ func TestRun_usesAnotherEtcd(t *testing.T) {
 	defer client.Close()
 	resp, err := client.Get(t.Context(), "", clientv3.WithPrefix())
 	require.NoError(t, err)
-	require.Empty(t, resp.Kvs, "it leaves no key")
+	require.Empty(t, resp.Kvs, "no key is left")
 }
 
 func TestRun_flags(t *testing.T) {
@@ -167,7 +167,7 @@ func TestRun_saysThatThereIsNoEtcd(t *testing.T) {
 	}
 }
 
-// Of an interrupt at any moment nothing stays behind.
+// An interrupt at any time leaves no process and no file.
 func TestMain_endsWhenInterrupted(t *testing.T) {
 	t.Parallel()
 	trials := 4
@@ -188,8 +188,8 @@ func TestMain_endsWhenInterrupted(t *testing.T) {
 			defer timer.Stop()
 			_ = cmd.Wait()
 			switch status := cmd.ProcessState.ExitCode(); status {
-			case 0: // it had ended
-			case -1: // it had not begun
+			case 0: // it had ended before
+			case -1: // it had not started yet
 				require.Empty(t, out.String())
 			default:
 				require.Equal(t, 1, status, out.String())
@@ -200,7 +200,7 @@ func TestMain_endsWhenInterrupted(t *testing.T) {
 	}
 }
 
-// Nor of output that nobody reads any more.
+// The program also ends without a trace if its output is closed.
 func TestMain_endsWithItsReader(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t, nil)
@@ -217,8 +217,8 @@ func TestMain_endsWithItsReader(t *testing.T) {
 	require.Empty(t, workersOf(env["TMPDIR"]))
 }
 
-// workersOf returns the processes that have that temporary folder. Where there
-// is no /proc it returns none.
+// workersOf returns the processes with that temporary folder. Without /proc it
+// returns none.
 func workersOf(dir string) (pids []string) {
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range paths {
@@ -229,8 +229,9 @@ func workersOf(dir string) (pids []string) {
 	return pids
 }
 
-// A recordOf has workers that believe in their permits while the spans are,
-// which etcd has granted with that capacity, one after the other.
+// recordOf returns a record with one worker for each interval, in which the
+// worker believes to hold a permit. The permits are granted one after another,
+// at that capacity.
 func recordOf(capacity int64, beliefs ...interval) *record {
 	start := time.Unix(1000, 0)
 	rec := &record{
@@ -283,7 +284,7 @@ func TestJudge_findsTooMany(t *testing.T) {
 	})
 }
 
-// An interrupt ends the run without the help of a signal, too.
+// The end of the context ends the run, too.
 func TestRun_endsWithItsContext(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t, nil)

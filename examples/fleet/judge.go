@@ -18,8 +18,8 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-// A history is what happened to the keys of a resource, by a watch from before
-// the first one.
+// A history records the changes of all keys of a resource, with a watch that
+// starts before the first key exists.
 type history struct {
 	client *clientv3.Client
 	prefix string
@@ -31,13 +31,13 @@ type history struct {
 	ended   bool
 }
 
-// A change is an event, and when we heard of it: at or after it happened.
+// A change is an event, and when the watch received it.
 type change struct {
 	event *clientv3.Event
 	at    time.Time
 }
 
-// startHistory returns when the watch has begun.
+// startHistory starts a watch, and returns when the server has confirmed it.
 func startHistory(ctx context.Context, client *clientv3.Client, name string) (*history, error) {
 	h := &history{client: client, prefix: "condvar1/" + name + "/", gone: map[int64]bool{}}
 	limited, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -50,7 +50,7 @@ func startHistory(ctx context.Context, client *clientv3.Client, name string) (*h
 	events := client.Watch(ctx, h.prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	<-events
 	if !timer.Stop() {
-		return nil, errors.New("it does not answer a watch")
+		return nil, errors.New("no answer to a watch")
 	}
 	go func() {
 		for resp := range events {
@@ -90,7 +90,7 @@ func (h *history) isGone(token int64) bool {
 	return h.gone[token]
 }
 
-// all returns everything that has happened until now.
+// all returns all changes before the call.
 func (h *history) all(ctx context.Context) ([]change, error) {
 	end, err := h.client.Put(ctx, h.prefix+"end", "")
 	if err != nil {
@@ -114,24 +114,25 @@ func (h *history) all(ctx context.Context) ([]change, error) {
 	}
 }
 
-// tokenOf returns the token of a ticket: its create revision × 128 + its place
-// in the transaction that made it.
+// tokenOf returns the token of a ticket: its create revision × 128 + its index
+// in the transaction that created it.
 func tokenOf(e *clientv3.Event) int64 {
 	key := string(e.Kv.Key)
 	seq, _ := strconv.ParseInt(key[strings.LastIndexByte(key, '-')+1:], 16, 64)
 	return e.Kv.CreateRevision*128 + seq%128
 }
 
-// A ticket is a call of a process, in the history.
+// A ticket is a ticket of a call in the history.
 type ticket struct {
 	token    int64
-	granted  int64     // the revision; 0 if it never was
+	granted  int64     // the revision; 0 if it was not granted
 	capacity int64     // at that revision
 	removed  int64     // the revision; 0 if it exists
-	deleted  time.Time // when we heard of that; zero if it exists
+	deleted  time.Time // when the watch received that; zero if it exists
 }
 
-// A belief is how long a process believed that it held a permit, by its looks.
+// A belief is the time from the first to the last check by which a process held
+// a permit.
 type belief struct {
 	row      int
 	token    int64
@@ -139,19 +140,19 @@ type belief struct {
 	ticket   *ticket
 }
 
-// A mark is a moment to show in the picture.
+// A mark is an event to show in the picture.
 type mark struct {
 	at   time.Duration
 	text string
 }
 
-// A limit is the capacity from a moment on.
+// A limit is the capacity from a time on.
 type limit struct {
 	at       time.Duration
 	capacity int64
 }
 
-// A record is all that happened in a run.
+// A record has the events of a run.
 type record struct {
 	workers   int
 	capacity  int64
@@ -166,9 +167,9 @@ type record struct {
 	fleet     etcdcondvar.Fleet // at the end
 }
 
-// replay finds out which tickets were granted when, by the rule of the
-// contract, which it has for itself: a ticket is granted as soon as at most
-// capacity tickets are at or before it.
+// replay computes when each ticket was granted, by the rule of the contract,
+// without package etcdcondvar: a ticket is granted as soon as it is among the
+// first capacity tickets in line.
 func (rec *record) replay(changes []change) {
 	var capacity int64
 	var line []*ticket // the live ones, oldest first
@@ -207,7 +208,7 @@ func (rec *record) replay(changes []change) {
 	}
 }
 
-// findBeliefs finds those of all processes.
+// findBeliefs finds the beliefs of all processes.
 func (rec *record) findBeliefs() {
 	var all []*belief
 	for _, p := range rec.processes {
@@ -232,21 +233,21 @@ func (rec *record) findBeliefs() {
 // An interval is a part of the run.
 type interval struct{ from, to time.Duration }
 
-// A promise is kept if broken is "". Otherwise broken says how.
+// A promise is kept if broken is "". Otherwise broken describes the violation.
 type promise struct{ text, broken string }
 
-// A verdict is what became of the promises.
+// A verdict has the results of all promises.
 type verdict struct {
 	title    string
 	promises []promise
-	over     []interval // when too many held permits
+	over     []interval // when too many permits were held
 }
 
 func (v *verdict) kept() bool {
 	return !slices.ContainsFunc(v.promises, func(p promise) bool { return p.broken != "" })
 }
 
-// check adds a promise. If it is not ok, otherwise says how it was broken.
+// check adds a promise. If ok is false, otherwise describes the violation.
 func (v *verdict) check(ok bool, text, otherwise string) {
 	if ok {
 		otherwise = ""
@@ -254,7 +255,7 @@ func (v *verdict) check(ok bool, text, otherwise string) {
 	v.promises = append(v.promises, promise{text, otherwise})
 }
 
-// judge compares what the workers believed with the history.
+// judge compares the beliefs of the workers with the history.
 func (rec *record) judge() verdict {
 	var v verdict
 	beliefs := rec.beliefs
@@ -276,28 +277,29 @@ func (rec *record) judge() verdict {
 		broken = fmt.Sprintf("%s was never granted", count(unknown, "permit"))
 	}
 	v.check(len(v.over) == 0 && unknown == 0, fmt.Sprintf("never too many: at most %d at a time", most), broken)
-	v.check(late == 0, "nobody believed longer than it was true",
-		fmt.Sprintf("%d did, for up to %v", late, latest.Round(time.Millisecond)))
-	v.check(rec.stoppedLearned(), "the process that was stopped learned of its loss at once", "it did not")
+	v.check(late == 0, "no permit was used after it was deleted",
+		fmt.Sprintf("%d were, for up to %v", late, latest.Round(time.Millisecond)))
+	v.check(rec.stoppedLearned(), "the stopped worker noticed its loss at once", "it did not")
 	overdue := 0
 	for _, p := range rec.processes {
 		if p.overdue || p.killedAt.IsZero() && p.status != nil {
 			overdue++
 		}
 	}
-	v.check(overdue == 0, "the others ended by themselves", fmt.Sprintf("%d did not", overdue))
-	v.check(rec.fleet.InUse == 0 && rec.fleet.Waiting == 0, "all permits came back",
+	v.check(overdue == 0, "the other workers drained", fmt.Sprintf("%d did not", overdue))
+	v.check(rec.fleet.InUse == 0 && rec.fleet.Waiting == 0, "all permits are free at the end",
 		fmt.Sprintf("%d in use, %d waiting", rec.fleet.InUse, rec.fleet.Waiting))
-	v.check(len(beliefs) > 0, "there was progress", "nobody acquired a permit")
+	v.check(len(beliefs) > 0, "there was progress", "no permit was acquired")
 	return v
 }
 
-// findOver finds when too many processes believed that they hold a permit, and
-// returns the most that did so at a time. The clock is that of one machine.
+// findOver finds when too many processes believed to hold a permit, and returns
+// the most permits that were held at a time. All times are by the clock of one
+// machine.
 //
-// Of those who hold permits at a moment, all were granted at the revision at
-// which the last of them was. So they are too many if they are more than the
-// capacity was then. Later it may have shrunk, which revokes nothing.
+// All permits that are held at a time were granted at the revision of the last
+// grant among them. So they are too many if they exceed the capacity at that
+// revision. A shrink after that revokes nothing.
 func (v *verdict) findOver(start time.Time, beliefs []*belief) (most int) {
 	type step struct {
 		at   time.Time
@@ -336,8 +338,8 @@ func (v *verdict) findOver(start time.Time, beliefs []*belief) (most int) {
 	return most
 }
 
-// stoppedLearned reports whether what the stopped process said first of the
-// permit that it held, once it went on, is that it is lost.
+// stoppedLearned reports whether the first report of the stopped process about
+// its permit, after it was continued, is that the permit is lost.
 func (rec *record) stoppedLearned() bool {
 	p := rec.stopped
 	var last entry
@@ -346,9 +348,9 @@ func (rec *record) stoppedLearned() bool {
 		case e.at.Before(p.resumedAt):
 			last = e
 		case e.token == last.token && e.kind != returns:
-			// If it was stopped during Release, that may have come in time.
+			// If it was stopped during Release, it may have released in time.
 			return e.kind == lost || last.kind == returns
 		}
 	}
-	return last.kind != looks // it held none
+	return last.kind != looks // false if it held a permit and reported nothing more
 }

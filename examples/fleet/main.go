@@ -1,19 +1,19 @@
 //go:build unix
 
-// Command fleet shows processes that share permits by etcd: what happens when
-// one of them is killed, when one is stopped and goes on, and when the capacity
-// changes.
+// Command fleet shows processes that share permits through etcd, and what
+// happens when one is killed, when one is stopped and continued, and when the
+// capacity changes.
 //
 //	go run .
 //	go run . -workers 8 -capacity 3 -svg fleet.svg
 //	go run . -endpoints localhost:2379
 //
-// It starts an etcd server in a temporary folder, and itself again as the
-// workers. At the end it compares what the workers believed with the history of
-// etcd.
+// It starts an etcd server in a temporary folder, and worker processes that run
+// the same program. At the end it compares the times in which the workers
+// believed to hold permits with the history of etcd.
 //
-// The exit status is 0 if all promises were kept, 1 if one was broken or etcd
-// is not there, and 2 if the flags make no sense.
+// The exit status is 0 if all guarantees held, 1 if one was violated or the run
+// failed, and 2 if the flags are invalid or the picture cannot be written.
 package main
 
 import (
@@ -36,14 +36,14 @@ func main() {
 	if args := os.Getenv(workerEnv); args != "" {
 		os.Exit(work(args, os.Stdin, os.Stdout, os.Stderr))
 	}
-	// Of a SIGPIPE, too, nothing stays behind: it comes if nobody reads what we write.
+	// After SIGPIPE, which means that the output is closed, run cleans up, too.
 	ctx, stop := signal.NotifyContext(context.Background(),
 		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Getenv))
 }
 
-// A config is what the flags say.
+// A config has the values of the flags.
 type config struct {
 	workers   int
 	capacity  int64
@@ -60,7 +60,7 @@ const (
 	maxTTL      = 4 * time.Second
 )
 
-// run is main without the process around it. It returns the exit status.
+// run runs the program and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) int {
 	cfg, err := parse(args, stdout)
 	switch {
@@ -109,22 +109,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 	return 0
 }
 
-// parse returns what args say, or an error that says what is wrong with them.
-// It writes the help to stdout if they ask for it.
+// parse returns the configuration in args, or an error that says what is wrong
+// with them. It writes the help to stdout if args ask for it.
 func parse(args []string, stdout io.Writer) (config, error) {
 	var cfg config
 	fs := flag.NewFlagSet("fleet", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.IntVar(&cfg.workers, "workers", 5, "how many processes compete")
-	fs.Int64Var(&cfg.capacity, "capacity", 4, "how many permits there are")
-	fs.DurationVar(&cfg.ttl, "ttl", 2*time.Second, "how long a lease lasts, in whole seconds")
+	fs.IntVar(&cfg.workers, "workers", 5, "number of worker processes")
+	fs.Int64Var(&cfg.capacity, "capacity", 4, "number of permits")
+	fs.DurationVar(&cfg.ttl, "ttl", 2*time.Second, "`duration` of a lease, in whole seconds")
 	fs.StringVar(&cfg.endpoints, "endpoints", "", "use the etcd at these `addresses`, separated by commas")
 	fs.StringVar(&cfg.svg, "svg", "", "write the timeline to `file` as a picture")
 
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, "Processes share permits by etcd.\n\nFlags:\n")
+		fmt.Fprint(stdout, "Processes share permits through etcd.\n\nFlags:\n")
 		fs.SetOutput(stdout)
 		fs.PrintDefaults()
 		return cfg, err
@@ -141,13 +141,13 @@ func parse(args []string, stdout io.Writer) (config, error) {
 	}
 	for _, endpoint := range strings.Split(cfg.endpoints, ",") {
 		if endpoint == "" && cfg.endpoints != "" {
-			return cfg, fmt.Errorf("-endpoints has an address that is empty: %q", cfg.endpoints)
+			return cfg, fmt.Errorf("-endpoints has an empty address: %q", cfg.endpoints)
 		}
 	}
 	return cfg, terminal.CheckWritable(cfg.svg) // before the work
 }
 
-// A console is where the scenes are told.
+// A console writes the output.
 type console struct {
 	w       io.Writer
 	color   bool
@@ -156,7 +156,7 @@ type console struct {
 
 func (c *console) printf(format string, args ...any) { fmt.Fprintf(c.w, format, args...) }
 
-// chapter draws what happened, and says which promises were kept.
+// chapter draws the timeline, and writes which guarantees held.
 func (c *console) chapter(rec *record, v verdict) {
 	c.printf("\n")
 	rec.draw(c.w, v, c.columns, c.color)
@@ -171,7 +171,7 @@ func (c *console) chapter(rec *record, v verdict) {
 	}
 }
 
-// count returns n and the noun, in the plural if need be.
+// count returns n and the noun, in the plural unless n is 1.
 func count[T int | int64](n T, noun string) string {
 	if n != 1 {
 		noun += "s"

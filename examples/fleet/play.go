@@ -16,10 +16,10 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-// requestTimeout is how long a request to etcd may take.
+// requestTimeout is the timeout of a request to etcd.
 const requestTimeout = 4 * time.Second
 
-// A stage is where the scenes are played.
+// A stage has the state of a run.
 type stage struct {
 	cfg       config
 	endpoints []string
@@ -33,7 +33,7 @@ type stage struct {
 	rec       *record
 }
 
-// play runs the scenes and returns what happened.
+// play runs the scenes and returns a record of them.
 func play(ctx context.Context, cfg config, endpoints []string, out *console) (*record, error) {
 	unreachable := func(err error) error {
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -48,7 +48,7 @@ func play(ctx context.Context, cfg config, endpoints []string, out *console) (*r
 	defer func() { _ = client.Close() }()
 	s := &stage{
 		cfg: cfg, endpoints: endpoints, client: client, out: out,
-		// Nobody else has this name, so the history is all ours.
+		// The name is unique, so the history has only keys of this run.
 		name: fmt.Sprintf("fleet-%d-%d", os.Getpid(), time.Now().UnixNano()),
 	}
 	s.resource = etcdcondvar.New(client, s.name, cfg.capacity, etcdcondvar.WithTTL(cfg.ttl))
@@ -66,8 +66,8 @@ func play(ctx context.Context, cfg config, endpoints []string, out *console) (*r
 	return s.rec, s.finish(ctx)
 }
 
-// cleanUp leaves no process, and no key in an etcd that is not ours. It works
-// after an interrupt, too.
+// cleanUp kills all workers. It deletes all keys if the etcd server is not part
+// of this program. It also works after an interrupt.
 func (s *stage) cleanUp() {
 	for _, p := range s.processes {
 		p.kill()
@@ -80,7 +80,7 @@ func (s *stage) cleanUp() {
 	}
 }
 
-// scene says what happens now. The label is for the picture; "" is none.
+// scene writes what happens now. label, if not "", is a mark in the picture.
 func (s *stage) scene(label, format string, args ...any) {
 	at := time.Since(s.start)
 	text := fmt.Sprintf(format, args...)
@@ -90,7 +90,7 @@ func (s *stage) scene(label, format string, args ...any) {
 	}
 }
 
-// wait lets d pass. It fails if the run is interrupted, or a worker gives up.
+// wait waits for d. It fails if the run is interrupted or a worker has exited.
 func (s *stage) wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -107,8 +107,8 @@ func (s *stage) wait(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// awaitReturn waits until etcd has taken back the permit of p, and says how long
-// that took.
+// awaitReturn waits until the permit of p is free, and writes how long that
+// took.
 func (s *stage) awaitReturn(ctx context.Context, p *process) error {
 	last := p.last()
 	if last.kind != looks {
@@ -120,23 +120,23 @@ func (s *stage) awaitReturn(ctx context.Context, p *process) error {
 		}
 		took := time.Since(began)
 		if s.history.isGone(last.token) {
-			s.scene("", "its lease has ended, so its permit is back after %.1f s", took.Seconds())
+			s.scene("", "its lease has ended, so its permit is free after %.1f s", took.Seconds())
 			return nil
 		}
 		if took > 2*s.cfg.ttl+requestTimeout { // up to a TTL more if the leader of etcd changes
-			return fmt.Errorf("the permit of worker %d did not come back", p.row+1)
+			return fmt.Errorf("the permit of worker %d is still not free", p.row+1)
 		}
 	}
 }
 
-// scenes plays all of them.
+// scenes runs all scenes.
 func (s *stage) scenes(ctx context.Context) error {
 	for row := range s.cfg.workers {
 		if _, err := s.startProcess(row); err != nil {
 			return err
 		}
 	}
-	s.scene("", "all work")
+	s.scene("", "all workers run")
 	if err := s.wait(ctx, 2*time.Second); err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *stage) scenes(ctx context.Context) error {
 			return err
 		}
 	}
-	s.scene("all drain", "all drain")
+	s.scene("all workers drain", "all workers drain")
 	s.drain(ctx)
 	return ctx.Err()
 }
@@ -164,8 +164,8 @@ func (s *stage) startProcess(row int) (*process, error) {
 	return p, err
 }
 
-// killOne kills a process that holds a permit, and starts it again when the
-// permit is back.
+// killOne kills a process that holds a permit, and restarts it when the permit
+// is free.
 func (s *stage) killOne(ctx context.Context) error {
 	p, err := s.freezeHolder(ctx)
 	if err != nil {
@@ -182,12 +182,12 @@ func (s *stage) killOne(ctx context.Context) error {
 	if _, err := s.startProcess(p.row); err != nil {
 		return err
 	}
-	s.scene("", "worker %d is started again", p.row+1)
+	s.scene("", "worker %d is restarted", p.row+1)
 	return s.wait(ctx, time.Second)
 }
 
-// stopOne stops a process that holds a permit, and lets it go on when the
-// permit is back.
+// stopOne stops a process that holds a permit, and continues it when the permit
+// is free.
 func (s *stage) stopOne(ctx context.Context) error {
 	p, err := s.freezeHolder(ctx)
 	if err != nil {
@@ -202,13 +202,13 @@ func (s *stage) stopOne(ctx context.Context) error {
 	}
 	p.resume()
 	s.rec.stopped = p
-	s.scene(fmt.Sprintf("worker %d goes on", p.row+1), "worker %d goes on, and learns that its permit is lost", p.row+1)
+	s.scene(fmt.Sprintf("worker %d continues", p.row+1), "worker %d continues; its permit is lost", p.row+1)
 	return s.wait(ctx, 3*time.Second/2)
 }
 
-// freezeHolder stops a process that holds a permit: at a moment at which it
-// had said so, and had not yet begun to release it. If there is none for long,
-// it stops any, so that there is a verdict.
+// freezeHolder stops a process that has reported that it holds a permit, and
+// has not begun to release it. If it finds none for 2 s, it stops any process,
+// so that the run can continue.
 func (s *stage) freezeHolder(ctx context.Context) (*process, error) {
 	for began := time.Now(); time.Since(began) < 2*time.Second; {
 		for _, p := range s.processes {
@@ -216,14 +216,14 @@ func (s *stage) freezeHolder(ctx context.Context) (*process, error) {
 				continue
 			}
 			p.stop()
-			if err := s.wait(ctx, 30*time.Millisecond); err != nil { // until what it has written is read
+			if err := s.wait(ctx, 30*time.Millisecond); err != nil { // until its output is read
 				return nil, err
 			}
 			if p.holds() {
 				return p, nil
 			}
 			p.resume()
-			p.stoppedAt = time.Time{} // it was so short that nobody noticed
+			p.stoppedAt = time.Time{} // too short for the timeline
 		}
 		if err := s.wait(ctx, 5*time.Millisecond); err != nil {
 			return nil, err
@@ -231,7 +231,7 @@ func (s *stage) freezeHolder(ctx context.Context) (*process, error) {
 	}
 	for _, p := range s.processes {
 		if p.killedAt.IsZero() {
-			s.scene("", "nobody holds a permit")
+			s.scene("", "no worker holds a permit")
 			p.stop()
 			return p, nil
 		}
@@ -247,13 +247,13 @@ func (s *stage) resize(ctx context.Context, capacity int64) error {
 	}
 	note := ""
 	if capacity == 0 {
-		note = ": those who hold go on, and nobody is admitted"
+		note = ": holders continue, and no call is admitted"
 	}
 	s.scene(fmt.Sprintf("Resize(%d)", capacity), "Resize(%d)%s", capacity, note)
 	return s.wait(ctx, time.Second)
 }
 
-// drain lets all processes end.
+// drain makes all processes drain and exit.
 func (s *stage) drain(ctx context.Context) {
 	for _, p := range s.processes {
 		_ = p.stdin.Close()
@@ -274,13 +274,13 @@ func (s *stage) drain(ctx context.Context) {
 	}
 }
 
-// finish adds what etcd says to the record.
+// finish adds the state and the history of etcd to the record.
 func (s *stage) finish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var err error
 	if s.rec.fleet, err = s.resource.Fleet(ctx); err != nil {
-		return fmt.Errorf("cannot ask for the fleet: %w", err)
+		return fmt.Errorf("cannot read the fleet: %w", err)
 	}
 	changes, err := s.history.all(ctx)
 	if err != nil {

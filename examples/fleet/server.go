@@ -13,15 +13,15 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
-// startServer starts an etcd server in this process, in a temporary folder,
-// which it makes in tmp, or where the system has such if that is "".
+// startServer starts an etcd server in this process. Its data is in a temporary
+// folder in tmp, or in the default folder for temporary files if tmp is "".
 func startServer(ctx context.Context, tmp string) (endpoint string, stop func(), err error) {
 	dir, err := os.MkdirTemp(tmp, "condvar-fleet-")
 	if err != nil {
 		return "", nil, err
 	}
 	var server *embed.Etcd
-	for range 5 { // another process may take a port in between
+	for range 5 { // another process may take the port in between
 		if server, endpoint, err = tryServer(ctx, dir); err == nil || ctx.Err() != nil {
 			break
 		}
@@ -40,7 +40,7 @@ func tryServer(ctx context.Context, dir string) (*embed.Etcd, string, error) {
 	cfg := embed.NewConfig()
 	cfg.Dir = dir
 	cfg.LogLevel, cfg.LogOutputs = "fatal", []string{os.DevNull}
-	cfg.UnsafeNoFsync = true // nobody needs the data after a crash
+	cfg.UnsafeNoFsync = true // the data is not needed after a crash
 	ports := make([]url.URL, 2)
 	for i := range ports {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,7 +63,7 @@ func tryServer(ctx context.Context, dir string) (*embed.Etcd, string, error) {
 	case <-server.Server.ReadyNotify():
 		return server, ports[0].Host, nil
 	case <-timer.C:
-		err = errors.New("it is not ready after 10 s")
+		err = errors.New("not ready after 10 s")
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

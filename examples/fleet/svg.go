@@ -11,14 +11,14 @@ import (
 	"example.com/condvar/internal/terminal"
 )
 
-// Measures of the picture. It is drawn small and shown larger, so that the text
-// can still be read where the page is narrow.
+// Sizes in the picture. It is drawn small and shown larger, so that the text
+// stays readable on a narrow page.
 const (
 	width      = 500
 	shownWidth = 750
 	margin     = 16
-	left       = 88         // where the time starts
-	right      = width - 24 // where it ends
+	left       = 88         // x of the start
+	right      = width - 24 // x of the end
 	rowHeight  = 22
 	barHeight  = 14
 )
@@ -56,17 +56,17 @@ text { fill: #e6edf3 }
 // A canvas collects the elements of a picture from top to bottom.
 type canvas struct {
 	b   strings.Builder
-	y   float64       // where the next thing goes
-	end time.Duration // what right stands for
+	y   float64       // of the next element
+	end time.Duration // the time at right
 }
 
 // picture returns the timeline as an SVG document.
 func picture(rec *record, v verdict) []byte {
 	c := &canvas{y: 16, end: max(rec.end, 1)}
 	title := fmt.Sprintf("%d processes share %s", rec.workers, count(rec.capacity, "permit"))
-	outcome := "All promises were kept."
+	outcome := "All guarantees held."
 	if !v.kept() {
-		outcome = "A promise was broken."
+		outcome = "A guarantee was violated."
 	}
 	c.text(margin, c.y+14, "title", title)
 	c.text(margin, c.y+34, "soft", outcome)
@@ -93,8 +93,7 @@ func picture(rec *record, v verdict) []byte {
 	return []byte(doc.String())
 }
 
-// timeline draws the rows, and the number of permits in use in as much room as
-// there is.
+// timeline draws the rows, and below them the number of permits in use.
 func (c *canvas) timeline(rec *record, v verdict) {
 	spans := rec.spans()
 	steps := stepsOf(spans)
@@ -163,7 +162,7 @@ func rowTop(top float64, row int) float64 {
 	return top + float64(row*rowHeight) + (rowHeight-barHeight)/2
 }
 
-// marks says what the numbers mean, in two columns.
+// marks explains the numbers, in two columns.
 func (c *canvas) marks(rec *record) {
 	c.y += 8
 	half := (len(rec.marks) + 1) / 2
@@ -179,7 +178,7 @@ func (c *canvas) marks(rec *record) {
 	c.y += float64(half) * 20
 }
 
-// legend explains the colors, in as many lines as it takes.
+// legend explains the colors, in as many lines as needed.
 func (c *canvas) legend(v verdict) {
 	x := float64(margin)
 	entries := []struct{ class, text string }{
@@ -187,7 +186,7 @@ func (c *canvas) legend(v verdict) {
 		{"dead", "killed"}, {"frozen", "stopped"},
 	}
 	if len(v.over) > 0 {
-		entries = append(entries, struct{ class, text string }{"over", "holds, as too many do"})
+		entries = append(entries, struct{ class, text string }{"over", "holds, above the capacity"})
 	}
 	for _, entry := range entries {
 		wide := 28 + 7.5*float64(len(entry.text))
@@ -205,7 +204,7 @@ func (c *canvas) legend(v verdict) {
 	c.y += 40
 }
 
-// x returns where a moment is.
+// x returns the x coordinate of a time.
 func (c *canvas) x(at time.Duration) float64 {
 	return left + (right-left)*float64(at)/float64(c.end)
 }

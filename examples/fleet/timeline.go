@@ -15,7 +15,7 @@ import (
 const (
 	waits  = '░'
 	holds  = '█'
-	away   = '▒' // what a process holds that was killed or is stopped
+	away   = '▒' // the process was killed or is stopped while it holds a permit
 	dead   = 'x'
 	frozen = 's'
 )
@@ -25,7 +25,7 @@ func legend() string {
 		waits, holds, away, dead, frozen)
 }
 
-// A span is what a worker did for a while: one of the constants above.
+// A span is what a worker did in an interval. kind is a constant above.
 type span struct {
 	interval
 	row  int
@@ -35,8 +35,8 @@ type span struct {
 // has reports whether at is in i.
 func (i interval) has(at time.Duration) bool { return i.from <= at && at < i.to }
 
-// spans returns what all workers did, in the order of time. Those of one row do
-// not overlap.
+// spans returns the spans of all workers, ordered by start. The spans of a row
+// do not overlap.
 func (rec *record) spans() []span {
 	var all []span
 	add := func(row int, kind rune, from, to time.Duration) {
@@ -45,7 +45,7 @@ func (rec *record) spans() []span {
 		}
 	}
 	for _, p := range rec.processes {
-		// While the process was away it did nothing, whatever it believed.
+		// A killed or stopped process does nothing, whatever it has reported.
 		absence := interval{rec.end, rec.end}
 		kind := rune(frozen)
 		if !p.stoppedAt.IsZero() {
@@ -55,7 +55,7 @@ func (rec *record) spans() []span {
 		if !p.killedAt.IsZero() && !p.overdue {
 			kind = dead
 			absence.to = rec.end
-			for _, next := range rec.processes { // the one that takes its place
+			for _, next := range rec.processes { // the process that replaces it
 				if next.row == p.row && next != p && len(next.entries) > 0 {
 					absence.to = next.entries[0].at.Sub(rec.start)
 				}
@@ -65,7 +65,7 @@ func (rec *record) spans() []span {
 			add(p.row, kind, from, min(to, absence.from))
 			add(p.row, kind, max(from, absence.to), to)
 		}
-		back := absence.from // when etcd has taken back what it held
+		back := absence.from // when its permit was free
 		var asked, first, latest time.Duration
 		var token int64
 		flush := func() {
@@ -108,8 +108,8 @@ func (rec *record) spans() []span {
 	return all
 }
 
-// backAt returns when etcd took back the ticket with that token: when we heard
-// of it, or somebody else believed to have it before that.
+// backAt returns when the ticket with that token was deleted: when the watch
+// received that, or when another process reported a later grant, if earlier.
 func (rec *record) backAt(token int64) time.Duration {
 	t := rec.tickets[token]
 	if t == nil || t.removed == 0 {
@@ -124,7 +124,7 @@ func (rec *record) backAt(token int64) time.Duration {
 	return at.Sub(rec.start)
 }
 
-// endOf returns until when a worker waits that got nothing.
+// endOf returns the end of a wait without a permit.
 func (rec *record) endOf() time.Duration {
 	if n := len(rec.marks); n > 0 { // the drain
 		return rec.marks[n-1].at
@@ -132,15 +132,15 @@ func (rec *record) endOf() time.Duration {
 	return rec.end
 }
 
-// A step is a moment from which on, up to the next step, so many hold permits.
+// A step is a change of the number of permits in use.
 type step struct {
 	at      time.Duration
 	holders int
 }
 
-// stepsOf returns how the number of holders went. The first step is at 0.
+// stepsOf returns the steps of the number of holders. The first step is at 0.
 func stepsOf(spans []span) []step {
-	var changes []step // holders: by how much
+	var changes []step // holders is the difference
 	for _, s := range spans {
 		if s.kind == holds || s.kind == away {
 			changes = append(changes, step{s.from, 1}, step{s.to, -1})
@@ -161,9 +161,9 @@ func stepsOf(spans []span) []step {
 	return steps
 }
 
-// moments returns the moment that each column shows: of the time that it stands
-// for, the one at which most hold permits, so that what is too much is not lost
-// between two columns.
+// moments returns the step that each column shows: the step with the most
+// holders in the interval of the column, so that no excess is lost between two
+// columns.
 func moments(steps []step, end time.Duration, columns int) []step {
 	moments := make([]step, columns)
 	next := 0 // the first step after the column's start
@@ -183,7 +183,7 @@ func moments(steps []step, end time.Duration, columns int) []step {
 	return moments
 }
 
-// capacityAt returns the capacity at a moment.
+// capacityAt returns the capacity at a time.
 func (rec *record) capacityAt(at time.Duration) int64 {
 	capacity := rec.capacity
 	for _, l := range rec.limits {
@@ -194,8 +194,8 @@ func (rec *record) capacityAt(at time.Duration) int64 {
 	return capacity
 }
 
-// draw writes a timeline of so many columns, one row for each worker, the
-// number of holders and the capacity below.
+// draw writes a timeline of that many columns, with a row for each worker, and
+// below them the number of holders and the capacity.
 func (rec *record) draw(w io.Writer, v verdict, columns int, color bool) {
 	indent := len(fmt.Sprintf("worker %d", rec.workers)) + 2
 	columns -= indent

@@ -23,27 +23,27 @@ import (
 	"example.com/condvar/etcdcondvar"
 )
 
-// These environment variables make the program a worker, and plant a bug in its
-// workers, which the verdict must find: "release" never releases, "belief"
-// never asks whether a permit was lost, "crash" ends early.
+// workerEnv makes the program a worker. plantEnv adds a bug to the workers,
+// which the run must report: "release" never releases, "belief" ignores that a
+// permit was lost, "crash" panics.
 const (
 	workerEnv = "CONDVAR_FLEET_WORKER"
 	plantEnv  = "CONDVAR_FLEET_PLANT"
 )
 
-// What a worker reports, a line each: one of these letters, the token of the
+// A report of a worker is a line with one of these letters, the token of the
 // permit, and the time.
 const (
-	asks    = 'a'
-	looks   = 'h' // at its permit, which it holds
+	asks    = 'a' // calls Acquire
+	looks   = 'h' // a check says that it holds its permit
 	returns = 'f' // is about to release it
-	gave    = 'r'
-	lost    = 'l' // was told that the permit was lost
+	gave    = 'r' // has released it
+	lost    = 'l' // its permit was lost
 )
 
-// work is what a worker does until stdin ends: it acquires a permit, holds it
-// for a while, looking again and again whether it is lost, and releases it. It
-// returns the exit status.
+// work runs a worker until stdin ends. The worker acquires a permit, holds it
+// for a while, checks every 5 ms whether it is lost, releases it, and repeats.
+// work returns the exit status.
 func work(args string, stdin io.Reader, stdout, stderr io.Writer) int {
 	fields := strings.Split(args, "|")
 	capacity, _ := strconv.ParseInt(fields[2], 10, 64)
@@ -91,7 +91,7 @@ func work(args string, stdin io.Reader, stdout, stderr io.Writer) int {
 				break
 			}
 			report(looks, p, looked)
-			if looked.After(end) { // after a look, however long this process was stopped
+			if looked.After(end) { // after a check, even if this process was stopped
 				break
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -116,26 +116,26 @@ func work(args string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// An entry is what a worker has reported.
+// An entry is a report of a worker.
 type entry struct {
 	kind  rune
 	token int64
 	at    time.Time
 }
 
-// A process is a worker as its parent sees it.
+// A process is the parent's side of a worker.
 type process struct {
-	row    int // 0 is worker 1; a process that takes the place of another has the same
+	row    int // 0 is worker 1; a process that replaces another has the same row
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
-	stderr bytes.Buffer  // until done
+	stderr bytes.Buffer  // complete once done is closed
 	done   chan struct{} // closed when the process has ended
-	status error         // of its end, once done
+	status error         // the result of Wait, once done is closed
 
-	// These belong to the goroutine of the scenes.
+	// Only the goroutine of the scenes uses these fields.
 	stoppedAt, resumedAt time.Time
 	killedAt             time.Time
-	overdue              bool // it did not end by itself
+	overdue              bool // it was killed because it did not exit
 
 	mu      sync.Mutex
 	entries []entry
@@ -149,7 +149,7 @@ func startProcess(row int, name string, cfg config, endpoints []string) (*proces
 	p := &process{row: row, cmd: exec.Command(self), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=worker %d|%s|%d|%v|%s|%s",
 		workerEnv, row+1, name, cfg.capacity, cfg.ttl, strings.Join(endpoints, ","), cfg.plant))
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is for the parent
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt reaches only the parent
 	p.cmd.Stderr = &p.stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -193,7 +193,8 @@ func (p *process) last() entry {
 	return p.entries[len(p.entries)-1]
 }
 
-// holds reports whether the process has just said that it holds a permit.
+// holds reports whether the last report of the process says that it holds a
+// permit.
 func (p *process) holds() bool {
 	select {
 	case <-p.done:
@@ -205,7 +206,7 @@ func (p *process) holds() bool {
 
 func (p *process) signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
 
-// failure returns why the process has ended, if it should not have.
+// failure returns why the process has ended, or nil if it runs or was killed.
 func (p *process) failure() error {
 	select {
 	case <-p.done:
@@ -218,7 +219,7 @@ func (p *process) failure() error {
 	return fmt.Errorf("worker %d has ended: %w: %s", p.row+1, p.status, bytes.TrimSpace(p.stderr.Bytes()))
 }
 
-// stop keeps the process from running, until resume.
+// stop stops the process until resume.
 func (p *process) stop() {
 	p.signal(syscall.SIGSTOP)
 	p.stoppedAt = time.Now()
@@ -229,7 +230,7 @@ func (p *process) resume() {
 	p.signal(syscall.SIGCONT)
 }
 
-// kill ends the process at once, unless it has ended.
+// kill kills the process unless it has ended.
 func (p *process) kill() {
 	select {
 	case <-p.done:
@@ -241,7 +242,7 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// end is kill for a process that should have ended by now.
+// end kills a process that should have ended by now, and marks it as overdue.
 func (p *process) end() {
 	select {
 	case <-p.done:
