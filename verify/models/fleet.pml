@@ -1,38 +1,40 @@
 /*
- * One capacity shared by two processes, as it is in etcdcondvar: tickets at a
- * server, leases that end, requests and answers that are delayed and lost, and
- * the transaction that cleans up after one whose outcome is unknown. run.sh says
- * which instances and which broken variants are run.
+ * Two processes share one capacity, as in etcdcondvar: tickets at a server,
+ * leases that end, requests and answers that are delayed and lost, and the
+ * fence, the transaction that cleans up after one whose outcome is unknown.
+ * run.sh has the instances and the broken variants to run.
  *
- * Two processes (Process) put NT tickets each, hold what is granted, release it
- * or give up at any moment. They open LEASES leases each, one after the other,
- * when the one before has ended for them. The capacity is CAPACITY.
+ * Two processes put NT tickets each. They hold granted tickets, release them or
+ * give up at any time. They open LEASES leases each, one after another, when
+ * the previous session has ended. The capacity is CAPACITY.
  *
- *   Server   applies requests in any order, as late as it likes; ends leases
- *   Clock    lets time pass: TTL ticks are a lease, MARGIN of them the margin
- *   endSession, send, fence, renewed   what they are in session.go
+ *   Server   applies requests in any order, after any delay
+ *   Leases   renews, ends and revokes the leases of a process
+ *   Clock    advances time: a lease has TTL ticks, and MARGIN is the margin
+ *   endSession, send, fence, renewed   as in session.go
  *
- * A process waits for the answer to a put and may stop waiting at any moment;
- * then the request is still under way, and is applied later or never. Deletes
- * and fences are repeated until they are answered, and an answer may be lost
- * after each. The clock of a process may lose one tick between the sending of a
- * renewal and the end of the lease that it stands for. That its permit is
- * granted is heard by a process at any time after it is so, and may be stale.
+ * A process waits for the answer to a put and may stop waiting at any time.
+ * Then the request is still under way, and is applied later or never. Deletes
+ * and fences are repeated until they are answered, and each answer may be lost.
+ * The clock of a process may lose one tick between the sending of a renewal and
+ * the end of the lease period that the renewal starts. A process may learn of a
+ * grant at any time after it. The information may be stale.
  *
- * Left out: weights, Resize, TryAcquire, transactions with several tickets,
- * requests for a lease or an epoch whose outcome is unknown (what they leave
- * behind, nothing refers to), the watch itself, keys that are deleted by hand.
- * A deletion or a fence that is applied once more after its answer changes
- * nothing, as no name is used again, so it is not among the steps.
+ * Not modeled: weights, Resize, TryAcquire, transactions with several tickets,
+ * requests for a lease or an epoch whose outcome is unknown (nothing refers to
+ * their results), the watch itself, and keys that are deleted by hand. A
+ * deletion or a fence that is applied again after its answer changes nothing,
+ * as no name is reused, so it is not modeled.
  *
- * Bounds: 2 processes, NT tickets each, LEASES leases each, TTL ticks; RENEWING
- * is how many of the processes renew their lease. One renewal of a process is
- * under way at a time.
+ * Bounds: 2 processes, NT tickets each, LEASES leases each, TTL ticks. RENEWING
+ * is the number of processes that renew their lease. A process has at most one
+ * renewal under way.
  *
- * Properties, by the names that stand in the assertions:
- *   Believed  while a process believes that it holds a permit, by its clock, its
- *             ticket exists and is granted, so no more than the capacity do
- *   Granted   so it is when Acquire returns
+ * Properties, by their names in the assertions:
+ *   Believed  while a process believes to hold a permit, by its clock, its
+ *             ticket exists and is granted, so permits held by that belief
+ *             never exceed the capacity
+ *   Granted   the same when Acquire returns
  *   Lost      each ticket that exists is known to its process, or its lease is
  *             being revoked
  * With ONLY=P, only P is checked.
@@ -63,52 +65,52 @@
 #define OF(t) (t / NT)                  /* the process of a ticket */
 #define LEASE(p, l) (p * LEASES + l)    /* l counts from 0 */
 
-/* The names of the properties. Always 0, except with ONLY, and no part of the state. */
+/* The names of the properties. Always 0, except with ONLY. Not part of the state. */
 hidden byte Believed, Granted, Lost;
 
-/* What the server has. */
+/* The state of the server. */
 bool live[2 * LEASES];
 byte left[2 * LEASES];   /* ticks until the lease may end */
-bool epoch[TICKETS];     /* that one exists; named after the first ticket that was put with it */
+bool epoch[TICKETS];     /* it exists; by the first ticket that was put with it */
 byte line[TICKETS];      /* tickets in the order of their creation */
 byte lineLen;
 
-/* A put that is under way, by ticket. The answer says granted, or that it has to wait, or failed. */
+/* A put under way, by ticket. The answer is YES (granted), WAIT or NO (failed). */
 #define NOTHING 0
 #define REQUEST 1
-#define ABANDONED 2      /* a request whose answer nobody waits for */
+#define ABANDONED 2      /* a request whose process no longer waits */
 #define YES 3
 #define WAIT 4
 #define NO 5
 byte put[TICKETS];
 
-/* A renewal that is under way, by process. */
+/* A renewal under way, by process. */
 byte renewal[2];         /* NOTHING, REQUEST, YES, NO */
 byte age[2];             /* ticks since it was sent, by the clock of the process */
 bool ageSlow[2];         /* that clock has lost a tick since */
 
-/* What the watch has said. */
+/* What the watch has reported. */
 bool heard[TICKETS];     /* the ticket is granted */
 
-/* What the processes know. */
+/* The state of the processes. */
 #define UNUSED 0
 #define SENDING 1
-#define GIVENUP 2        /* sending, but its caller has left */
+#define GIVENUP 2        /* sending, but its call has returned */
 #define INLINE 3
 #define HELD 4
 #define DELETING 5
 #define FENCED 6
 #define ENDED 7
 byte state[TICKETS];
-byte leaseOf[TICKETS];   /* with the process */
+byte leaseOf[TICKETS];   /* the lease of a ticket */
 byte epochOf[TICKETS];
 bool session[2];
 byte lease[2];           /* of the session */
-byte opened[2];          /* how many leases there were */
-byte current[2];         /* epoch; NONE if there is none that exists for certain */
+byte opened[2];          /* number of leases so far */
+byte current[2];         /* epoch; NONE if none is known to exist */
 byte valid[2];           /* ticks for which the session is valid, by the clock of the process */
 bool slow[2];            /* that clock has lost a tick since the renewal was sent */
-bool revoked[2 * LEASES]; /* the process has given the lease up */
+bool revoked[2 * LEASES]; /* the process has asked for its end */
 
 hidden byte i, j, q, rank;
 
@@ -123,7 +125,7 @@ inline find(t) {
 	od
 }
 
-/* check asserts what must hold at all times. */
+/* check asserts the invariants. */
 inline check() {
 	i = 0;
 	do
@@ -137,7 +139,7 @@ inline check() {
 	i = 0; j = 0; rank = 0
 }
 
-/* notify is the watch: it says which tickets are granted, to those who wait. */
+/* notify is the watch: it reports granted tickets that wait. */
 inline notify() {
 	j = 0;
 	do
@@ -149,7 +151,7 @@ inline notify() {
 	j = 0
 }
 
-/* become sets the state of t to one in which it does not wait. */
+/* become sets the state of t to a state that is not waiting. */
 inline become(t, s) {
 	heard[t] = false;
 	state[t] = s
@@ -173,7 +175,7 @@ inline drop(t) {
 	rank = 0; j = 0
 }
 
-/* endLease is what the server does when a lease has ended or is revoked. */
+/* endLease is the end of a lease at the server, by time or by a revocation. */
 inline endLease(l) {
 	live[l] = false;
 	left[l] = 0;
@@ -190,7 +192,7 @@ inline endLease(l) {
 	i = 0
 }
 
-/* forget clears what nobody needs any more, so that there are fewer states. */
+/* forget clears variables that are not used any more, to have fewer states. */
 inline forget(t) {
 	find(t);
 	if
@@ -200,10 +202,10 @@ inline forget(t) {
 	rank = 0; j = 0
 }
 
-/* endSession: the holders have lost their permits, waiting calls line up again. */
+/* endSession ends the session of p. Its holders lose their permits. */
 inline endSession(p) {
 	session[p] = false;
-	revoked[lease[p]] = true; /* the server may end it at any time now */
+	revoked[lease[p]] = true; /* the server may end it at any time from now on */
 	left[lease[p]] = 0;
 	current[p] = NONE;
 	valid[p] = 0;
@@ -243,7 +245,7 @@ inline grant(p, t) {
 	fi
 }
 
-/* sending returns whether the sender of p waits for an answer, or has a fence to send. */
+/* SENDER_BUSY reports whether the sender of p waits for an answer or has a fence to send. */
 #define BUSY(t) (state[t] == SENDING || state[t] == GIVENUP || state[t] == FENCED)
 #if NT == 1
 #define SENDER_BUSY(p) BUSY(p)
@@ -251,10 +253,10 @@ inline grant(p, t) {
 #define SENDER_BUSY(p) (BUSY(p * NT) || BUSY(p * NT + 1))
 #endif
 
-/* A ticket of process p, with its caller: t is put after the one before. */
+/* A ticket of process p, and its call. t is put after ticket t-1, unless it is the first. */
 proctype Ticket(byte p; byte t; bool first) {
 end:	do
-	/* The session, if there is none. */
+	/* Open a session, if there is none. */
 	:: d_step { state[t] == UNUSED && !session[p] && opened[p] < LEASES && (first || state[t - 1] != UNUSED) ->
 			lease[p] = LEASE(p, opened[p]);
 			opened[p]++;
@@ -263,7 +265,7 @@ end:	do
 			left[lease[p]] = TTL;
 			valid[p] = TTL - MARGIN
 		}
-	/* send: with a new epoch, if there is none that exists for certain. */
+	/* send: with a new epoch, if none is known to exist. */
 	:: d_step { state[t] == UNUSED && session[p] && !SENDER_BUSY(p) && (first || state[t - 1] != UNUSED) ->
 			if
 			:: !live[lease[p]] -> endSession(p)
@@ -291,7 +293,7 @@ end:	do
 #endif
 			become(t, FENCED)
 		}
-	/* fence, which the server applies at once; then its answer comes, or not. */
+	/* fence: the server applies it at once. Its answer may be lost. */
 	:: atomic { state[t] == FENCED ->
 			d_step {
 #ifndef NO_EPOCH
@@ -304,12 +306,12 @@ end:	do
 			:: true
 			fi
 		}
-	/* What the watch says may be old. */
+	/* What the watch reports may be old. */
 	:: d_step { state[t] == INLINE && heard[t] -> grant(p, t); check() }
-	/* The caller gives up, or releases. */
+	/* The call gives up, or releases. */
 	:: d_step { state[t] == SENDING -> state[t] = GIVENUP }
 	:: d_step { state[t] == INLINE || state[t] == HELD -> become(t, DELETING) }
-	/* The janitor deletes; then the answer comes, or not. */
+	/* The janitor deletes. The answer may be lost. */
 #ifdef GIVES_UP
 	:: d_step { state[t] == DELETING -> become(t, ENDED); check() }
 #endif
@@ -327,7 +329,7 @@ end:	do
 proctype Keeper(byte p; bool renews) {
 end:	do
 	:: d_step { renews && session[p] && renewal[p] == NOTHING -> renewal[p] = REQUEST; age[p] = 0; ageSlow[p] = false }
-	/* renewed: valid from the sending on. */
+	/* renewed: the lease counts from the sending. */
 	:: d_step { renewal[p] == YES ->
 			if
 			:: valid[p] == 0 -> skip
@@ -347,12 +349,12 @@ end:	do
 		}
 	:: d_step { renewal[p] == NO -> endSession(p); check() }
 	:: d_step { renewal[p] != NOTHING -> renewal[p] = NOTHING; age[p] = 0; ageSlow[p] = false } /* no answer in time */
-	/* The session is over by the clock, or by what the watch says. It may take long to be noticed. */
+	/* The session has ended by the clock, or by the watch. It may be noticed late. */
 	:: d_step { session[p] && (valid[p] == 0 || !live[lease[p]]) -> endSession(p); check() }
 	od
 }
 
-/* Server applies what is under way. */
+/* Server applies puts that are under way. */
 proctype Server() {
 	byte t;
 
@@ -384,7 +386,7 @@ end:	do
 	od
 }
 
-/* Link loses requests that nobody waits for. Those that are waited for are abandoned first. */
+/* Link loses abandoned requests. Requests with a waiting process are abandoned first. */
 proctype Link() {
 	byte t;
 
@@ -406,7 +408,7 @@ end:	do
 	od
 }
 
-/* Leases: the server renews the one of a process, ends one, or revokes one. */
+/* Leases: the server renews, ends or revokes a lease of a process. */
 proctype Leases(byte p) {
 end:	do
 	:: d_step { renewal[p] == REQUEST ->
@@ -422,7 +424,7 @@ end:	do
 	od
 }
 
-/* Clock lets a tick pass. That of a process may lose one. */
+/* Clock advances time by a tick. The clock of a process may lose one tick. */
 proctype Clock() {
 	bool loses[2];
 
