@@ -149,8 +149,10 @@ module() {
 	fi
 	case $name in
 	# The others start processes, or run one goroutine at a time.
-	verify) raced=(./hammer ./linear ./soak) ;;
+	verify) raced=($short ./hammer ./linear ./soak) ;;
 	bench) raced=(./gate) ;;
+	# It runs all that the other tests run, for the picture.
+	examples/overload) raced=(-skip TestTheCommandPrintsTablesAndDrawsThePictureInDocs ./...) ;;
 	# It takes a minute to build, and the tests of promcondvar cover our code.
 	promcondvar/promtest) raced=() ;;
 	# They take minutes to build: in the long form only.

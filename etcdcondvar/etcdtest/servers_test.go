@@ -77,7 +77,8 @@ func TestRestart_afterTheLeaseEnds(t *testing.T) {
 			}
 			back := time.Now()
 			s.granted(next).release()
-			require.Less(t, next.at.Sub(back), long*7/10, "the old leases were not revoked")
+			// Etcd itself would not end the old leases earlier.
+			require.Less(t, next.at.Sub(back), long, "the old leases were not revoked")
 			p.release()
 			q.release()
 		})

@@ -32,8 +32,11 @@ func verify(t *testing.T, n int, newScene func(seed uint64, fake bool) scene) {
 		require.NoError(t, err, "CONDVAR_SEED")
 		step = 0
 	}
-	if os.Getenv("CONDVAR_VERIFY") == "long" {
+	switch {
+	case os.Getenv("CONDVAR_VERIFY") == "long":
 		n *= 10
+	case testing.Short():
+		n /= 4
 	}
 	for _, procs := range []int{4, 2, 1} {
 		for _, clock := range []string{"fake", "real"} {

@@ -30,29 +30,31 @@ func TestObjectsWorkInEveryOrderOfPlaces(t *testing.T) {
 	if runCase(t) {
 		return
 	}
-	long := os.Getenv("CONDVAR_VERIFY") == "long"
-	each, all := 2, 3
-	if long {
-		each, all = longCase, longCase
-	}
 	// A sequence includes all shorter ones that it begins with, so these need
 	// no case.
 	var cases []string
 	for _, o := range objects {
-		if testing.Short() {
-			for _, u := range o.allUses() {
-				cases = append(cases, chain(o, stepsOf(u.name)))
-			}
-			cases = append(cases, chain(o, stepsOf(everything)))
-			continue
-		}
 		var steps []string
 		for _, u := range o.allUses() {
 			steps = append(steps, stepsOf(u.name)...)
-			cases = append(cases, sequences(o, stepsOf(u.name), each)...)
 		}
-		cases = append(cases, sequences(o, stepsOf(everything), all)...)
-		if long {
+		for _, u := range append(o.allUses(), use{name: everything}) {
+			own := stepsOf(u.name)
+			switch {
+			case os.Getenv("CONDVAR_VERIFY") == "long":
+				cases = append(cases, sequences(o, own, longCase)...)
+			case testing.Short():
+				cases = append(cases, chain(o, own))
+			case u.name == everything:
+				cases = append(cases, sequences(o, own, 3)...)
+			default: // the first place is that of the first use
+				for range own {
+					own = append(own[1:], own[0])
+					cases = append(cases, chain(o, own))
+				}
+			}
+		}
+		if os.Getenv("CONDVAR_VERIFY") == "long" {
 			cases = append(cases, sequences(o, steps, 2)...) // any use after any other
 		}
 	}
