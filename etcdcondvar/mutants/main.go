@@ -136,8 +136,10 @@ func main() {
 			}
 		})
 	}
+	names := os.Args[1:]
 	for _, m := range mutants() {
-		if len(os.Args) == 1 || slices.Contains(os.Args[1:], m.name) {
+		if len(os.Args) == 1 || slices.Contains(names, m.name) {
+			names = slices.DeleteFunc(names, func(name string) bool { return name == m.name })
 			next <- m
 		}
 	}
@@ -145,6 +147,11 @@ func main() {
 	wg.Wait()
 	if len(survivors) > 0 {
 		fmt.Println("survived:", strings.Join(survivors, ", "))
+	}
+	if len(names) > 0 {
+		fmt.Println("there is no", strings.Join(names, ", "))
+	}
+	if len(survivors)+len(names) > 0 {
 		os.Exit(1)
 	}
 }
