@@ -440,21 +440,20 @@ func ExampleCapacityResource_Stats() {
 // too long. Each hook may be set alone. Those of waits cost nothing to calls
 // that do not wait.
 func ExampleWithHooks() {
-	slots := condvar.NewCapacityResource(1, condvar.WithHooks(&condvar.Hooks{
+	hooks := &condvar.Hooks{
 		WaitDone: func(_ context.Context, n int64, waited time.Duration, err error) {
 			if waited >= time.Millisecond {
 				fmt.Printf("waited too long for %d: %v\n", n, err)
 			}
 		},
-	}))
+	}
+	slots := condvar.NewCapacityResource(1, condvar.WithHooks(hooks), condvar.MaxWait(2*time.Millisecond))
 	slots.TryAcquire()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Millisecond)
-	defer cancel()
-	err := slots.Acquire(ctx) // fails
-	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	err := slots.Acquire(context.Background()) // fails
+	fmt.Println(errors.Is(err, condvar.ErrOverloaded))
 
 	// Output:
-	// waited too long for 1: context deadline exceeded
+	// waited too long for 1: condvar: resource is overloaded
 	// true
 }
