@@ -8,11 +8,12 @@
 #   scripts/check.sh etcdcondvar/etcdtest with its tests, which need servers: 3 minutes
 #   CONDVAR_VERIFY=long scripts/check.sh  the long forms of verify/ and etcdtest: hours
 #   STRICT=1 scripts/check.sh             a missing tool is a failure
-#   JOBS=1 scripts/check.sh               one step at a time, instead of one per processor
+#   JOBS=1 scripts/check.sh               one step at a time
 #
 # Most steps leave a processor idle at times, while they link or wait. So JOBS
-# rows of steps run concurrently, the root's first. A test that fails only
-# because the machine is busy is a bug of the test.
+# rows of steps run concurrently, one more than there are processors if it is
+# not set, the root's first. A test that fails only because the machine is busy
+# is a bug of the test.
 #
 # Each step prints how long it took, and its processor time.
 set -uo pipefail
@@ -253,7 +254,7 @@ row_verify_mutants() {
 row_verify_schedules() {
 	cd verify || exit 1
 	step "verify: schedules" go test -count=1 $timeout -tags condvar_explore ./explore
-	step "verify: models" models/run.sh
+	step "verify: models" models/run.sh cond keyed nobody pool resource
 }
 
 row_verify_matrix() {
@@ -276,6 +277,7 @@ row_verify_matrix() {
 row_etcd_mutants() {
 	cd etcdcondvar || exit 1
 	step "etcdcondvar: mutants" go run ./mutants
+	step "etcdcondvar: model" ../verify/models/run.sh fleet
 }
 
 # The short form is a test.
@@ -327,7 +329,7 @@ done
 named=$* # the tests of etcdtest, which need servers, run only by name or in the long form
 [ $# -gt 0 ] || set -- "${names[@]}"
 
-jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
+jobs=${JOBS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}
 rows=()
 echo "Runs, $jobs at a time:"
 for name in "${names[@]}"; do

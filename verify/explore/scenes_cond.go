@@ -861,7 +861,8 @@ func condScenes() []*Scene {
 		{
 			Name:      "CondPanickingUnlockBetweenOthers",
 			Invariant: "if L.Unlock panics for a wait in the middle of the line, the waiters before and behind it get two notifications",
-			Bound:     toTheEnd,
+			Bound:     2,
+			LongBound: toTheEnd,
 			Setup: func(r *Run) func() error {
 				return unlockPanics(r, 1, func(c *condvar.Cond) { _ = c.Wait(context.Background()) })
 			},

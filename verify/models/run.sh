@@ -4,6 +4,7 @@
 # broken variant must break the property beside its name.
 #
 #   verify/models/run.sh                        the short form
+#   verify/models/run.sh cond resource          only these models
 #   CONDVAR_VERIFY=long verify/models/run.sh    larger instances, too
 #
 # JOBS=n runs n at a time, instead of one for each processor. The exit status is
@@ -24,6 +25,11 @@ for tool in spin gcc tcc; do
 			"(Debian: apt-get install spin gcc tcc libc6-dev)" >&2
 		exit 3
 	fi
+done
+
+models=" ${*:-$(basename -s .pml -- *.pml | xargs)} "
+for model in $models; do
+	[ -f "$model.pml" ] || { echo "there is no model $model" >&2; exit 2; }
 done
 
 dir=$(mktemp -d)
@@ -101,8 +107,10 @@ explain() {
 	fi
 }
 
-# start runs check in the background when fewer than $jobs are running.
+# start runs check in the background when fewer than $jobs are running, unless
+# other models were asked for.
 start() {
+	[[ $models == *" $1 "* ]] || return 0
 	while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
 		wait -n
 	done
