@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,11 +41,15 @@ func TestEverybodyIsAnsweredWhenThereIsRoom(t *testing.T) {
 	}
 }
 
+// With any number of processors, too.
 func TestTheSameSeedGivesTheSameRecords(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for _, v := range variants() {
 		d := demand{1, 125, meanWork}
 		var first, again []record
+		runtime.GOMAXPROCS(1)
 		fakeClock(t)(func() { first = serve(v.make(), d.arrivals()) })
+		runtime.GOMAXPROCS(4)
 		fakeClock(t)(func() { again = serve(v.make(), d.arrivals()) })
 		require.Equal(t, first, again, v.name)
 	}
