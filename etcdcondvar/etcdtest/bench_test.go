@@ -87,6 +87,19 @@ func BenchmarkAcquire(b *testing.B) {
 	}
 }
 
+// BenchmarkTransaction is the transaction of an Acquire alone, without the
+// Resource.
+func BenchmarkTransaction(b *testing.B) {
+	client := newClient(b, startSynced(b).Endpoint)
+	each := newTxnPerCall(b, client)
+	floors(b, client, func() time.Duration {
+		start := time.Now()
+		var d time.Duration
+		each.call(b, func(string) { d = time.Since(start) })
+		return d
+	})
+}
+
 func BenchmarkRelease(b *testing.B) {
 	client := newClient(b, startSynced(b).Endpoint)
 	r := benchResource(b, client, 1<<20)
@@ -427,6 +440,7 @@ func BenchmarkFleet(b *testing.B) {
 			client := newClient(b, server.Endpoint)
 			r := benchResource(b, client, 50)
 			take(b, r).Release()
+			b.Setenv("GOMAXPROCS", "1") // of the workers: all of them share two cores
 			var workers []*etcdtest.Worker
 			for range 40 {
 				w := etcdtest.StartWorker(b, etcdtest.WorkerConfig{Name: b.Name(), Capacity: 50, TTL: 10 * time.Second, Endpoints: []string{server.Endpoint}})
