@@ -111,6 +111,7 @@ type scene struct {
 	resources []*etcdcondvar.Resource
 	beliefs   []*etcdtest.Belief
 	workers   []*etcdtest.Worker
+	calls     []*pending
 }
 
 // newScene returns a scene on the servers, or on the shared one if there are
@@ -268,10 +269,28 @@ func (s *scene) await(what string, cond func(h *etcdtest.History) bool) {
 	require.NoError(s, s.history.Await(s.ctx, cond), what)
 }
 
-// tickets waits until n tickets of the scene exist.
+// tickets waits until n tickets of the scene exist, and the calls of this
+// process have the answers for theirs: if an answer were lost, the call would
+// get another ticket.
 func (s *scene) tickets(n int) {
 	s.Helper()
 	s.await(fmt.Sprint(n, " tickets"), func(h *etcdtest.History) bool { return len(h.Live()) == n })
+	eventually(s, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		waiting := map[*etcdcondvar.Resource]int64{}
+		for _, c := range s.calls {
+			if !c.over() {
+				waiting[c.r]++
+			}
+		}
+		for r, n := range waiting {
+			if r.Stats().Waiting < n {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // A permit is a Permit that a goroutine checks every 2 ms.
@@ -333,6 +352,7 @@ func (s *scene) acquireN(r *etcdcondvar.Resource, n int64) *permit {
 
 // A pending is a call in a goroutine of its own.
 type pending struct {
+	r      *etcdcondvar.Resource
 	cancel context.CancelFunc
 	done   chan struct{}
 	p      *permit
@@ -342,7 +362,10 @@ type pending struct {
 
 func (s *scene) start(r *etcdcondvar.Resource, n int64) *pending {
 	ctx, cancel := context.WithCancel(s.ctx)
-	c := &pending{cancel: cancel, done: make(chan struct{})}
+	c := &pending{r: r, cancel: cancel, done: make(chan struct{})}
+	s.mu.Lock()
+	s.calls = append(s.calls, c)
+	s.mu.Unlock()
 	go func() {
 		defer close(c.done)
 		defer cancel()
