@@ -256,7 +256,8 @@ func TestMember_ofTheWatchIsStopped(t *testing.T) {
 	p.release()
 	released := time.Now()
 	q := s.granted(next)
-	require.Less(t, next.at.Sub(released), 2*ttl)
+	// How soon it is usually, TestEndpoint_goesSilent checks in many trials.
+	require.Less(t, next.at.Sub(released), 4*ttl)
 	q.release()
 	follower.Continue()
 }
