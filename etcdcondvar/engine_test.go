@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -16,6 +17,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"example.com/condvar/etcdcondvar"
 )
 
 // An engine is a fake etcd in this process, with revisions, leases and watches.
@@ -38,6 +41,8 @@ type engine struct {
 	script      map[string][]step // for the next requests, by kind
 	count       map[string]int    // of requests, by kind
 	watches     int               // open now
+	drop        chan struct{}     // closed when the open watches are to end
+	progress    func()            // if not nil, RequestProgress calls it, and does nothing else
 	minTTL      int64             // of leases
 	refuseWatch string            // if not empty, watches fail with it
 	renewTTL    int64             // in answers to renewals, if not 0
@@ -74,7 +79,7 @@ func newEngine(seed uint64) *engine {
 		ctx: ctx, cancel: cancel,
 		rng: rand.New(rand.NewPCG(seed, 0)), revision: 1, keys: map[string]*mvccpb.KeyValue{}, changed: make(chan struct{}),
 		leases: map[clientv3.LeaseID]*time.Timer{}, ttls: map[clientv3.LeaseID]time.Duration{}, count: map[string]int{},
-		script: map[string][]step{},
+		script: map[string][]step{}, drop: make(chan struct{}),
 	}
 }
 
@@ -108,6 +113,25 @@ func (e *engine) then(kind string, steps ...step) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.script[kind] = append(e.script[kind], steps...)
+}
+
+// restore sets the revision and the capacity back, as the restore of a backup
+// does. Other clients may have written since the restore.
+func (e *engine) restore(revision int64) {
+	synctest.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.revision, e.history = revision, nil
+	cap := e.keys[etcdcondvar.KeysOf("r")+"cap"]
+	cap.Value, cap.CreateRevision, cap.ModRevision = []byte("5 0 0"), 3, 3
+}
+
+// dropWatches ends all watches that are open.
+func (e *engine) dropWatches() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	close(e.drop)
+	e.drop = make(chan struct{})
 }
 
 // tickets returns the number of tickets.
@@ -507,7 +531,7 @@ func (c *engineWatcher) Watch(ctx context.Context, key string, opts ...clientv3.
 			}
 		}
 		c.e.mu.Lock()
-		refuse := c.e.refuseWatch
+		refuse, drop := c.e.refuseWatch, c.e.drop
 		c.e.mu.Unlock()
 		if refuse != "" {
 			send(clientv3.WatchResponse{Canceled: true, CancelReason: refuse})
@@ -550,6 +574,8 @@ func (c *engineWatcher) Watch(ctx context.Context, key string, opts ...clientv3.
 				if !send(resp) {
 					return
 				}
+			case <-drop:
+				return
 			case <-ctx.Done():
 				return
 			}
@@ -565,6 +591,13 @@ func (c *engineWatcher) count(n int) {
 }
 
 func (c *engineWatcher) RequestProgress(context.Context) error {
+	c.e.mu.Lock()
+	progress := c.e.progress
+	c.e.mu.Unlock()
+	if progress != nil {
+		progress()
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.progress {

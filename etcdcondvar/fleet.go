@@ -77,12 +77,13 @@ func (r *Resource) Fleet(ctx context.Context) (Fleet, error) {
 func (r *Resource) readFleet(ctx context.Context) (snap snapshot, err error) {
 	for {
 		err = r.retry(ctx, func(ctx context.Context) error {
+			known := r.knownMod()
 			resp, err := r.kv.Get(ctx, r.keys.root, clientv3.WithPrefix())
 			if err == nil {
 				snap, err = r.keys.parseSnapshot(resp)
 			}
-			if err == nil {
-				r.saw(snap.limit)
+			if err == nil && snap.limit.mod > 0 {
+				r.noteLimit(snap.limit, known)
 			}
 			return err
 		})
@@ -145,7 +146,7 @@ func (r *Resource) resize(ctx context.Context, capacity int64) error {
 		if !ok {
 			continue
 		}
-		r.saw(set)
+		r.noteLimit(set, old.mod)
 		if set.from >= 0 { // if this fails, the next Fleet or Resize finishes the shrink
 			limited, cancel := context.WithTimeout(ctx, r.ttl/2)
 			_ = r.finishShrink(limited, set)
@@ -163,32 +164,41 @@ func (r *Resource) resize(ctx context.Context, capacity int64) error {
 // readLimit reads the limit. mod is 0 if it is not stored yet.
 func (r *Resource) readLimit(ctx context.Context) (l limit, err error) {
 	err = r.retry(ctx, func(ctx context.Context) error {
+		known := r.knownMod()
 		resp, err := r.kv.Get(ctx, r.keys.cap)
 		if err != nil {
 			return err
 		}
-		l, err = r.readLimitOf(resp.Kvs)
+		l, err = r.readLimitOf(resp.Kvs, known)
 		return err
 	})
 	return l, err
 }
 
-// readLimitOf returns the limit of an answer: kvs has it, if it is stored.
-func (r *Resource) readLimitOf(kvs []*mvccpb.KeyValue) (l limit, err error) {
+// readLimitOf returns the limit of an answer: kvs has it, if it is stored. See
+// noteLimitLocked.
+func (r *Resource) readLimitOf(kvs []*mvccpb.KeyValue, known int64) (l limit, err error) {
 	if len(kvs) == 0 {
 		return limit{capacity: r.initial, from: -1}, nil
 	}
 	if l, err = parseLimit(kvs[0]); err == nil {
-		r.saw(l)
+		r.noteLimit(l, known)
 	}
 	return l, err
 }
 
-// saw makes l, which a request has read, the limit. See setLimitLocked.
-func (r *Resource) saw(l limit) {
+// knownMod returns the mod of the limit that is known before a request.
+func (r *Resource) knownMod() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.setLimitLocked(l)
+	return r.limit.mod
+}
+
+// noteLimit is noteLimitLocked without mu held.
+func (r *Resource) noteLimit(l limit, known int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noteLimitLocked(l, known)
 }
 
 // replaceLimit stores set if old is still there. If not it reports whether set

@@ -346,12 +346,13 @@ func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 // count reads the limit, the weights of all tickets, and the revision.
 func (r *Resource) count(ctx context.Context) (l limit, used, revision int64, err error) {
 	read := func(ctx context.Context) error {
+		known := r.knownMod()
 		resp, err := r.kv.Txn(ctx).Then(append(r.countOps(), clientv3.OpGet(r.keys.cap))...).Commit()
 		if err != nil {
 			return err
 		}
 		used, revision = countOf(resp.Responses, nil), resp.Header.GetRevision()
-		l, err = r.readLimitOf(resp.Responses[2].GetResponseRange().Kvs)
+		l, err = r.readLimitOf(resp.Responses[2].GetResponseRange().Kvs, known)
 		return err
 	}
 	err = r.untilClosed(ctx, func(ctx context.Context) error { return r.retry(ctx, read) })

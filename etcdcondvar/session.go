@@ -322,6 +322,7 @@ func (r *Resource) openLocked(limit time.Duration) error {
 func (r *Resource) putEpochLocked(s *session, limit time.Duration) error {
 	s.epochs++
 	epoch := r.keys.ofLease(s.lease) + strconv.FormatInt(s.epochs, 10)
+	known := r.limit.mod
 	l := r.limit // the last known, if cap was deleted
 	l.from = -1  // what was granted before is not known any longer
 	r.mu.Unlock()
@@ -345,9 +346,20 @@ func (r *Resource) putEpochLocked(s *session, limit time.Duration) error {
 	} else {
 		l.mod = revision
 	}
-	r.setLimitLocked(l)
+	r.noteLimitLocked(l, known)
 	s.epoch, s.epochRevision = epoch, revision
 	return nil
+}
+
+// noteLimitLocked makes l, which is in an answer of etcd, the limit unless a
+// later one is known. known is the mod of the limit that was known before the
+// request. An answer is not older than that, unless etcd was restored from a
+// backup. Then the limit that was known is of a history that is lost.
+func (r *Resource) noteLimitLocked(l limit, known int64) {
+	if l.mod < known && known == r.limit.mod {
+		r.limit.mod = 0
+	}
+	r.setLimitLocked(l)
 }
 
 // setLimitLocked makes l the limit unless a later one is known.
@@ -390,9 +402,10 @@ func (r *Resource) lookAgainLocked(wait time.Duration) error {
 	last := r.arrival
 	r.mu.Unlock()
 	err := r.request(&r.sender, wait, func(ctx context.Context) error {
+		known := r.knownMod()
 		resp, err := r.kv.Get(ctx, r.keys.cap)
 		if err == nil {
-			_, err = r.readLimitOf(resp.Kvs)
+			_, err = r.readLimitOf(resp.Kvs, known)
 		}
 		return err
 	})
@@ -492,10 +505,7 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 	case resp.Succeeded:
 		r.placeLocked(s, batch, limit, resp.Header.GetRevision(), older)
 	default:
-		if resp.Header.GetRevision() < limit.mod { // etcd was restored from a backup
-			r.limit.mod = 0
-		}
-		err = r.notPutLocked(s, batch, resp)
+		err = r.notPutLocked(s, batch, limit, resp)
 	}
 	return err
 }
@@ -572,7 +582,8 @@ func (r *Resource) failTriesLocked() {
 }
 
 // notPutLocked handles a transaction that put nothing, as a comparison failed.
-func (r *Resource) notPutLocked(s *session, batch []*Permit, resp *clientv3.TxnResponse) error {
+// known is the limit that it was compared with.
+func (r *Resource) notPutLocked(s *session, batch []*Permit, known limit, resp *clientv3.TxnResponse) error {
 	batch = r.backLocked(batch)
 	if len(batch) > 0 && batch[0].try {
 		p := batch[0]
@@ -593,7 +604,7 @@ func (r *Resource) notPutLocked(s *session, batch []*Permit, resp *clientv3.TxnR
 	if err != nil {
 		return err
 	}
-	r.setLimitLocked(l)
+	r.noteLimitLocked(l, known.mod)
 	return nil
 }
 

@@ -95,6 +95,7 @@ func (r *Resource) readSnapshot(s *session, all bool, prefix string) bool {
 	for attempt := 1; attempt <= 7; attempt++ {
 		var v *view
 		var epochs map[string]string
+		known := r.knownMod()
 		err := r.request(&r.watcher, r.timeout(attempt), func(ctx context.Context) error {
 			resp, err := r.kv.Get(ctx, prefix, clientv3.WithPrefix())
 			if err != nil {
@@ -108,7 +109,7 @@ func (r *Resource) readSnapshot(s *session, all bool, prefix string) bool {
 		over := s.ended
 		if !over && err == nil {
 			r.watcher.trouble = nil
-			r.installLocked(s, all, v, epochs)
+			r.installLocked(s, all, v, epochs, known)
 		}
 		r.mu.Unlock()
 		if over || err == nil {
@@ -122,8 +123,9 @@ func (r *Resource) readSnapshot(s *session, all bool, prefix string) bool {
 	return false
 }
 
-// installLocked makes v the view, which is as of a snapshot that has epochs.
-func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[string]string) {
+// installLocked makes v the view, which is as of a snapshot that has epochs. For
+// known see noteLimitLocked.
+func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[string]string, known int64) {
 	if _, ok := epochs[s.epoch]; !ok && s.epoch != "" && s.epochRevision <= v.revision {
 		r.endSessionLocked(s)
 		return
@@ -134,7 +136,7 @@ func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[strin
 	if v.limit.mod == 0 { // cap was deleted
 		v.limit = r.limit
 	} else {
-		r.setLimitLocked(v.limit)
+		r.noteLimitLocked(v.limit, known)
 	}
 	r.view = v
 	for _, p := range r.callsLocked(inLine, held) {

@@ -103,13 +103,14 @@ func mutants() []mutant {
 		{"renewals-spin", "TestRenewal_doesNotSpin", "session.go", "\t\tdefer c.cancel()\n", ""},
 		{"calls-are-requeued-at-the-front", "TestOrder_ofAProcessSurvivesALoss", "resource.go", "for e != nil && e.Value.(*Permit).arrival < p.arrival {", "for false {"},
 		{"a-try-waits-behind-others", "TestTryAcquire_behindACrowd", "session.go", "\t\tr.failTriesLocked()\n", ""},
-		{"a-try-does-not-learn-the-limit", "TestTryAcquire_seesTheCapacity", "fleet.go", "\t\tr.saw(l)\n", ""},
+		{"a-try-does-not-learn-the-limit", "TestTryAcquire_seesTheCapacity", "fleet.go", "\t\tr.noteLimit(l, known)\n", ""},
 		{"too-large-is-told-at-the-head-only", "TestResource_ErrTooLargeBehindACrowd", "resource.go", "r.unsure = r.unsure || r.limit.tooLarge(p.n)\n\tr.startLocked", "r.startLocked"},
 		{"too-large-is-older-than-the-call", "TestResource_ErrTooLargeIsNotOlderThanTheCall", "session.go", "p.arrival <= last && r.limit", "last >= 0 && r.limit"},
 		{"a-lost-lease-is-revoked-at-once", "TestPermit_aLostLeaseIsRevokedAMarginLater", "session.go", "v.since, v.after = r.now(), margin(s.ttl)", "_ = lost"},
 		{"close-does-not-end-requests", "TestClose_endsCallsInEachState", "resource.go", "\tr.endCalls()\n", ""},
 		{"drain-does-not-wait-for-workers", "TestDrain_waitsForRequestsUnderWay", "resource.go", "return !r.sender.runs && !r.janitor", "return r.session == nil && !r.busyLocked() && len(r.revokes) == 0 || !r.sender.runs && !r.janitor"},
 		{"a-denied-watch-is-repeated", "TestDenied", "watch.go", "\tif faultOf(err) == denied {\n\t\tfor", "\tif false {\n\t\tfor"},
+		{"a-restored-store-is-ignored", "TestResource_longAfterARestore", "session.go", "if l.mod < known && known == r.limit.mod {", "if false {"},
 		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
 	}
 }
