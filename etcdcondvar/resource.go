@@ -172,6 +172,16 @@ func (r *Resource) waitLocked(w *worker, d time.Duration) {
 	}
 }
 
+// pauseLocked unlocks mu for d, before a request that has failed is repeated. A
+// wake-up does not end it: callers that come and time out would set the rate of
+// the requests to an etcd that is in trouble. Nor does the end of the session or
+// Close, as d is 250 ms at most.
+func (r *Resource) pauseLocked(d time.Duration) {
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	time.Sleep(d)
+}
+
 // stoppedLocked says that w has returned.
 func (r *Resource) stoppedLocked(w *worker) {
 	w.runs = false

@@ -259,7 +259,7 @@ func (r *Resource) send() {
 		case fault == leaseGone && s != nil:
 			r.endSessionLocked(s)
 		}
-		r.waitLocked(&r.sender, backoff(attempt))
+		r.pauseLocked(backoff(attempt))
 		attempt++
 	}
 }
@@ -720,7 +720,7 @@ func (r *Resource) clean() {
 			attempt, r.janitor.trouble = 0, nil
 			continue
 		}
-		r.waitLocked(&r.janitor, backoff(attempt))
+		r.pauseLocked(backoff(attempt))
 		attempt++
 	}
 }

@@ -366,6 +366,41 @@ func TestDenied(t *testing.T) {
 	})
 }
 
+// Calls that come and end do not shorten the pauses between requests that fail.
+func TestResource_callsDoNotShortenThePauses(t *testing.T) {
+	unavailable := step{err: status.Error(codes.Unavailable, "no connection")}
+	for _, kind := range []string{"grant", "put", "delete", "watch"} {
+		t.Run(kind, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				r := b.resource(1)
+				p := b.acquire(b.resource(1), 1)
+				if kind != "grant" {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+					_, err := r.Acquire(ctx) // opens a session
+					cancel()
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+				}
+				b.then(kind, slices.Repeat([]step{unavailable}, 100_000)...)
+				if kind == "watch" {
+					b.dropWatches()
+				}
+				requests := b.requests(kind)
+				for range 2000 { // for 2 s, one starts and one ends every ms
+					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+					defer cancel()
+					_ = b.start(ctx, r, 1)
+					time.Sleep(time.Millisecond)
+				}
+				require.LessOrEqual(t, b.requests(kind)-requests, 40, "a burst, then 6 per second of each Resource")
+				b.mu.Lock()
+				b.script = map[string][]step{}
+				b.mu.Unlock()
+				p.Release()
+			})
+		})
+	}
+}
+
 // A request to a slow etcd is not repeated before it is answered.
 func TestResource_doesNotRepeatRequestsToASlowEtcd(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {

@@ -34,7 +34,7 @@ func (r *Resource) watch() {
 			attempt = 1
 			continue
 		}
-		r.waitLocked(&r.watcher, backoff(attempt))
+		r.pauseLocked(backoff(attempt))
 		attempt++
 	}
 }
