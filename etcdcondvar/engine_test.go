@@ -135,12 +135,15 @@ func (e *engine) dropWatches() {
 }
 
 // tickets returns the number of tickets.
-func (e *engine) tickets() int {
+func (e *engine) tickets() int { return e.keysWith("/p/") }
+
+// keysWith returns the number of keys that contain part.
+func (e *engine) keysWith(part string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
 	for key := range e.keys {
-		if strings.Contains(key, "/p/") {
+		if strings.Contains(key, part) {
 			n++
 		}
 	}

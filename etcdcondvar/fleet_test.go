@@ -95,6 +95,32 @@ func TestResource_refusesACapacityThatIsNoNumber(t *testing.T) {
 	})
 }
 
+// Calls that find a capacity that is no number share one epoch. When an operator
+// has deleted that capacity, the next call stores one, and then puts its ticket.
+func TestResource_aCapacityThatIsNoNumberLeavesOneEpoch(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		root := etcdcondvar.KeysOf("r")
+		client, _ := b.client()
+		_, err := client.Put(ctx, root+"cap", "many")
+		require.NoError(t, err)
+		r := b.resource(1)
+		for range 10 {
+			_, err = r.Acquire(ctx)
+			require.ErrorContains(t, err, "many")
+		}
+		require.Equal(t, 1, b.keysWith("/e/"))
+		_, err = client.KV.Txn(ctx).Then(clientv3.OpDelete(root + "cap")).Commit()
+		require.NoError(t, err)
+		p := b.acquire(r, 1)
+		fleet, err := r.Fleet(ctx)
+		require.NoError(t, err)
+		require.Equal(t, int64(1), fleet.Capacity)
+		require.Equal(t, 1, b.keysWith("/cap"))
+		p.Release()
+	})
+}
+
 // A ticket that was granted before a shrink stays granted, even if its process
 // missed the grant and reads a snapshot after the shrink.
 func TestResource_aShrinkKeepsGrants(t *testing.T) {

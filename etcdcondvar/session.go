@@ -341,6 +341,7 @@ func (r *Resource) putEpochLocked(s *session, limit time.Duration) error {
 	revision := resp.Header.GetRevision()
 	if resp.Succeeded {
 		if l, err = parseLimit(resp.Responses[1].GetResponseRange().Kvs[0]); err != nil {
+			s.epochs-- // no transaction has compared this epoch: it is put again
 			return err
 		}
 	} else {
