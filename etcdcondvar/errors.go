@@ -84,6 +84,9 @@ const (
 	closed                 // the client is closed
 )
 
+// final reports whether it is of no use to wait.
+func (f fault) final() bool { return f == denied || f == closed }
+
 // faultOf says what err means.
 func faultOf(err error) fault {
 	if err == nil || errors.Is(err, rpctypes.ErrAuthOldRevision) {

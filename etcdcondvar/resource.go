@@ -235,7 +235,8 @@ func WithHooks(hooks *condvar.Hooks) Option {
 // when it is closed. So a client with a namespace works. A role that may read
 // and write the keys below condvar1/<name>/, with the name escaped as by
 // [url.PathEscape], is enough. If the client is closed while the Resource is in
-// use, all calls fail, and permits are lost when their lease ends.
+// use, all calls fail, and permits are lost at the next Release, or when their
+// lease ends.
 //
 // New panics if client is nil, the name is empty, or capacity < 1. To start
 // with a paused resource, call [Resource.Resize] with 0.

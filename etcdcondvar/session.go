@@ -743,7 +743,7 @@ func (r *Resource) deleteAllLocked(limit time.Duration) error {
 		return err
 	})
 	r.mu.Lock()
-	if fault := faultOf(err); err != nil && (fault == closed || fault == denied) && r.session != nil {
+	if faultOf(err).final() && r.session != nil {
 		r.endSessionLocked(r.session) // its tickets end with the lease
 	}
 	for i, d := range batch {
@@ -783,17 +783,12 @@ func (r *Resource) revokeLocked(limit time.Duration) error {
 		return err
 	})
 	r.mu.Lock()
-	switch {
-	case err == nil || faultOf(err) == leaseGone:
-		err = nil
-	case faultOf(err) == closed || faultOf(err) == denied: // the lease ends, as it is not renewed
-		err = nil
-	default:
-		r.revokes = append(r.revokes[1:], v)
+	r.revokes = slices.Delete(r.revokes, 0, 1)
+	if err != nil && faultOf(err) == trouble {
+		r.revokes = append(r.revokes, v)
 		return err
 	}
-	r.revokes = slices.Delete(r.revokes, 0, 1)
-	return err
+	return nil // a lease that cannot be revoked ends, as it is not renewed
 }
 
 // keep is the keeper: it renews the lease, and ends the session when it is over

@@ -73,16 +73,19 @@ func (r *Resource) watchOnce(s *session, all bool, limit time.Duration) bool {
 	return r.follow(ctx, s, all, events)
 }
 
-// watchFailed remembers why there is no watch. An error that does not heal ends
-// the calls in line.
+// watchFailed remembers why there is no watch: err is nil if it is not known. An
+// error that does not heal ends the calls in line.
 func (r *Resource) watchFailed(err error) {
+	if r.base.Err() != nil {
+		err = errClientClosed
+	}
 	if err == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.watcher.failedLocked(err)
-	if faultOf(err) == denied {
+	if faultOf(err).final() {
 		for _, p := range r.callsLocked(inLine) {
 			r.endLocked(p, err)
 		}
@@ -115,7 +118,7 @@ func (r *Resource) readSnapshot(s *session, all bool, prefix string) bool {
 		if over || err == nil {
 			return !over
 		}
-		if r.watchFailed(err); faultOf(err) == denied {
+		if r.watchFailed(err); faultOf(err).final() {
 			return false
 		}
 		time.Sleep(backoff(attempt))

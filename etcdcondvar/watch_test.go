@@ -79,6 +79,25 @@ func TestResource_noticesASilentWatch(t *testing.T) {
 	})
 }
 
+// The watch of a call in line ends with the client. Then the call returns at
+// once, and what the process holds is lost.
+func TestResource_aClosedClientEndsCallsInLine(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		p := b.acquire(r, 1)
+		waiting := b.start(context.Background(), r, 1)
+		synctest.Wait()
+		start := time.Now()
+		b.cancel()
+		err := (<-waiting).err
+		require.ErrorContains(t, err, "closed")
+		require.Zero(t, time.Since(start))
+		synctest.Wait() // its ticket could not be deleted
+		require.Equal(t, etcdcondvar.ErrLost, p.Err())
+		p.Release()
+	})
+}
+
 // Trap a: a watch that begins at a revision that exists is served late.
 func TestOrder_aFreshWatchIsNotLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {

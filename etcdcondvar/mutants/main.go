@@ -109,7 +109,7 @@ func mutants() []mutant {
 		{"a-lost-lease-is-revoked-at-once", "TestPermit_aLostLeaseIsRevokedAMarginLater", "session.go", "v.since, v.after = r.now(), margin(s.ttl)", "_ = lost"},
 		{"close-does-not-end-requests", "TestClose_endsCallsInEachState", "resource.go", "\tr.endCalls()\n", ""},
 		{"drain-does-not-wait-for-workers", "TestDrain_waitsForRequestsUnderWay", "resource.go", "return !r.sender.runs && !r.janitor", "return r.session == nil && !r.busyLocked() && len(r.revokes) == 0 || !r.sender.runs && !r.janitor"},
-		{"a-denied-watch-is-repeated", "TestDenied", "watch.go", "\tif faultOf(err) == denied {\n\t\tfor", "\tif false {\n\t\tfor"},
+		{"a-denied-watch-is-repeated", "TestDenied", "watch.go", "\tif faultOf(err).final() {\n\t\tfor", "\tif false {\n\t\tfor"},
 		{"a-restored-store-is-ignored", "TestResource_longAfterARestore", "session.go", "if l.mod < known && known == r.limit.mod {", "if false {"},
 		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
 	}
