@@ -68,6 +68,7 @@ type Resource struct {
 	mu lock
 
 	queue   list.List          // of *Permit: the queued, by arrival
+	tries   int                // how many of the queued are of TryAcquire
 	arrival int64              // of the last call
 	calls   map[string]*Permit // by key: sending, inLine and held
 	inLine  int                // how many are inLine
@@ -398,8 +399,16 @@ func (r *Resource) enqueueLocked(p *Permit) {
 	r.arrival++
 	p.arrival = r.arrival
 	p.element = r.queue.PushBack(p)
-	r.unsure = r.unsure || r.limit.tooLarge(p.n)
+	r.queuedLocked(p)
 	r.startLocked(&r.sender, r.send)
+}
+
+// queuedLocked counts p, which has just been put into the queue.
+func (r *Resource) queuedLocked(p *Permit) {
+	if p.try {
+		r.tries++
+	}
+	r.unsure = r.unsure || r.limit.tooLarge(p.n)
 }
 
 // requeueLocked puts calls back into the queue.
@@ -416,7 +425,7 @@ func (r *Resource) requeueLocked(calls []*Permit) {
 		} else {
 			p.element = r.queue.InsertBefore(p, e)
 		}
-		r.unsure = r.unsure || r.limit.tooLarge(p.n)
+		r.queuedLocked(p)
 		r.markWaitingLocked(p)
 	}
 	if len(calls) > 0 {
@@ -430,6 +439,9 @@ func (r *Resource) forgetLocked(p *Permit) {
 	case queued:
 		r.queue.Remove(p.element)
 		p.element = nil
+		if p.try {
+			r.tries--
+		}
 	case sending:
 		r.sending--
 		delete(r.calls, p.key)

@@ -573,7 +573,7 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revisio
 // failTriesLocked makes queued calls of TryAcquire read again: other calls of
 // this process wait, and a TryAcquire must not wait behind them.
 func (r *Resource) failTriesLocked() {
-	for e := r.queue.Front(); e != nil; {
+	for e := r.queue.Front(); e != nil && r.tries > 0; {
 		p := e.Value.(*Permit)
 		e = e.Next()
 		if p.try {
