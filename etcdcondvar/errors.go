@@ -27,6 +27,10 @@ var errClientClosed = errors.New("etcdcondvar: the client is closed")
 // errAgain ends a TryAcquire whose transaction found another ticket.
 var errAgain = errors.New("etcdcondvar: look again")
 
+// errClosing is the cause of a context that has ended at Close. No context of a
+// caller has it.
+var errClosing = errors.New("etcdcondvar: the Resource is closed")
+
 // errNoAnswer is the error of a request that was given up, since its time was
 // over. It does not match the error of a context: that of the call may have
 // another.

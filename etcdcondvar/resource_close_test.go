@@ -75,6 +75,22 @@ func TestClose_endsCallsInEachState(t *testing.T) {
 	})
 }
 
+// A context that ends just after Close does not change the error of a call.
+func TestClose_isBeforeTheEndOfAContext(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		b.then("read", step{before: func() {
+			require.NoError(t, r.Close())
+			synctest.Wait()
+			<-ctx.Done()
+		}})
+		_, err := r.TryAcquire(ctx)
+		require.Equal(t, condvar.ErrClosed, err)
+	})
+}
+
 // Fleet test 42: Drain revokes a lease whose grant is under way.
 func TestDrain_waitsForRequestsUnderWay(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {

@@ -159,11 +159,11 @@ func (r *Resource) untilClosed(ctx context.Context, f func(ctx context.Context) 
 	if r.closing.Err() != nil {
 		return condvar.ErrClosed
 	}
-	inner, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(r.closing, cancel)()
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.closing, func() { cancel(errClosing) })()
 	err := f(inner)
-	if err != nil && ctx.Err() == nil && r.closing.Err() != nil {
+	if err != nil && context.Cause(inner) == errClosing { // ctx ended later, if at all
 		return condvar.ErrClosed
 	}
 	return err
