@@ -639,16 +639,19 @@ func (r *Resource) Stats() condvar.Stats {
 	if r.waitingN[0] == 0 && r.waitingN[1] <= math.MaxInt64 {
 		s.WaitingN = int64(r.waitingN[1])
 	}
-	oldest := func(p *Permit) {
+	oldest := func(p *Permit) bool {
 		if p.waiting {
 			s.OldestWait = max(s.OldestWait, time.Since(p.since))
 		}
+		return p.waiting
 	}
-	for _, p := range r.calls {
-		oldest(p)
+	if r.inLine+r.sending > 0 { // the others are held
+		for _, p := range r.calls {
+			oldest(p)
+		}
 	}
-	if first := r.queue.Front(); first != nil {
-		oldest(first.Value.(*Permit))
+	for e := r.queue.Front(); e != nil && !oldest(e.Value.(*Permit)); { // a try does not wait
+		e = e.Next()
 	}
 	return s
 }

@@ -149,6 +149,37 @@ func TestStats(t *testing.T) {
 	})
 }
 
+// The oldest call in the queue may be a TryAcquire, which does not wait.
+func TestStats_OldestWaitBehindATry(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithCancel(context.Background())
+		r := b.resource(2)
+		b.acquire(r, 1).Release()
+		b.mu.Lock()
+		b.noSpace = true
+		b.mu.Unlock()
+		tried := make(chan error, 1)
+		go func() {
+			_, err := r.TryAcquire(ctx)
+			tried <- err
+		}()
+		synctest.Wait() // its transaction is refused, and it is queued again
+		waiting := b.start(ctx, r, 1)
+		time.Sleep(10 * time.Millisecond) // until the next one is refused
+		synctest.Wait()
+		before := r.Stats()
+		require.Equal(t, int64(1), before.Waiting)
+		time.Sleep(time.Second)
+		require.Equal(t, before.OldestWait+time.Second, r.Stats().OldestWait)
+		cancel()
+		require.Error(t, <-tried)
+		require.Error(t, (<-waiting).err)
+		b.mu.Lock()
+		b.noSpace = false
+		b.mu.Unlock()
+	})
+}
+
 // Fleet test 3.
 func TestDo_releases(t *testing.T) {
 	broken := errors.New("broken")
