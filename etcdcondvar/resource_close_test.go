@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/condvar"
 	"example.com/condvar/etcdcondvar"
@@ -106,6 +108,50 @@ func TestDrain_waitsForRequestsUnderWay(t *testing.T) {
 		defer b.mu.Unlock()
 		require.Empty(t, b.leases)
 	})
+}
+
+// Drain does not wait for the next renewal, whatever was the last use of the
+// session.
+func TestDrain_returnsWithTheLastUse(t *testing.T) {
+	type resource = *etcdcondvar.Resource
+	for name, prepare := range map[string]func(b *bench, r resource, last <-chan struct{}){
+		"a transaction that puts nothing": func(b *bench, r resource, last <-chan struct{}) {
+			require.NoError(b.t, b.resource(1).Resize(context.Background(), 2)) // r does not know it
+			b.then("put", step{before: func() { <-last }})
+			_ = b.start(context.Background(), r, 1)
+		},
+		"a fence": func(b *bench, r resource, last <-chan struct{}) {
+			b.then("put", step{err: rpctypes.ErrNoSpace})
+			b.then("delete", step{before: func() { <-last }})
+			_ = b.start(context.Background(), r, 1)
+			time.Sleep(ttl / 32)
+		},
+		"a ticket that is deleted by hand": func(b *bench, r resource, last <-chan struct{}) {
+			b.acquire(r, 1)
+			_ = b.start(context.Background(), r, 1) // starts the watch
+			client, _ := b.client()
+			go func() {
+				<-last
+				prefix := etcdcondvar.KeysOf("r") + "p/"
+				_, _ = client.KV.Txn(context.Background()).Then(clientv3.OpDelete(prefix, clientv3.WithPrefix())).Commit()
+			}()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				r, last, drained := b.resource(1), make(chan struct{}), make(chan error)
+				b.acquire(r, 1).Release()
+				prepare(b, r, last)
+				synctest.Wait()
+				go func() { drained <- r.Drain(context.Background()) }()
+				synctest.Wait()
+				start := time.Now()
+				close(last)
+				require.NoError(t, <-drained)
+				require.LessOrEqual(t, time.Since(start), 20*time.Millisecond)
+			})
+		})
+	}
 }
 
 // Fleet test 43.

@@ -235,6 +235,9 @@ func (r *Resource) send() {
 			}
 			err = r.putLocked(s, r.timeout(9+attempt/3*3))
 		}
+		if r.closed { // the last step may have been all that kept the session
+			r.keeper.wakeLocked()
+		}
 		if err == nil {
 			if put {
 				attempt, failedPuts, r.sender.trouble = 0, 0, nil
@@ -799,15 +802,12 @@ func (r *Resource) keep() {
 	defer r.stoppedLocked(&r.keeper)
 	for attempt := 0; r.session != nil; {
 		s := r.session
-		now := r.now()
-		if r.busyLocked() || s.fence != nil {
+		now, busy := r.now(), r.busyLocked() // a fence is not needed if the lease ends
+		if busy {
 			s.lastUse = now
 		}
 		left, idle := r.remainingLocked(s), r.ttl-now.since(s.lastUse)
-		if r.closed && s.lastUse != now || left <= 0 {
-			idle = 0
-		}
-		if left <= 0 || idle <= 0 {
+		if left <= 0 || idle <= 0 || r.closed && !busy {
 			r.endSessionLocked(s)
 			continue
 		}

@@ -158,6 +158,7 @@ func (r *Resource) missingLocked(p *Permit) {
 		r.requeueLocked([]*Permit{p})
 	case held:
 		p.loseLocked()
+		r.wakeLocked() // it may be the last one of a closed Resource
 	}
 }
 
