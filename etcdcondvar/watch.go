@@ -196,6 +196,17 @@ func (r *Resource) follow(ctx context.Context, s *session, all bool, events clie
 	defer ticker.Stop()
 	asked := r.now()
 	heard, lastWaiter := r.now(), r.now()
+	apply := func(resp clientv3.WatchResponse, ok bool) bool {
+		if !ok || resp.Err() != nil {
+			r.watchFailed(resp.Err())
+			return false
+		}
+		heard = r.now()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.applyLocked(s, resp)
+		return true
+	}
 	for {
 		r.mu.Lock()
 		now := r.now()
@@ -211,15 +222,17 @@ func (r *Resource) follow(ctx context.Context, s *session, all bool, events clie
 		}
 		select {
 		case resp, ok := <-events:
-			if !ok || resp.Err() != nil {
-				r.watchFailed(resp.Err())
+			if !apply(resp, ok) {
 				return ok
 			}
-			heard = r.now()
-			r.mu.Lock()
-			r.applyLocked(s, resp)
-			r.mu.Unlock()
 		case <-ticker.C:
+			select { // to ask for progress on a watch that has ended makes a stream
+			case resp, ok := <-events:
+				if !apply(resp, ok) {
+					return ok
+				}
+			default:
+			}
 			if all && r.now().since(asked) >= r.ttl/4 {
 				asked = r.now()
 				limited, cancel := context.WithTimeout(ctx, r.ttl/8)

@@ -98,6 +98,42 @@ func TestResource_aClosedClientEndsCallsInLine(t *testing.T) {
 	})
 }
 
+// The client makes a new stream if it is asked for the progress of a watch whose
+// stream has ended. Nothing ends that stream.
+func TestResource_doesNotAskAWatchThatHasEnded(t *testing.T) {
+	for range 20 { // a select chooses at random
+		inBubble(t, func(t *testing.T, b *bench) {
+			p := b.acquire(b.resource(1), 1)
+			waiting := b.start(context.Background(), b.resource(1), 1)
+			synctest.Wait()
+			asked, ended := 0, 0
+			b.mu.Lock()
+			b.progress = func() {
+				if asked++; asked > 1 {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					if b.watches < 2 {
+						ended++
+					}
+					return
+				}
+				time.Sleep(ttl / 4) // when it returns, it is time to ask again
+				b.dropWatches()
+				synctest.Wait()
+			}
+			b.mu.Unlock()
+			time.Sleep(ttl)
+			b.mu.Lock()
+			b.progress = nil
+			b.mu.Unlock()
+			require.Greater(t, asked, 1)
+			require.Zero(t, ended)
+			p.Release()
+			b.await(waiting).Release()
+		})
+	}
+}
+
 // Trap a: a watch that begins at a revision that exists is served late.
 func TestOrder_aFreshWatchIsNotLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
