@@ -91,7 +91,7 @@ func (r *Resource) readFleet(ctx context.Context) (snap snapshot, err error) {
 			return snap, err
 		}
 		if snap.limit.mod == 0 {
-			snap.limit = limit{capacity: r.initial, from: -1}
+			snap.limit = r.limitWithoutCap()
 		}
 		if snap.limit.from < 0 {
 			return snap, nil
@@ -179,7 +179,7 @@ func (r *Resource) readLimit(ctx context.Context) (l limit, err error) {
 // noteLimitLocked.
 func (r *Resource) readLimitOf(kvs []*mvccpb.KeyValue, known int64) (l limit, err error) {
 	if len(kvs) == 0 {
-		return limit{capacity: r.initial, from: -1}, nil
+		return r.limitWithoutCap(), nil
 	}
 	if l, err = parseLimit(kvs[0]); err == nil {
 		r.noteLimit(l, known)
@@ -192,6 +192,16 @@ func (r *Resource) knownMod() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.limit.mod
+}
+
+// limitWithoutCap returns the limit that a process puts if cap does not exist:
+// the last one seen. What was granted before a shrink is not known then.
+func (r *Resource) limitWithoutCap() limit {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.limit
+	l.from, l.mod = -1, 0
+	return l
 }
 
 // noteLimit is noteLimitLocked without mu held.

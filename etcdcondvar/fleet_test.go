@@ -438,6 +438,24 @@ func TestResize_limitsGrantsIfCapIsDeletedDuringAShrink(t *testing.T) {
 	})
 }
 
+// All calls of a process agree on the capacity if an operator has deleted it.
+func TestResource_keepsTheCapacityIfCapIsDeleted(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx := context.Background()
+		r := b.resource(1)
+		require.NoError(t, r.Resize(ctx, 3))
+		client, _ := b.client()
+		_, err := client.KV.Txn(ctx).Then(clientv3.OpDelete(etcdcondvar.KeysOf("r") + "cap")).Commit()
+		require.NoError(t, err)
+		fleet, err := r.Fleet(ctx)
+		require.NoError(t, err)
+		require.Equal(t, int64(3), fleet.Capacity)
+		p, err := r.TryAcquireN(ctx, 3)
+		require.NoError(t, err)
+		p.Release()
+	})
+}
+
 // Fleet test 20: a process that knows only an older capacity.
 func TestResize_isComparedInATransaction(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {

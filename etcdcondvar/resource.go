@@ -42,7 +42,6 @@ type Resource struct {
 	name     string
 	label    string
 	ttl      time.Duration
-	initial  int64 // the capacity that was given to New
 	hooks    []condvar.Hooks
 	now      func() instant
 	closing  context.Context // ends at Close
@@ -76,7 +75,7 @@ type Resource struct {
 	held    int64              // permits that are held
 
 	session *session
-	limit   limit // the last seen
+	limit   limit // the last seen; at first the capacity is that of New, and mod is 0
 	view    *view // of the watch; nil if there is none
 
 	deletes []*deletion  // tickets that no caller knows
@@ -252,7 +251,7 @@ func New(client *clientv3.Client, name string, capacity int64, opts ...Option) *
 	}
 	r := &Resource{
 		kv: client.KV, lease: client.Lease, watching: client.Watcher, base: client.Ctx(),
-		keys: keysOf(name), name: name, ttl: 10 * time.Second, initial: capacity, now: clock(),
+		keys: keysOf(name), name: name, ttl: 10 * time.Second, now: clock(),
 		limit: limit{capacity: capacity, from: -1}, calls: map[string]*Permit{},
 	}
 	r.closing, r.endCalls = context.WithCancel(context.Background())

@@ -326,9 +326,8 @@ func (r *Resource) putEpochLocked(s *session, limit time.Duration) error {
 	s.epochs++
 	epoch := r.keys.ofLease(s.lease) + strconv.FormatInt(s.epochs, 10)
 	known := r.limit.mod
-	l := r.limit // the last known, if cap was deleted
-	l.from = -1  // what was granted before is not known any longer
 	r.mu.Unlock()
+	l := r.limitWithoutCap()
 	var resp *clientv3.TxnResponse
 	err := r.request(&r.sender, limit, func(ctx context.Context) (err error) {
 		put := clientv3.OpPut(epoch, r.label, clientv3.WithLease(s.lease))
