@@ -29,6 +29,14 @@
 // stopped for longer than the lease: etcd 3.7.3 may then revoke leases that its
 // successor has renewed.
 //
+// Time is the larger of what the monotonic and the wall clock say, as the
+// monotonic clock may stand still while a machine is suspended. A wall clock
+// that is set forward by most of a TTL ends permits early, never late.
+//
+// If etcd refuses to delete a ticket, since a permission is missing or the
+// client is closed, the process loses all its permits. It deletes tickets at a
+// Release, and when a call in line is canceled.
+//
 // A process that was stopped, or whose machine was suspended, finds out by the
 // first look at the clock: Permit.Err, or Err of a context of [Permit.Context].
 // Done of that context, and contexts that are derived from it, follow: after a

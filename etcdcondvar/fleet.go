@@ -27,7 +27,7 @@ type Ticket struct {
 	Label string // of the process; see WithLabel; may be empty for a moment
 	N     int64  // permits
 	Held  bool
-	Since time.Time // when the call was made, by the clock of its process
+	Since time.Time // when the ticket was put, by the clock of its process
 	Token int64     // see Permit.Token
 }
 

@@ -310,9 +310,11 @@ func (r *Resource) TryAcquire(ctx context.Context) (*Permit, error) { return r.T
 
 // TryAcquireN takes n permits if it need not wait for others to release. If it
 // would have to, or a call waits, of this process or in the line of the fleet,
-// it returns [ErrFull] and has written nothing. Otherwise it is like
-// [Resource.AcquireN]: it waits for etcd, and returns the same errors. Calls of
-// other processes that come at the same time can make it try several times.
+// it returns [ErrFull], and has put no ticket. If another call came between its
+// read and its write, it may leave a lease, which ends when it is idle.
+// Otherwise it is like [Resource.AcquireN]: it waits for etcd, and returns the
+// same errors. Calls of other processes that come at the same time can make it
+// try several times.
 func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 	for {
 		p, err := r.begin(ctx, n)
