@@ -39,7 +39,6 @@ type Permit struct {
 	seq     int64
 	token   int64 // 0 until it is known
 
-	released bool
 	deleted  bool // the ticket is
 	lost     error
 	acquired time.Time // when the Acquired hooks were called
@@ -105,12 +104,10 @@ func (p *Permit) Release() {
 	r := p.r
 	r.mu.Lock()
 	p.checkLocked()
-	if p.released || p.state != held {
-		p.released = true
+	if p.state != held {
 		r.mu.Unlock()
 		return
 	}
-	p.released = true
 	s := p.session
 	p.releaseLocked(p)
 	if s != nil {

@@ -512,15 +512,12 @@ func (r *Resource) decideLocked(p *Permit, err error) error {
 	}
 	// The context was first: otherwise the wait would have been notified.
 	err = withTrouble(err, r.troubleLocked(p))
-	if p.waiting {
-		r.waitDoneLocked(p, true)
-	}
+	r.waitDoneLocked(p, true)
 	if p.state == held { // granted since
 		if !p.since.IsZero() {
 			r.waitCanceled++
 		}
 		p.releaseLocked(nil)
-		p.err = err
 	} else if p.state != ended {
 		r.endLocked(p, err)
 	}

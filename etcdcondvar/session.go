@@ -59,16 +59,12 @@ func (r *Resource) endSessionLocked(s *session) {
 		return
 	}
 	s.ended = true
-	if r.session == s {
-		r.session = nil
-	}
-	r.view = nil
+	r.session, r.view = nil, nil
 	lost := len(s.permits) > 0
 	for p := range s.permits {
 		p.loseLocked()
 	}
-	r.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine),
-		func(p *Permit) bool { return p.session != s }))
+	r.requeueLocked(r.callsLocked(inLine))
 	r.deletes = slices.DeleteFunc(r.deletes, func(d *deletion) bool {
 		over := d.session == s && !d.underWay
 		if over {
@@ -544,19 +540,17 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revisio
 			r.deleteLocked(s, p.key, nil)
 		case granted:
 			r.grantLocked(p)
-		case p.try: // cannot be: there was room, and no ticket came
-			r.sending--
-			p.state, p.left = inLine, false
-			r.inLine++
-			r.endLocked(p, errAgain)
 		default:
 			r.sending--
 			p.state = inLine
 			r.inLine++
 			r.markWaitingLocked(p)
-			if r.limit.tooLarge(p.n) { // since the transaction
+			switch {
+			case p.try: // etcd was restored from a backup since it has read
+				r.endLocked(p, errAgain)
+			case r.limit.tooLarge(p.n): // since the transaction
 				r.endLocked(p, condvar.ErrTooLarge)
-			} else {
+			default:
 				r.lookUpLocked(p)
 			}
 		}

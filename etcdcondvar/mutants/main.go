@@ -80,8 +80,8 @@ func mutants() []mutant {
 		{"granted-is-not-stored", "TestResource_aShrinkKeepsGrants", "fleet.go", "done.granted = max(done.granted, t.token)", ""},
 		{"counted-is-not-stored", "TestFleet_InUseAgreesWithTheHistory", "fleet.go", "done.counted = max(done.counted, t.token)", ""},
 		{
-			"waiters-learn-of-the-loss", "TestOrder_ofAProcessSurvivesALoss", "session.go", "r.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine),",
-			"for _, p := range r.callsLocked(inLine) {\n\t\tr.endLocked(p, ErrLost)\n\t}\n\tr.requeueLocked(slices.DeleteFunc(r.callsLocked(inLine),",
+			"waiters-learn-of-the-loss", "TestOrder_ofAProcessSurvivesALoss", "session.go", "\tr.requeueLocked(r.callsLocked(inLine))",
+			"for _, p := range r.callsLocked(inLine) {\n\t\tr.endLocked(p, ErrLost)\n\t}",
 		},
 		{"the-janitor-gives-up", "TestPermit_ReleaseReturnsWhenEtcdIsSilent", "session.go", "if err != nil && !d.session.ended {\n\t\t\tcontinue", "if false {\n\t\t\tcontinue"},
 		{"no-watchdog", "TestResource_noticesASilentWatch", "watch.go", "silent := all && now.since(heard) > r.ttl/2", "silent := all && now.since(heard) > 1000*r.ttl"},
