@@ -1,7 +1,6 @@
 package etcdcondvar
 
 import (
-	"cmp"
 	"container/list"
 	"context"
 	"time"
@@ -36,7 +35,6 @@ type Permit struct {
 
 	session *session // since it was sending
 	key     string
-	seq     int64
 	token   int64 // 0 until it is known
 
 	deleted  bool // the ticket is
@@ -56,16 +54,6 @@ const (
 	held
 	ended
 )
-
-func comparePermits(a, b *Permit) int {
-	if a.token == 0 || b.token == 0 {
-		if a.token == b.token {
-			return cmp.Compare(a.seq, b.seq)
-		}
-		return cmp.Compare(b.token, a.token)
-	}
-	return cmp.Compare(a.token, b.token)
-}
 
 // decided reports whether the call of p is over.
 func (p *Permit) decided() bool { return p.state >= held }

@@ -720,8 +720,8 @@ func (r *Resource) failLocked(err error) {
 	}
 }
 
-// callsLocked returns the calls that are in one of the states, in the order of
-// their tickets. Calls that are sending come last.
+// callsLocked returns the calls that are in one of the states, by arrival: it
+// does not matter in which order they end, but it should not be random.
 func (r *Resource) callsLocked(states ...state) []*Permit {
 	var calls []*Permit
 	for _, p := range r.calls {
@@ -729,6 +729,6 @@ func (r *Resource) callsLocked(states ...state) []*Permit {
 			calls = append(calls, p)
 		}
 	}
-	slices.SortFunc(calls, comparePermits)
+	slices.SortFunc(calls, func(a, b *Permit) int { return cmp.Compare(a.arrival, b.arrival) })
 	return calls
 }

@@ -463,9 +463,9 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 	fence := []string{s.epoch}
 	for i, p := range batch {
 		p.session, p.token = s, 0
-		p.seq = s.batches<<placeBits + int64(i)
+		seq := s.batches<<placeBits + int64(i)
 		var value string
-		p.key, value = r.keys.ticket(p.n, s.lease, p.seq, now)
+		p.key, value = r.keys.ticket(p.n, s.lease, seq, now)
 		r.calls[p.key] = p
 		ops = append(ops, clientv3.OpPut(p.key, value, clientv3.WithLease(s.lease)))
 		fence = append(fence, p.key)

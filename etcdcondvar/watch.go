@@ -142,7 +142,7 @@ func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[strin
 		r.noteLimitLocked(v.limit, known)
 	}
 	r.view = v
-	for _, p := range r.callsLocked(inLine, held) {
+	for _, p := range r.calls {
 		if p.session == s && p.token>>placeBits <= v.revision && v.get(p.key) == nil {
 			r.missingLocked(p)
 		}
@@ -151,7 +151,8 @@ func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[strin
 }
 
 // missingLocked handles a ticket that another client has deleted: its call
-// joins the line again, or has lost its permits.
+// joins the line again, or has lost its permits. The sender handles a call that
+// is sending.
 func (r *Resource) missingLocked(p *Permit) {
 	switch p.state {
 	case inLine:
