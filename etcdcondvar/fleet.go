@@ -93,7 +93,7 @@ func (r *Resource) readFleet(ctx context.Context) (snap snapshot, err error) {
 		if snap.limit.mod == 0 {
 			snap.limit = r.limitWithoutCap()
 		}
-		if snap.limit.from < 0 {
+		if snap.limit.from == 0 {
 			return snap, nil
 		}
 		if err = r.finishShrink(ctx, snap.limit); err != nil {
@@ -123,7 +123,7 @@ func (r *Resource) Resize(ctx context.Context, capacity int64) error {
 func (r *Resource) resize(ctx context.Context, capacity int64) error {
 	for {
 		old, err := r.readLimit(ctx)
-		if err == nil && old.from >= 0 {
+		if err == nil && old.from > 0 {
 			if err = r.finishShrink(ctx, old); err == nil {
 				continue
 			}
@@ -131,7 +131,7 @@ func (r *Resource) resize(ctx context.Context, capacity int64) error {
 		if err != nil {
 			return err
 		}
-		set := limit{capacity: capacity, granted: old.granted, counted: old.counted, from: -1}
+		set := limit{capacity: capacity, granted: old.granted, counted: old.counted}
 		if capacity < old.capacity {
 			set.from = old.capacity
 		}
@@ -147,7 +147,7 @@ func (r *Resource) resize(ctx context.Context, capacity int64) error {
 			continue
 		}
 		r.noteLimit(set, old.mod)
-		if set.from >= 0 { // if this fails, the next Fleet or Resize finishes the shrink
+		if set.from > 0 { // if this fails, the next Fleet or Resize finishes the shrink
 			limited, cancel := context.WithTimeout(ctx, r.ttl/2)
 			_ = r.finishShrink(limited, set)
 			cancel()
@@ -200,7 +200,7 @@ func (r *Resource) limitWithoutCap() limit {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l := r.limit
-	l.from, l.mod = -1, 0
+	l.from, l.mod = 0, 0
 	return l
 }
 
@@ -234,7 +234,7 @@ func (r *Resource) replaceLimit(
 
 // finishShrink stores what was granted just before the shrink that made l.
 func (r *Resource) finishShrink(ctx context.Context, l limit) error {
-	done := limit{capacity: l.capacity, granted: l.granted, counted: l.counted, from: -1}
+	done := limit{capacity: l.capacity, granted: l.granted, counted: l.counted}
 	before, compacted := snapshot{}, false
 	err := r.retry(ctx, func(ctx context.Context) error {
 		opts := []clientv3.OpOption{clientv3.WithPrefix()}

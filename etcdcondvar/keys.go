@@ -113,13 +113,13 @@ type limit struct {
 	capacity int64
 	granted  int64 // tickets up to this token are granted
 	counted  int64 // tickets up to this token count as held; not below granted
-	from     int64 // or -1
+	from     int64 // or 0
 	mod      int64 // the revision of the key; 0 if it does not exist
 }
 
 func (l limit) String() string {
 	s := fmt.Sprint(l.capacity, " ", l.granted, " ", l.counted)
-	if l.from >= 0 {
+	if l.from > 0 {
 		s += fmt.Sprint(" ", l.from)
 	}
 	return s
@@ -127,7 +127,7 @@ func (l limit) String() string {
 
 // parseLimit returns what cap says. A number alone is a capacity.
 func parseLimit(kv *mvccpb.KeyValue) (limit, error) {
-	l := limit{from: -1, mod: kv.ModRevision}
+	l := limit{mod: kv.ModRevision}
 	fields := strings.Fields(string(kv.Value))
 	into := []*int64{&l.capacity, &l.granted, &l.counted, &l.from}
 	ok := len(fields) > 0 && len(fields) <= len(into)

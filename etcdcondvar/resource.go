@@ -252,7 +252,7 @@ func New(client *clientv3.Client, name string, capacity int64, opts ...Option) *
 	r := &Resource{
 		kv: client.KV, lease: client.Lease, watching: client.Watcher, base: client.Ctx(),
 		keys: keysOf(name), name: name, ttl: 10 * time.Second, now: clock(),
-		limit: limit{capacity: capacity, from: -1}, calls: map[string]*Permit{},
+		limit: limit{capacity: capacity}, calls: map[string]*Permit{},
 	}
 	r.closing, r.endCalls = context.WithCancel(context.Background())
 	r.drained.L = &r.mu
