@@ -88,17 +88,16 @@ func (r *Resource) runAcquired(ctx context.Context, p *Permit) {
 	}
 }
 
-// tell is the teller: it calls the Released hooks for lost permits.
-func (r *Resource) tell() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	defer r.stoppedLocked(&r.teller)
+// tellLocked is the teller: it calls the Released hooks for lost permits.
+func (r *Resource) tellLocked() {
 	for len(r.losses) > 0 {
 		p := r.losses[0]
 		r.losses = r.losses[1:]
-		r.mu.Unlock()
-		r.runReleased(p)
-		r.mu.Lock()
+		func() {
+			r.mu.Unlock()
+			defer r.mu.Lock() // a panic in a hook unlocks it
+			r.runReleased(p)
+		}()
 	}
 	r.losses = nil
 }

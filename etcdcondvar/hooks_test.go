@@ -3,6 +3,7 @@ package etcdcondvar_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -158,6 +159,26 @@ func TestHooks_aLossStartsOneGoroutine(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, int64(100), released.Load())
 		require.LessOrEqual(t, most.Load(), int64(before+10))
+	})
+}
+
+// A Released hook may end the goroutine that reports losses. Another one reports
+// later losses, and Drain does not wait for the first one.
+func TestHooks_GoexitInReleased(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		var released atomic.Int64
+		r := b.resource(1, etcdcondvar.WithHooks(&condvar.Hooks{
+			Released: func(int64, *condvar.Hold, time.Duration) {
+				released.Add(1)
+				runtime.Goexit()
+			},
+		}))
+		for i := range int64(2) {
+			b.acquire(r, 1)
+			b.cut(b.links[r], 20*time.Second)
+			time.Sleep(time.Minute)
+			require.Equal(t, i+1, released.Load())
+		}
 	})
 }
 

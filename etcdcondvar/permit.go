@@ -133,7 +133,7 @@ func (p *Permit) loseLocked() {
 	p.endContextsLocked(ErrLost)
 	if p.told {
 		r.losses = append(r.losses, p)
-		r.startLocked(&r.teller, r.tell)
+		r.startLocked(&r.teller)
 	}
 }
 

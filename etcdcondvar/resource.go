@@ -117,8 +117,9 @@ func (l *lock) Unlock() {
 }
 
 // A worker is a goroutine of a Resource. It runs while there is something to do
-// for it.
+// for it. Its function is called with mu held.
 type worker struct {
+	run  func()
 	runs bool
 	wake chan struct{} // has a token if it should check again
 
@@ -137,15 +138,23 @@ func (w *worker) failedLocked(err error) {
 }
 
 // startLocked makes sure that w runs, and checks again.
-func (r *Resource) startLocked(w *worker, run func()) {
-	if !w.runs {
-		w.runs = true
-		w.wake = make(chan struct{}, 1)
-		w.trouble = nil
-		go run()
+func (r *Resource) startLocked(w *worker) {
+	if w.runs {
+		w.wakeLocked()
 		return
 	}
-	w.wakeLocked()
+	w.runs = true
+	w.wake = make(chan struct{}, 1)
+	w.trouble = nil
+	go func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		defer func() { // also if a hook calls runtime.Goexit
+			w.runs = false
+			r.drained.NotifyAll()
+		}()
+		w.run()
+	}()
 }
 
 func (w *worker) wakeLocked() {
@@ -180,12 +189,6 @@ func (r *Resource) pauseLocked(d time.Duration) {
 	r.mu.Unlock()
 	defer r.mu.Lock()
 	time.Sleep(d)
-}
-
-// stoppedLocked says that w has returned.
-func (r *Resource) stoppedLocked(w *worker) {
-	w.runs = false
-	r.drained.NotifyAll()
 }
 
 // An Option configures [New]. Of two options of a kind the last counts, except
@@ -256,6 +259,8 @@ func New(client *clientv3.Client, name string, capacity int64, opts ...Option) *
 	}
 	r.closing, r.endCalls = context.WithCancel(context.Background())
 	r.drained.L = &r.mu
+	r.sender.run, r.janitor.run, r.keeper.run = r.sendLocked, r.cleanLocked, r.keepLocked
+	r.watcher.run, r.teller.run = r.watchLocked, r.tellLocked
 	if r.base == nil { // of a client that was not made by a function of its package
 		r.base = context.Background()
 	}
@@ -401,7 +406,7 @@ func (r *Resource) enqueueLocked(p *Permit) {
 	p.arrival = r.arrival
 	p.element = r.queue.PushBack(p)
 	r.queuedLocked(p)
-	r.startLocked(&r.sender, r.send)
+	r.startLocked(&r.sender)
 }
 
 // queuedLocked counts p, which has just been put into the queue.
@@ -430,7 +435,7 @@ func (r *Resource) requeueLocked(calls []*Permit) {
 		r.markWaitingLocked(p)
 	}
 	if len(calls) > 0 {
-		r.startLocked(&r.sender, r.send)
+		r.startLocked(&r.sender)
 	}
 }
 

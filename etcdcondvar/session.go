@@ -77,7 +77,7 @@ func (r *Resource) endSessionLocked(s *session) {
 		v.since, v.after = r.now(), margin(s.ttl)
 	}
 	r.revokes = append(r.revokes, v)
-	r.startLocked(&r.janitor, r.clean)
+	r.startLocked(&r.janitor)
 	r.wakeLocked()
 }
 
@@ -192,12 +192,9 @@ func (r *Resource) timeout(attempt int) time.Duration {
 	return most
 }
 
-// send is the sender: it opens a session for the calls in the queue, and puts
+// sendLocked is the sender: it opens a session for the calls in the queue, and puts
 // their tickets.
-func (r *Resource) send() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	defer r.stoppedLocked(&r.sender)
+func (r *Resource) sendLocked() {
 	failedPuts := 0
 	for attempt := 0; r.session != nil || r.queue.Len() > 0; {
 		s := r.session
@@ -312,8 +309,8 @@ func (r *Resource) openLocked(limit time.Duration) error {
 		lease: lease.ID, ttl: time.Duration(lease.TTL) * time.Second, permits: map[*Permit]struct{}{},
 		renewed: sent, attempted: sent, lastUse: r.now(),
 	}
-	r.startLocked(&r.keeper, r.keep)
-	r.startLocked(&r.watcher, r.watch)
+	r.startLocked(&r.keeper)
+	r.startLocked(&r.watcher)
 	return nil
 }
 
@@ -374,7 +371,7 @@ func (r *Resource) setLimitLocked(l limit) {
 	for e := r.queue.Front(); e != nil && !r.unsure; e = e.Next() {
 		if l.tooLarge(e.Value.(*Permit).n) { // l may be older than that call
 			r.unsure = true
-			r.startLocked(&r.sender, r.send)
+			r.startLocked(&r.sender)
 		}
 	}
 	for _, p := range r.callsLocked(inLine) {
@@ -664,7 +661,7 @@ func (r *Resource) deleteLocked(s *session, key string, told *Permit) {
 		return
 	}
 	r.deletes = append(r.deletes, d)
-	r.startLocked(&r.janitor, r.clean)
+	r.startLocked(&r.janitor)
 }
 
 // doneLocked notifies the Release that waits for d, if there is one.
@@ -698,12 +695,9 @@ func (r *Resource) nextRevokeLocked() (i int, wait time.Duration) {
 	return -1, wait
 }
 
-// clean is the janitor: it deletes tickets that no caller knows and revokes
+// cleanLocked is the janitor: it deletes tickets that no caller knows and revokes
 // leases. It repeats that until it is answered. Neither depends on puts.
-func (r *Resource) clean() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	defer r.stoppedLocked(&r.janitor)
+func (r *Resource) cleanLocked() {
 	for attempt := 0; r.session != nil || len(r.deletes)+len(r.revokes) > 0; {
 		if i, wait := r.nextRevokeLocked(); i < 0 && len(r.deletes) == 0 {
 			r.waitLocked(&r.janitor, wait)
@@ -787,12 +781,9 @@ func (r *Resource) revokeLocked(limit time.Duration) error {
 	return nil // a lease that cannot be revoked ends, as it is not renewed
 }
 
-// keep is the keeper: it renews the lease, and ends the session when it is over
+// keepLocked is the keeper: it renews the lease, and ends the session when it is over
 // by the clock or has been idle.
-func (r *Resource) keep() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	defer r.stoppedLocked(&r.keeper)
+func (r *Resource) keepLocked() {
 	for attempt := 0; r.session != nil; {
 		s := r.session
 		now, busy := r.now(), r.busyLocked() // a fence is not needed if the lease ends

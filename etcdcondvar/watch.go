@@ -10,13 +10,10 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// watch is the watcher. While calls of this process are in line it watches all
+// watchLocked is the watcher. While calls of this process are in line it watches all
 // keys, and for a lease after that. Otherwise, while permits are held, it
 // watches the epoch, so that a revoked lease is noticed.
-func (r *Resource) watch() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	defer r.stoppedLocked(&r.watcher)
+func (r *Resource) watchLocked() {
 	// It begins with the short timeouts: the last watch may have ended because
 	// an endpoint is silent.
 	for attempt := 1; r.session != nil; {

@@ -104,7 +104,7 @@ func mutants() []mutant {
 		{"calls-are-requeued-at-the-front", "TestOrder_ofAProcessSurvivesALoss", "resource.go", "for e != nil && e.Value.(*Permit).arrival < p.arrival {", "for false {"},
 		{"a-try-waits-behind-others", "TestTryAcquire_behindACrowd", "session.go", "\t\tr.failTriesLocked()\n", ""},
 		{"a-try-does-not-learn-the-limit", "TestTryAcquire_seesTheCapacity", "fleet.go", "\t\tr.noteLimit(l, known)\n", ""},
-		{"too-large-is-told-at-the-head-only", "TestResource_ErrTooLargeBehindACrowd", "resource.go", "r.unsure = r.unsure || r.limit.tooLarge(p.n)\n\tr.startLocked", "r.startLocked"},
+		{"too-large-is-told-at-the-head-only", "TestResource_ErrTooLargeBehindACrowd", "resource.go", "\tr.unsure = r.unsure || r.limit.tooLarge(p.n)\n", ""},
 		{"too-large-is-older-than-the-call", "TestResource_ErrTooLargeIsNotOlderThanTheCall", "session.go", "p.arrival <= last && r.limit", "last >= 0 && r.limit"},
 		{"a-lost-lease-is-revoked-at-once", "TestPermit_aLostLeaseIsRevokedAMarginLater", "session.go", "v.since, v.after = r.now(), margin(s.ttl)", "_ = lost"},
 		{"close-does-not-end-requests", "TestClose_endsCallsInEachState", "resource.go", "\tr.endCalls()\n", ""},
