@@ -241,22 +241,22 @@ func (r *Resource) sendLocked() {
 			failedPuts++
 		}
 		r.markQueueLocked()
-		switch fault := faultOf(err); {
-		case fault == denied:
-			r.failLocked(err)
-			if s != nil && s.fence != nil { // its tickets end with the lease
-				r.endSessionLocked(s)
-			}
-		case fault == closed:
-			r.failLocked(err)
-			if s != nil {
-				r.endSessionLocked(s)
-			}
-		case fault == leaseGone && s != nil:
-			r.endSessionLocked(s)
-		}
+		r.refusedLocked(s, err)
 		r.pauseLocked(backoff(attempt))
 		attempt++
+	}
+}
+
+// refusedLocked handles the error of a request of the sender, with s or to open
+// a session.
+func (r *Resource) refusedLocked(s *session, err error) {
+	fault := faultOf(err)
+	if fault.final() {
+		r.failLocked(err)
+	}
+	// If a fence is refused, its tickets end with the lease.
+	if s != nil && (fault == leaseGone || fault == closed || fault == denied && s.fence != nil) {
+		r.endSessionLocked(s)
 	}
 }
 
