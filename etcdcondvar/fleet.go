@@ -3,6 +3,7 @@ package etcdcondvar
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -48,12 +49,8 @@ func (r *Resource) Fleet(ctx context.Context) (Fleet, error) {
 	}
 	labels := map[string]string{}
 	for epoch, label := range snap.epochs {
-		lease := epoch[len(r.keys.epochs):]
-		for i := range lease {
-			if lease[i] == '-' {
-				labels[lease[:i]] = label
-			}
-		}
+		lease, _, _ := strings.Cut(epoch[len(r.keys.epochs):], "-")
+		labels[lease] = label
 	}
 	fleet := Fleet{Capacity: snap.limit.capacity}
 	v := newView(snap)

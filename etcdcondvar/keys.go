@@ -146,6 +146,10 @@ func parseLimit(kv *mvccpb.KeyValue) (limit, error) {
 // tooLarge reports whether l never admits n permits. If paused it does not say.
 func (l limit) tooLarge(n int64) bool { return n > l.capacity && l.capacity != 0 }
 
+// fits reports whether l admits n permits after tickets whose weights add up to
+// older.
+func (l limit) fits(n, older int64) bool { return n <= l.capacity-min(older, l.capacity) }
+
 // A snapshot is the keys of a resource at one revision.
 type snapshot struct {
 	revision int64

@@ -337,7 +337,7 @@ func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 			return nil, err
 		case limit.tooLarge(n):
 			return nil, condvar.ErrTooLarge
-		case n > limit.capacity-min(used, limit.capacity):
+		case !limit.fits(n, used):
 			return nil, ErrFull
 		}
 		r.mu.Lock()
@@ -494,13 +494,11 @@ func (r *Resource) wakeLocked() {
 
 // awaitLocked waits until the call p is decided. It unlocks mu.
 func (r *Resource) awaitLocked(ctx context.Context, p *Permit) error {
-	var later context.Context
 	if len(r.hooks) > 0 && !p.try {
 		err := p.cond.WaitFor(ctx, func() bool { return p.decided() || p.waiting })
 		if err == nil && !p.decided() {
 			r.mu.Unlock()
-			later, err = r.waitWithHooks(ctx, p)
-			p.later = later
+			p.later, err = r.waitWithHooks(ctx, p)
 			return err
 		}
 		return r.decideLocked(p, err)

@@ -528,7 +528,7 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revisio
 	}
 	for i, p := range batch {
 		p.token = tokenOf(revision, int64(i))
-		granted := p.n <= limit.capacity-min(older, limit.capacity)
+		granted := limit.fits(p.n, older)
 		older = add(older, p.n)
 		switch {
 		case p.left:
@@ -579,12 +579,9 @@ func (r *Resource) failTriesLocked() {
 // known is the limit that it was compared with.
 func (r *Resource) notPutLocked(s *session, batch []*Permit, known limit, resp *clientv3.TxnResponse) error {
 	batch = r.backLocked(batch)
+	r.requeueLocked(batch)
 	if len(batch) > 0 && batch[0].try {
-		p := batch[0]
-		r.requeueLocked(batch)
-		r.endLocked(p, errAgain)
-	} else {
-		r.requeueLocked(batch)
+		r.endLocked(batch[0], errAgain)
 	}
 	if resp.Responses[1].GetResponseRange().Count == 0 { // the epoch was deleted
 		r.endSessionLocked(s)
@@ -649,7 +646,7 @@ type deletion struct {
 	session  *session
 	key      string
 	told     *Permit // whose Release waits; or nil
-	tries    int
+	tried    bool
 	underWay bool
 }
 
@@ -737,14 +734,14 @@ func (r *Resource) deleteAllLocked(limit time.Duration) error {
 		r.endSessionLocked(r.session) // its tickets end with the lease
 	}
 	for i, d := range batch {
-		d.underWay = false
-		d.tries++
+		first := !d.tried
+		d.tried, d.underWay = true, false
 		if err != nil && !d.session.ended {
 			continue
 		}
 		// A ticket that is missing at the first try was deleted by another
 		// client.
-		if err == nil && d.told != nil && d.tries == 1 &&
+		if err == nil && d.told != nil && first &&
 			resp.Responses[i].GetResponseDeleteRange().Deleted == 0 {
 			d.told.lost = ErrLost
 		}

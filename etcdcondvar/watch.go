@@ -192,8 +192,8 @@ func (r *Resource) lookUpLocked(p *Permit) {
 func (r *Resource) follow(ctx context.Context, s *session, all bool, events clientv3.WatchChan) bool {
 	ticker := time.NewTicker(r.ttl / 8)
 	defer ticker.Stop()
-	asked := r.now()
-	heard, lastWaiter := r.now(), r.now()
+	now := r.now()
+	asked, heard, lastWaiter := now, now, now
 	apply := func(resp clientv3.WatchResponse, ok bool) bool {
 		if !ok || resp.Err() != nil {
 			r.watchFailed(resp.Err())
@@ -207,7 +207,7 @@ func (r *Resource) follow(ctx context.Context, s *session, all bool, events clie
 	}
 	for {
 		r.mu.Lock()
-		now := r.now()
+		now = r.now()
 		if r.inLine > 0 {
 			lastWaiter = now
 		}
