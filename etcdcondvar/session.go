@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/condvar"
@@ -455,35 +456,30 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 		none = none.WithPrefix()
 		compares = append(compares, none)
 	}
-	var ops []clientv3.Op
-	now := time.Now()
-	fence := []string{s.epoch}
-	for i, p := range batch {
-		p.session, p.token = s, 0
-		seq := s.batches<<placeBits + int64(i)
-		var value string
-		p.key, value = r.keys.ticket(p.n, s.lease, seq, now)
-		r.calls[p.key] = p
-		ops = append(ops, clientv3.OpPut(p.key, value, clientv3.WithLease(s.lease)))
-		fence = append(fence, p.key)
-	}
-	s.batches++
-	s.lastUse = r.now()
-	ops = append(ops, r.countOps()...)
+	puts, fence := r.ticketsLocked(s, batch)
+	txn := append(puts, r.countOps()...)
 	orElse := []clientv3.Op{
 		clientv3.OpGet(r.keys.cap),
 		clientv3.OpGet(s.epoch, clientv3.WithCountOnly()),
 	}
 
 	r.mu.Unlock()
-	var resp *clientv3.TxnResponse
-	var older int64
-	err := r.request(&r.sender, wait, func(ctx context.Context) (err error) {
-		resp, err = r.kv.Txn(ctx).If(compares...).Then(ops...).Else(orElse...).Commit()
-		if err == nil && resp.Succeeded {
-			older = countOf(resp.Responses[len(batch):], batch)
+	var put, epochExists bool
+	var revision, older int64
+	var stored []*mvccpb.KeyValue // has cap, if it exists
+	err := r.request(&r.sender, wait, func(ctx context.Context) error {
+		resp, err := r.kv.Txn(ctx).If(compares...).Then(txn...).Else(orElse...).Commit()
+		if err != nil {
+			return err
 		}
-		return err
+		put, revision = resp.Succeeded, resp.Header.GetRevision()
+		if put {
+			older = countOf(resp.Responses[len(puts):], batch)
+		} else {
+			stored = resp.Responses[0].GetResponseRange().Kvs
+			epochExists = resp.Responses[1].GetResponseRange().Count > 0
+		}
+		return nil
 	})
 	r.mu.Lock()
 
@@ -498,12 +494,30 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 	case err != nil:
 		r.requeueLocked(r.backLocked(batch))
 		s.epoch, s.fence = "", fence
-	case resp.Succeeded:
-		r.placeLocked(s, batch, limit, resp.Header.GetRevision(), older)
+	case put:
+		r.placeLocked(s, batch, limit, revision, older)
 	default:
-		err = r.notPutLocked(s, batch, limit, resp)
+		err = r.notPutLocked(s, batch, limit, stored, epochExists)
 	}
 	return err
+}
+
+// ticketsLocked returns the puts of the tickets of a batch, and what a fence
+// deletes if their outcome is unknown.
+func (r *Resource) ticketsLocked(s *session, batch []*Permit) (puts []clientv3.Op, fence []string) {
+	now := time.Now()
+	fence = []string{s.epoch}
+	for i, p := range batch {
+		seq := s.batches<<placeBits + int64(i)
+		key, value := r.keys.ticket(p.n, s.lease, seq, now)
+		p.session, p.token, p.key = s, 0, key
+		r.calls[key] = p
+		puts = append(puts, clientv3.OpPut(key, value, clientv3.WithLease(s.lease)))
+		fence = append(fence, key)
+	}
+	s.batches++
+	s.lastUse = r.now()
+	return puts, fence
 }
 
 // backLocked returns the calls of the batch that still wait, and forgets the
@@ -576,22 +590,22 @@ func (r *Resource) failTriesLocked() {
 }
 
 // notPutLocked handles a transaction that put nothing, as a comparison failed.
-// known is the limit that it was compared with.
-func (r *Resource) notPutLocked(s *session, batch []*Permit, known limit, resp *clientv3.TxnResponse) error {
+// known is the limit that it was compared with, and stored has cap, if it
+// exists.
+func (r *Resource) notPutLocked(s *session, batch []*Permit, known limit, stored []*mvccpb.KeyValue, epochExists bool) error {
 	batch = r.backLocked(batch)
 	r.requeueLocked(batch)
 	if len(batch) > 0 && batch[0].try {
 		r.endLocked(batch[0], errAgain)
 	}
-	if resp.Responses[1].GetResponseRange().Count == 0 { // the epoch was deleted
+	if !epochExists { // it was deleted
 		r.endSessionLocked(s)
 	}
-	kvs := resp.Responses[0].GetResponseRange().Kvs
-	if len(kvs) == 0 { // cap was deleted: the next epoch puts it
+	if len(stored) == 0 { // cap was deleted: the next epoch puts it
 		s.epoch = ""
 		return nil
 	}
-	l, err := parseLimit(kvs[0])
+	l, err := parseLimit(stored[0])
 	if err != nil {
 		return err
 	}

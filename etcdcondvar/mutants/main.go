@@ -93,7 +93,7 @@ func mutants() []mutant {
 		{"what-is-deleted-stays-counted", "TestOrder_oldEventsAreDropped", "view.go", "v.passed -= t.n", ""},
 		{"a-removed-ticket-stays-next", "TestResource_aBigRequestIsNotOvertaken", "view.go", "v.next = e.Next()\n\t}\n\tv.line", "\n\t}\n\tv.line"},
 		{"no-fence", "TestFence", "session.go", `s.epoch, s.fence = "", fence`, "_ = fence"},
-		{"the-fence-keeps-the-epoch", "TestFence", "session.go", "fence := []string{s.epoch}", "fence := []string{}"},
+		{"the-fence-keeps-the-epoch", "TestFence", "session.go", "fence = []string{s.epoch}", "fence = []string{}"},
 		{"the-fence-is-tried-once", "TestFence", "session.go", "\tif err == nil {\n\t\ts.fence = nil", "\tif true {\n\t\ts.fence = nil"},
 		{"a-lost-batch-is-given-up", "TestFence", "session.go", "r.requeueLocked(r.backLocked(batch))\n\t\ts.epoch", "for _, p := range r.backLocked(batch) {\n\t\t\tr.endLocked(p, err)\n\t\t}\n\t\ts.epoch"},
 		{"leases-are-not-revoked", "TestResource_givesBackAnIdleLease", "session.go", "r.revokes = append(r.revokes, v)", "_ = v"},
