@@ -50,7 +50,7 @@ type Resource struct {
 	took atomic.Int64 // how long the last answer of etcd took; see timeout
 
 	// mu guards all that follows, and the Permits and sessions. It is not held
-	// while etcd, a hook or a context is called.
+	// while etcd, a hook or a context of a caller is called.
 	//
 	// A Permit is made when its call begins, and is in one state at a time:
 	//
@@ -61,9 +61,17 @@ type Resource struct {
 	//	ended    anything else: failed, released, or lost
 	//
 	// The sender moves Permits from queued to sending, and from there to inLine
-	// or held, or back to queued. The watcher moves them from inLine to held.
-	// The call itself ends it when its context ends. The end of a session makes
-	// inLine queued and held ended.
+	// or held, or back to queued. The watcher moves them from inLine to held. So
+	// does the sender if the view is ahead of the answer. If a ticket was deleted
+	// by hand, both move its Permit from inLine to queued, or from held to ended.
+	// The end of a session makes inLine queued and held ended.
+	//
+	// What is not held yet ends when the context of the call ends, at Close, and
+	// at an error that does not heal. It ends, too, if it asks for more than the
+	// capacity, when the call is queued or in line.
+	//
+	// A Permit that ends while it is sending is ended, and left is set. It stays
+	// in calls, and is counted in sending, until the sender has the answer.
 	mu lock
 
 	queue   list.List          // of *Permit: the queued, by arrival
@@ -98,8 +106,11 @@ type Resource struct {
 
 // maxInLine is how many calls of one process stand in the line of the fleet,
 // and how many tickets a transaction has at most. A server allows 128
-// operations in a transaction by default.
+// operations in a transaction by default. The tokens of a transaction differ, as
+// the place of a ticket fits into placeBits.
 const maxInLine = 100
+
+const _ = uint(1<<placeBits - maxInLine) // does not compile if negative
 
 // A lock is a mutex that runs functions after it has been unlocked.
 type lock struct {
@@ -132,7 +143,7 @@ type worker struct {
 // failedLocked remembers the error of a request. That there was no answer says
 // less than an answer before it.
 func (w *worker) failedLocked(err error) {
-	if err != errNoAnswer || w.trouble == nil {
+	if err != errNoAnswer || w.trouble == nil { //nolint:errorlint // never wrapped
 		w.trouble = err
 	}
 }

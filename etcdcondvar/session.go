@@ -131,12 +131,12 @@ func (r *Resource) retry(ctx context.Context, f func(ctx context.Context) error)
 		case err == nil:
 			r.took.Store(int64(time.Since(start)))
 			return nil
-		case err == errClientClosed:
+		case err == errClientClosed: //nolint:errorlint // never wrapped
 			return err
 		case ctx.Err() != nil:
 		case faultOf(err) != trouble:
 			return err
-		case err != errNoAnswer || last == nil:
+		case err != errNoAnswer || last == nil: //nolint:errorlint // never wrapped
 			last = err
 		}
 		timer := time.NewTimer(backoff(attempt))
@@ -160,7 +160,7 @@ func (r *Resource) untilClosed(ctx context.Context, f func(ctx context.Context) 
 	defer cancel(nil)
 	defer context.AfterFunc(r.closing, func() { cancel(errClosing) })()
 	err := f(inner)
-	if err != nil && context.Cause(inner) == errClosing { // ctx ended later, if at all
+	if err != nil && context.Cause(inner) == errClosing { //nolint:errorlint // never wrapped
 		return condvar.ErrClosed
 	}
 	return err
@@ -192,6 +192,14 @@ func (r *Resource) timeout(attempt int) time.Duration {
 	}
 	return most
 }
+
+// putTimeout is the timeout of a transaction with tickets. All are given much
+// time, as an unknown outcome costs a fence and an epoch.
+func (r *Resource) putTimeout(attempt int) time.Duration { return r.timeout(9 + attempt/3*3) }
+
+// renewTimeout is the timeout of a renewal. The first is given more time than
+// that of another request, as no call waits for it.
+func (r *Resource) renewTimeout(attempt int) time.Duration { return r.timeout(6 + attempt) }
 
 // sendLocked is the sender: it opens a session for the calls in the queue, and puts
 // their tickets.
@@ -227,7 +235,7 @@ func (r *Resource) sendLocked() {
 					continue
 				}
 			}
-			err = r.putLocked(s, r.timeout(9+attempt/3*3))
+			err = r.putLocked(s, r.putTimeout(attempt))
 		}
 		if r.closed { // the last step may have been all that kept the session
 			r.keeper.wakeLocked()
@@ -490,9 +498,9 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 				r.endLocked(p, err)
 			}
 		}
-		r.backLocked(batch)
+		r.dropLeftLocked(batch) // all of them
 	case err != nil:
-		r.requeueLocked(r.backLocked(batch))
+		r.requeueLocked(r.dropLeftLocked(batch))
 		s.epoch, s.fence = "", fence
 	case put:
 		r.placeLocked(s, batch, limit, revision, older)
@@ -520,9 +528,9 @@ func (r *Resource) ticketsLocked(s *session, batch []*Permit) (puts []clientv3.O
 	return puts, fence
 }
 
-// backLocked returns the calls of the batch that still wait, and forgets the
+// dropLeftLocked forgets the calls of the batch that have left, and returns the
 // others.
-func (r *Resource) backLocked(batch []*Permit) []*Permit {
+func (r *Resource) dropLeftLocked(batch []*Permit) []*Permit {
 	return slices.DeleteFunc(batch, func(p *Permit) bool {
 		if p.left {
 			r.sending--
@@ -537,7 +545,7 @@ func (r *Resource) backLocked(batch []*Permit) []*Permit {
 // sum of the weights of the tickets before them.
 func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revision, older int64) {
 	if s.ended { // and so are the tickets, at the latest with the lease
-		r.requeueLocked(r.backLocked(batch))
+		r.requeueLocked(r.dropLeftLocked(batch))
 		return
 	}
 	for i, p := range batch {
@@ -566,7 +574,7 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revisio
 			}
 		}
 		if s.ended {
-			r.requeueLocked(slices.DeleteFunc(r.backLocked(batch[i:]),
+			r.requeueLocked(slices.DeleteFunc(r.dropLeftLocked(batch[i:]),
 				func(p *Permit) bool { return p.state != sending }))
 			return
 		}
@@ -593,7 +601,7 @@ func (r *Resource) failTriesLocked() {
 // known is the limit that it was compared with, and stored has cap, if it
 // exists.
 func (r *Resource) notPutLocked(s *session, batch []*Permit, known limit, stored []*mvccpb.KeyValue, epochExists bool) error {
-	batch = r.backLocked(batch)
+	batch = r.dropLeftLocked(batch)
 	r.requeueLocked(batch)
 	if len(batch) > 0 && batch[0].try {
 		r.endLocked(batch[0], errAgain)
@@ -814,7 +822,7 @@ func (r *Resource) keepLocked() {
 			r.waitLocked(&r.keeper, min(due, left, idle))
 			continue
 		}
-		if r.renewLocked(s, min(r.timeout(6+attempt), left)) {
+		if r.renewLocked(s, min(r.renewTimeout(attempt), left)) {
 			attempt = 0
 		} else {
 			attempt++

@@ -95,7 +95,7 @@ func mutants() []mutant {
 		{"no-fence", "TestFence", "session.go", `s.epoch, s.fence = "", fence`, "_ = fence"},
 		{"the-fence-keeps-the-epoch", "TestFence", "session.go", "fence = []string{s.epoch}", "fence = []string{}"},
 		{"the-fence-is-tried-once", "TestFence", "session.go", "\tif err == nil {\n\t\ts.fence = nil", "\tif true {\n\t\ts.fence = nil"},
-		{"a-lost-batch-is-given-up", "TestFence", "session.go", "r.requeueLocked(r.backLocked(batch))\n\t\ts.epoch", "for _, p := range r.backLocked(batch) {\n\t\t\tr.endLocked(p, err)\n\t\t}\n\t\ts.epoch"},
+		{"a-lost-batch-is-given-up", "TestFence", "session.go", "r.requeueLocked(r.dropLeftLocked(batch))\n\t\ts.epoch", "for _, p := range r.dropLeftLocked(batch) {\n\t\t\tr.endLocked(p, err)\n\t\t}\n\t\ts.epoch"},
 		{"leases-are-not-revoked", "TestResource_givesBackAnIdleLease", "session.go", "r.revokes = append(r.revokes, v)", "_ = v"},
 		{"a-left-ticket-stays", "TestFence_ofACanceledCall", "session.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(s, p.key, nil)", "delete(r.calls, p.key)"},
 		{"the-view-is-not-asked", "TestOrder_theViewIsAheadOfTheAnswer", "session.go", "\t\t\t\tr.lookUpLocked(p)\n", ""},
