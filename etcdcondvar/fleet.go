@@ -145,7 +145,7 @@ func (r *Resource) resize(ctx context.Context, capacity int64) error {
 		}
 		r.noteLimit(set, old.mod)
 		if set.from > 0 { // if this fails, the next Fleet or Resize finishes the shrink
-			limited, cancel := context.WithTimeout(ctx, r.ttl/2)
+			limited, cancel := context.WithTimeout(ctx, r.longTimeout())
 			_ = r.finishShrink(limited, set)
 			cancel()
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/namespace"
 
@@ -329,6 +331,26 @@ func TestWithTTL_isAtMostTheMaximumOfEtcd(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		require.NoError(t, p.Err())
 		p.Release()
+	})
+}
+
+// A long TTL does not make the timeouts of requests longer.
+func TestWithTTL_doesNotDelayRepetitions(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(2, etcdcondvar.WithTTL(time.Hour))
+		b.then("range", step{hold: time.Minute})
+		start := time.Now()
+		_, err := r.Fleet(context.Background())
+		require.NoError(t, err)
+		require.LessOrEqual(t, time.Since(start), time.Second)
+		b.then("put", step{})
+		b.then("put", slices.Repeat([]step{{err: rpctypes.ErrNoSpace}}, 100_000)...)
+		start = time.Now()
+		require.NoError(t, r.Resize(context.Background(), 1))
+		require.LessOrEqual(t, time.Since(start), 10*time.Second)
+		b.mu.Lock()
+		b.script = map[string][]step{}
+		b.mu.Unlock()
 	})
 }
 

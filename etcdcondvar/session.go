@@ -174,6 +174,9 @@ func backoff(attempt int) time.Duration {
 	return min(10*time.Millisecond<<min(attempt, 10), 250*time.Millisecond)
 }
 
+// longTimeout is the longest timeout. A longer TTL does not make it longer.
+func (r *Resource) longTimeout() time.Duration { return min(r.ttl/2, 10*time.Second) }
+
 // timeout returns how long to wait for the answer to a request. Every third is
 // given more time, as etcd may be slow. The two after it are short, and one
 // follows the other at once: a client with several endpoints takes turns, so if
@@ -181,8 +184,8 @@ func backoff(attempt int) time.Duration {
 // alone, another worker may take each turn of the live endpoint.
 // Short is twice as long as the last answer took, at least.
 func (r *Resource) timeout(attempt int) time.Duration {
-	most := r.ttl / 2
-	short := min(max(r.ttl/32, 100*time.Millisecond, 2*time.Duration(r.took.Load())), most)
+	most := r.longTimeout()
+	short := min(max(most/16, 100*time.Millisecond, 2*time.Duration(r.took.Load())), most)
 	k := min(attempt/3, 10)
 	switch {
 	case attempt%3 != 0:
