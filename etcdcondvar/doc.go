@@ -1,10 +1,10 @@
-// Package etcdcondvar limits how much of something a fleet of processes uses at
-// a time: a weighted semaphore like [condvar.CapacityResource], with the count
-// in etcd.
+// Package etcdcondvar has a weighted semaphore that a fleet of processes shares,
+// with the count in etcd. Its methods are like those of
+// [condvar.CapacityResource].
 //
 //	r := etcdcondvar.New(client, "exports", 4)
 //	err := r.Do(ctx, func(ctx context.Context) error {
-//		return export(ctx) // in at most 4 processes at a time
+//		return export(ctx) // at most 4 at a time in the whole fleet
 //	})
 //
 // Do is the same in both packages. Here ctx ends when the permit is lost, so fn
@@ -20,7 +20,7 @@
 //
 // # Losing a permit
 //
-// All permits of a process hang on one lease, which it renews. If it cannot,
+// All permits of a process depend on one lease, which it renews. If it cannot,
 // its permits end before the server can give them to others, by a margin of a
 // tenth of the lease, at least 250 ms: the contexts end with the cause
 // [ErrLost], and [Permit.Err] says so. This assumes that the rates of the
@@ -39,14 +39,14 @@
 //
 // A process that was stopped, or whose machine was suspended, finds out by the
 // first look at the clock: Permit.Err, or Err of a context of [Permit.Context].
-// Done of that context, and contexts that are derived from it, follow: after a
-// suspend that can take a fifth of the lease.
+// Its Done channel, and contexts derived from it, end later: after a suspend, up
+// to a fifth of the lease later.
 //
 // # When etcd is down
 //
 // Holders keep their permits until the lease ends. Other calls wait until their
-// context ends. Their error then matches the error of etcd, too. What waiting
-// does not heal, such as a permission that is missing, is returned at once.
+// context ends. Their error then matches the error of etcd, too. A permanent
+// error, such as a missing permission, is returned at once.
 //
 // # Order
 //
@@ -58,12 +58,16 @@
 // # What it costs
 //
 // An Acquire that finds room is one round trip, and so is a Release. Calls of a
-// process that come at the same time share a transaction. A TryAcquire is a
-// read, and if there is room a round trip more. While calls of a process wait,
-// it watches the keys of the resource: 2 events for each permit that is used in
-// the fleet, and about 200 bytes for each ticket. While it holds permits, it
-// renews its lease every fifth of the TTL. A Resource has at most 5 goroutines,
-// beside those of the client, and none for a call.
+// process that come at the same time share a transaction. Each transaction also
+// reads every live ticket whose weight is not 1: with many of them use weight 1,
+// or few large permits. A TryAcquire is a read, and if there is room a round
+// trip more.
+//
+// While calls of a process wait, it watches the keys of the resource: 2 events
+// for each permit that is used in the fleet, and about 200 bytes for each
+// ticket. While it holds permits, it renews its lease every fifth of the TTL. A
+// Resource has at most 5 goroutines, beside those of the client, and none for a
+// call.
 //
 // # Servers
 //

@@ -33,10 +33,11 @@ type Ticket struct {
 }
 
 // Fleet reads the state of the fleet: one consistent snapshot, from one read
-// unless a shrink is to be finished first. It is for people and gauges.
+// unless a shrink is to be finished first. To finish one it writes, so it fails
+// then if the role may only read. It is for people and gauges.
 // Decisions that are based on it are late. It works after Close, too. The error
-// is that of ctx, as [Resource.AcquireN] returns it, or one of etcd that
-// waiting does not heal.
+// is that of ctx, as [Resource.AcquireN] returns it, or a permanent error of
+// etcd.
 //
 // InUse is exact after a shrink, too, unless the history that is needed for it
 // was compacted within the moment of the shrink. Then tickets that wait may
@@ -106,10 +107,10 @@ func (r *Resource) readFleet(ctx context.Context) (snap snapshot, err error) {
 // the fleet: all calls wait.
 //
 // Resize returns the first of these: the error of ctx, as [Resource.AcquireN]
-// does; [condvar.ErrClosed]; an error of etcd that waiting does not heal. If
-// ctx ends, or the Resource is closed, while a request is under way, the
-// capacity may have been set, or may still be. Resize panics if capacity < 0.
-// It takes two round trips, and two more to shrink.
+// does; [condvar.ErrClosed]; a permanent error of etcd. If ctx ends, or the
+// Resource is closed, while a request is under way, the capacity may have been
+// set, or may still be. Resize panics if capacity < 0. It takes two round trips,
+// and two more to shrink.
 func (r *Resource) Resize(ctx context.Context, capacity int64) error {
 	if capacity < 0 {
 		panic("etcdcondvar: negative capacity")

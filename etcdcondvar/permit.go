@@ -143,7 +143,9 @@ func (p *Permit) loseLocked() {
 //
 //	client.Txn(ctx).If(p.Guard()).Then(clientv3.OpPut(key, value)).Commit()
 //
-// The Guard of a Permit for 0 permits never holds.
+// If the client of New has a namespace, so must the client of the transaction:
+// the key in the comparison is without its prefix. The Guard of a Permit for 0
+// permits never holds.
 func (p *Permit) Guard() clientv3.Cmp {
 	if p.n == 0 {
 		return clientv3.Compare(clientv3.Version(p.r.keys.cap), "<", 0)
@@ -153,8 +155,9 @@ func (p *Permit) Guard() clientv3.Cmp {
 
 // Token returns a number that grows in the order in which permits are admitted.
 // A store that refuses tokens below the highest one that it has seen is
-// protected if the capacity is 1: with more, older permits are valid, too. The
-// Token of a Permit for 0 permits is 0.
+// protected if the capacity is 1: with more, older permits are valid, too. After
+// etcd was restored from a backup, tokens begin lower. The Token of a Permit for
+// 0 permits is 0.
 func (p *Permit) Token() int64 { return p.token }
 
 // Context returns a context that ends with parent, when p is released, and when

@@ -25,9 +25,10 @@ import (
 // Resources of the same name, in the same etcd, are one.
 //
 // [New] makes one. It must not be copied. All methods may be called by several
-// goroutines at the same time. A Resource has a lease from its first call until
-// it has been idle as long as the lease lasts. A Resource that is idle has no
-// goroutine, no watch and no timer.
+// goroutines at the same time. A Resource has a lease from its first Acquire
+// until it has been idle as long as the lease lasts. Fleet, Resize, a TryAcquire
+// that finds no room, and calls for 0 permits make none. A Resource that is idle
+// has no goroutine, no watch and no timer.
 //
 // In the terminology of the Go memory model, a Release in one process
 // “synchronizes before” the return of a call in the same process that acquires
@@ -67,7 +68,7 @@ type Resource struct {
 	// The end of a session makes inLine queued and held ended.
 	//
 	// What is not held yet ends when the context of the call ends, at Close, and
-	// at an error that does not heal. It ends, too, if it asks for more than the
+	// at a permanent error. It ends, too, if it asks for more than the
 	// capacity, when the call is queued or in line.
 	//
 	// A Permit that ends while it is sending is ended, and left is set. It stays
@@ -225,9 +226,10 @@ func WithTTL(d time.Duration) Option {
 func WithLabel(s string) Option { return func(r *Resource) { r.label = s } }
 
 // WithHooks makes the Resource call hooks for the calls of this process, as a
-// [condvar.CapacityResource] does. A call waits if it is not granted in its
-// first transaction, or if that has to wait. TryAcquire does not. A permit that
-// is lost is reported by Released when that is noticed, on a goroutine of the
+// [condvar.CapacityResource] does. A call counts as waiting if its first
+// transaction does not grant it, or cannot be sent at once. TryAcquire does not
+// wait. Resized reports the Resize calls of this process only. A permit that is
+// lost is reported by Released when that is noticed, on a goroutine of the
 // Resource: if that hook panics, so does the program. Later changes to *hooks
 // have no effect. WithHooks(nil) is a no-op.
 func WithHooks(hooks *condvar.Hooks) Option {
@@ -289,24 +291,27 @@ func New(client *clientv3.Client, name string, capacity int64, opts ...Option) *
 func (r *Resource) Acquire(ctx context.Context) (*Permit, error) { return r.AcquireN(ctx, 1) }
 
 // AcquireN takes n permits, all at once, and waits until that is possible. If
-// it fails, the Permit is nil, nothing is changed in the end, and the error is
-// the first of these that applies, when it comes true:
+// it fails, the Permit is nil, and nothing is changed in the end. AcquireN
+// checks in this order, at the call and whenever something changes:
 //
 //   - the error of ctx, as [condvar.Cond.Wait] returns it, if ctx ended before
 //     the permits were taken. If etcd did not answer as it should, the error
 //     matches the last one of etcd, too;
 //   - [condvar.ErrClosed], if the Resource is closed;
 //   - [condvar.ErrTooLarge], if n is more than the capacity, and that is not 0;
-//   - an error of etcd that waiting does not heal: a missing permission,
-//     a stored capacity that is no number, a client that is closed.
+//   - a permanent error of etcd: a missing permission, a stored capacity that is
+//     no number, a client that is closed.
 //
 // If ctx ends, AcquireN returns at once. What it has left at etcd is taken back
 // in the background. A call that waits when the lease of its process is lost
 // joins the line of the fleet again, at its end.
 //
 // AcquireN of 0 permits makes no request, but it fails if ctx is done or the
-// Resource is closed. AcquireN panics if n < 0. If there is room it takes one
-// round trip, and the first of a lease three.
+// Resource is closed. AcquireN panics if n < 0.
+//
+// If there is room it takes one round trip. The first call after the Resource
+// was idle takes three, for a lease, an epoch and a ticket. A call that asks for
+// more than the capacity last seen takes one more.
 func (r *Resource) AcquireN(ctx context.Context, n int64) (*Permit, error) {
 	p, err := r.begin(ctx, n)
 	if err != nil || n == 0 {
@@ -705,14 +710,15 @@ func (r *Resource) Close() error {
 // back its lease and has no goroutine left for the Resource, and returns nil.
 // It is what a process calls before it exits. If ctx ends first, the error
 // matches the one that [condvar.Cond.Wait] would return, and its text has the
-// number of permits that are still held. Do not call Drain while holding a
-// permit: it would wait for itself.
+// number of permits that are still held. If tickets or a lease could not be
+// given back, it matches the last error of etcd, too. Do not call Drain while
+// holding a permit: it would wait for itself.
 func (r *Resource) Drain(ctx context.Context) error {
 	_ = r.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.drained.WaitFor(ctx, r.restsLocked); err != nil {
-		return &drainError{r.held, withTrouble(err, cmp.Or(r.janitor.trouble, r.sender.trouble))}
+		return &drainError{r.held, withTrouble(err, r.janitor.trouble)}
 	}
 	return nil
 }

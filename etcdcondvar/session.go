@@ -13,7 +13,7 @@ import (
 	"example.com/condvar"
 )
 
-// A session is a lease and what hangs on it. mu of the Resource guards it.
+// A session is a lease and what is attached to it. mu of the Resource guards it.
 //
 // All tickets of the session are attached to the lease. So when the lease ends
 // at the server they are deleted at one revision. renewed is when the last

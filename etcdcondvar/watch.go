@@ -70,8 +70,8 @@ func (r *Resource) watchOnce(s *session, all bool, limit time.Duration) bool {
 	return r.follow(ctx, s, all, events)
 }
 
-// watchFailed remembers why there is no watch: err is nil if it is not known. An
-// error that does not heal ends the calls in line.
+// watchFailed remembers why there is no watch: err is nil if it is not known. A
+// permanent error ends the calls in line.
 func (r *Resource) watchFailed(err error) {
 	if r.base.Err() != nil {
 		err = errClientClosed
