@@ -1,5 +1,5 @@
-// Package etcdcondvar has a weighted semaphore that a fleet of processes shares,
-// with the count in etcd. Its methods are like those of
+// Package etcdcondvar has a weighted semaphore that a fleet of processes
+// shares, with the count in etcd. Its methods are like those of
 // [condvar.CapacityResource].
 //
 //	r := etcdcondvar.New(client, "exports", 4)
@@ -39,8 +39,8 @@
 //
 // A process that was stopped, or whose machine was suspended, finds out by the
 // first look at the clock: Permit.Err, or Err of a context of [Permit.Context].
-// Its Done channel, and contexts derived from it, end later: after a suspend, up
-// to a fifth of the lease later.
+// Its Done channel, and contexts derived from it, end later: after a suspend,
+// up to a fifth of the lease later.
 //
 // # When etcd is down
 //
@@ -59,8 +59,8 @@
 //
 // An Acquire that finds room is one round trip, and so is a Release. Calls of a
 // process that come at the same time share a transaction. Each transaction also
-// reads every live ticket whose weight is not 1: with many of them use weight 1,
-// or few large permits. A TryAcquire is a read, and if there is room a round
+// reads every live ticket whose weight is not 1: with many of them use weight
+// 1, or few large permits. A TryAcquire is a read, and if there is room a round
 // trip more.
 //
 // While calls of a process wait, it watches the keys of the resource: 2 events

@@ -109,8 +109,8 @@ func (r *Resource) readFleet(ctx context.Context) (snap snapshot, err error) {
 // Resize returns the first of these: the error of ctx, as [Resource.AcquireN]
 // does; [condvar.ErrClosed]; a permanent error of etcd. If ctx ends, or the
 // Resource is closed, while a request is under way, the capacity may have been
-// set, or may still be. Resize panics if capacity < 0. It takes two round trips,
-// and two more to shrink.
+// set, or may still be. Resize panics if capacity < 0. It takes two round
+// trips, and two more to shrink.
 func (r *Resource) Resize(ctx context.Context, capacity int64) error {
 	if capacity < 0 {
 		panic("etcdcondvar: negative capacity")

@@ -95,8 +95,9 @@ func TestResource_refusesACapacityThatIsNoNumber(t *testing.T) {
 	})
 }
 
-// Calls that find a capacity that is no number share one epoch. When an operator
-// has deleted that capacity, the next call stores one, and then puts its ticket.
+// Calls that find a capacity that is no number share one epoch. When an
+// operator has deleted that capacity, the next call stores one, and then puts
+// its ticket.
 func TestResource_aCapacityThatIsNoNumberLeavesOneEpoch(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx := context.Background()

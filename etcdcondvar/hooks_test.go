@@ -162,8 +162,8 @@ func TestHooks_aLossStartsOneGoroutine(t *testing.T) {
 	})
 }
 
-// A Released hook may end the goroutine that reports losses. Another one reports
-// later losses, and Drain does not wait for the first one.
+// A Released hook may end the goroutine that reports losses. Another one
+// reports later losses, and Drain does not wait for the first one.
 func TestHooks_GoexitInReleased(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		var released atomic.Int64

@@ -155,9 +155,9 @@ func (p *Permit) Guard() clientv3.Cmp {
 
 // Token returns a number that grows in the order in which permits are admitted.
 // A store that refuses tokens below the highest one that it has seen is
-// protected if the capacity is 1: with more, older permits are valid, too. After
-// etcd was restored from a backup, tokens begin lower. The Token of a Permit for
-// 0 permits is 0.
+// protected if the capacity is 1: with more, older permits are valid, too.
+// After etcd was restored from a backup, tokens begin lower. The Token of a
+// Permit for 0 permits is 0.
 func (p *Permit) Token() int64 { return p.token }
 
 // Context returns a context that ends with parent, when p is released, and when

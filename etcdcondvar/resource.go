@@ -26,9 +26,9 @@ import (
 //
 // [New] makes one. It must not be copied. All methods may be called by several
 // goroutines at the same time. A Resource has a lease from its first Acquire
-// until it has been idle as long as the lease lasts. Fleet, Resize, a TryAcquire
-// that finds no room, and calls for 0 permits make none. A Resource that is idle
-// has no goroutine, no watch and no timer.
+// until it has been idle as long as the lease lasts. Fleet, Resize, a
+// TryAcquire that finds no room, and calls for 0 permits make none. A Resource
+// that is idle has no goroutine, no watch and no timer.
 //
 // In the terminology of the Go memory model, a Release in one process
 // “synchronizes before” the return of a call in the same process that acquires
@@ -107,8 +107,8 @@ type Resource struct {
 
 // maxInLine is how many calls of one process stand in the line of the fleet,
 // and how many tickets a transaction has at most. A server allows 128
-// operations in a transaction by default. The tokens of a transaction differ, as
-// the place of a ticket fits into placeBits.
+// operations in a transaction by default. The tokens of a transaction differ,
+// as the place of a ticket fits into placeBits.
 const maxInLine = 100
 
 const _ = uint(1<<placeBits - maxInLine) // does not compile if negative
@@ -195,8 +195,8 @@ func (r *Resource) waitLocked(w *worker, d time.Duration) {
 
 // pauseLocked unlocks mu for d, before a request that has failed is repeated. A
 // wake-up does not end it: callers that come and time out would set the rate of
-// the requests to an etcd that is in trouble. Nor does the end of the session or
-// Close, as d is 250 ms at most.
+// the requests to an etcd that is in trouble. Nor does the end of the session
+// or Close, as d is 250 ms at most.
 func (r *Resource) pauseLocked(d time.Duration) {
 	r.mu.Unlock()
 	defer r.mu.Lock()
@@ -299,8 +299,8 @@ func (r *Resource) Acquire(ctx context.Context) (*Permit, error) { return r.Acqu
 //     matches the last one of etcd, too;
 //   - [condvar.ErrClosed], if the Resource is closed;
 //   - [condvar.ErrTooLarge], if n is more than the capacity, and that is not 0;
-//   - a permanent error of etcd: a missing permission, a stored capacity that is
-//     no number, a client that is closed.
+//   - a permanent error of etcd: a missing permission, a stored capacity that
+//     is no number, a client that is closed.
 //
 // If ctx ends, AcquireN returns at once. What it has left at etcd is taken back
 // in the background. A call that waits when the lease of its process is lost
@@ -310,8 +310,8 @@ func (r *Resource) Acquire(ctx context.Context) (*Permit, error) { return r.Acqu
 // Resource is closed. AcquireN panics if n < 0.
 //
 // If there is room it takes one round trip. The first call after the Resource
-// was idle takes three, for a lease, an epoch and a ticket. A call that asks for
-// more than the capacity last seen takes one more.
+// was idle takes three, for a lease, an epoch and a ticket. A call that asks
+// for more than the capacity last seen takes one more.
 func (r *Resource) AcquireN(ctx context.Context, n int64) (*Permit, error) {
 	p, err := r.begin(ctx, n)
 	if err != nil || n == 0 {

@@ -13,7 +13,8 @@ import (
 	"example.com/condvar"
 )
 
-// A session is a lease and what is attached to it. mu of the Resource guards it.
+// A session is a lease and what is attached to it. mu of the Resource guards
+// it.
 //
 // All tickets of the session are attached to the lease. So when the lease ends
 // at the server they are deleted at one revision. renewed is when the last
@@ -204,8 +205,8 @@ func (r *Resource) putTimeout(attempt int) time.Duration { return r.timeout(9 + 
 // that of another request, as no call waits for it.
 func (r *Resource) renewTimeout(attempt int) time.Duration { return r.timeout(6 + attempt) }
 
-// sendLocked is the sender: it opens a session for the calls in the queue, and puts
-// their tickets.
+// sendLocked is the sender: it opens a session for the calls in the queue, and
+// puts their tickets.
 func (r *Resource) sendLocked() {
 	failedPuts := 0
 	for attempt := 0; r.session != nil || r.queue.Len() > 0; {
@@ -717,8 +718,9 @@ func (r *Resource) nextRevokeLocked() (i int, wait time.Duration) {
 	return -1, wait
 }
 
-// cleanLocked is the janitor: it deletes tickets that no caller knows and revokes
-// leases. It repeats that until it is answered. Neither depends on puts.
+// cleanLocked is the janitor: it deletes tickets that no caller knows and
+// revokes leases. It repeats that until it is answered. Neither depends on
+// puts.
 func (r *Resource) cleanLocked() {
 	for attempt := 0; r.session != nil || len(r.deletes)+len(r.revokes) > 0; {
 		if i, wait := r.nextRevokeLocked(); i < 0 && len(r.deletes) == 0 {
@@ -803,8 +805,8 @@ func (r *Resource) revokeLocked(limit time.Duration) error {
 	return nil // a lease that cannot be revoked ends, as it is not renewed
 }
 
-// keepLocked is the keeper: it renews the lease, and ends the session when it is over
-// by the clock or has been idle.
+// keepLocked is the keeper: it renews the lease, and ends the session when it
+// is over by the clock or has been idle.
 func (r *Resource) keepLocked() {
 	for attempt := 0; r.session != nil; {
 		s := r.session

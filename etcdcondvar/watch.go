@@ -10,9 +10,9 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// watchLocked is the watcher. While calls of this process are in line it watches all
-// keys, and for a lease after that. Otherwise, while permits are held, it
-// watches the epoch, so that a revoked lease is noticed.
+// watchLocked is the watcher. While calls of this process are in line it
+// watches all keys, and for a lease after that. Otherwise, while permits are
+// held, it watches the epoch, so that a revoked lease is noticed.
 func (r *Resource) watchLocked() {
 	// It begins with the short timeouts: the last watch may have ended because
 	// an endpoint is silent.
@@ -123,8 +123,8 @@ func (r *Resource) readSnapshot(s *session, all bool, prefix string) bool {
 	return false
 }
 
-// installLocked makes v the view, which is as of a snapshot that has epochs. For
-// known see noteLimitLocked.
+// installLocked makes v the view, which is as of a snapshot that has epochs.
+// For known see noteLimitLocked.
 func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[string]string, known int64) {
 	if _, ok := epochs[s.epoch]; !ok && s.epoch != "" && s.epochRevision <= v.revision {
 		r.endSessionLocked(s)

@@ -98,8 +98,8 @@ func TestResource_aClosedClientEndsCallsInLine(t *testing.T) {
 	})
 }
 
-// The client makes a new stream if it is asked for the progress of a watch whose
-// stream has ended. Nothing ends that stream.
+// The client makes a new stream if it is asked for the progress of a watch
+// whose stream has ended. Nothing ends that stream.
 func TestResource_doesNotAskAWatchThatHasEnded(t *testing.T) {
 	for range 20 { // a select chooses at random
 		inBubble(t, func(t *testing.T, b *bench) {
