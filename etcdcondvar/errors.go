@@ -82,25 +82,25 @@ func (e *formatError) Error() string {
 type fault int
 
 const (
-	trouble   fault = iota // it may heal
-	denied                 // it does not
+	transient fault = iota // it may be over soon
+	permanent              // a repetition would get it again
 	leaseGone              // the lease does not exist
 	closed                 // the client is closed
 )
 
 // final reports whether it is of no use to wait.
-func (f fault) final() bool { return f == denied || f == closed }
+func (f fault) final() bool { return f == permanent || f == closed }
 
 // faultOf says what err means.
 func faultOf(err error) fault {
 	if err == nil || errors.Is(err, rpctypes.ErrAuthOldRevision) {
-		return trouble
+		return transient
 	}
 	if errors.Is(err, errClientClosed) {
 		return closed
 	}
 	if format := (*formatError)(nil); errors.As(err, &format) {
-		return denied
+		return permanent
 	}
 	code := codes.Unknown
 	if server := (rpctypes.EtcdError{}); errors.As(err, &server) {
@@ -113,9 +113,9 @@ func faultOf(err error) fault {
 	}
 	switch code {
 	case codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument, codes.Unimplemented:
-		return denied
+		return permanent
 	case codes.NotFound:
 		return leaseGone
 	}
-	return trouble
+	return transient
 }

@@ -14,9 +14,9 @@ func (r *Resource) waitWithHooks(ctx context.Context, p *Permit) (later context.
 	later, err = ctx, errPanicked
 	started, start := 0, time.Now()
 	defer func() {
-		waited, told := time.Since(start), false
+		waited, returned := time.Since(start), false
 		defer func() {
-			if !told || err == errPanicked { //nolint:errorlint // never wrapped
+			if !returned || err == errPanicked { //nolint:errorlint // never wrapped
 				r.abandon(p)
 			}
 		}()
@@ -25,7 +25,7 @@ func (r *Resource) waitWithHooks(ctx context.Context, p *Permit) (later context.
 				h.WaitDone(later, p.n, waited, err)
 			}
 		})
-		told = true
+		returned = true
 	}()
 	for started < len(r.hooks) {
 		h := &r.hooks[started]
@@ -64,23 +64,23 @@ func (r *Resource) runAcquired(ctx context.Context, p *Permit) {
 		ctx = p.later
 	}
 	p.acquired = time.Now() // no other goroutine has p yet
-	told, returned := 0, false
+	ran, returned := 0, false
 	defer func() {
 		if !returned {
 			r.abandon(p)
-			r.eachReleased(p, r.hooks[:told])
+			r.eachReleased(p, r.hooks[:ran])
 		}
 	}()
-	for told < len(r.hooks) {
-		h := &r.hooks[told]
-		told++
+	for ran < len(r.hooks) {
+		h := &r.hooks[ran]
+		ran++
 		if h.Acquired != nil {
 			h.Acquired(ctx, p.n, &p.hold)
 		}
 	}
 	returned = true
 	r.mu.Lock()
-	p.told = true
+	p.acquiredRan = true
 	lost := p.state == ended
 	r.mu.Unlock()
 	if lost {
@@ -108,10 +108,10 @@ func (r *Resource) runReleased(p *Permit) {
 		return
 	}
 	r.mu.Lock()
-	told := p.told
-	p.told = false
+	ran := p.acquiredRan
+	p.acquiredRan = false
 	r.mu.Unlock()
-	if told {
+	if ran {
 		r.eachReleased(p, r.hooks)
 	}
 }

@@ -37,12 +37,12 @@ type Permit struct {
 	key     string
 	token   int64 // 0 until it is known
 
-	deleted  bool // the ticket is
-	lost     error
-	acquired time.Time // when the Acquired hooks were called
-	told     bool      // all of them have been called, and no Released hook
-	contexts []*permitContext
-	prune    int // the length of contexts at which ended ones are removed
+	deleted     bool // the ticket is
+	lost        error
+	acquired    time.Time // when the Acquired hooks were called
+	acquiredRan bool      // all of them have been called, and no Released hook
+	contexts    []*permitContext
+	prune       int // the length of contexts at which ended ones are removed
 }
 
 type state int
@@ -112,8 +112,9 @@ func (p *Permit) awaitDeleteLocked(d time.Duration) {
 	_ = p.cond.WaitFor(ctx, func() bool { return p.deleted })
 }
 
-// releaseLocked ends p, which is held. The janitor notifies told of the delete.
-func (p *Permit) releaseLocked(told *Permit) {
+// releaseLocked ends p, which is held. The janitor notifies waiter of the
+// delete.
+func (p *Permit) releaseLocked(waiter *Permit) {
 	r := p.r
 	p.endContextsLocked(context.Canceled)
 	if p.session == nil { // of no permits
@@ -122,7 +123,7 @@ func (p *Permit) releaseLocked(told *Permit) {
 	}
 	r.forgetLocked(p)
 	p.state = ended
-	r.deleteLocked(p.session, p.key, told)
+	r.deleteLocked(p.session, p.key, waiter)
 }
 
 // loseLocked ends p, which is held, with ErrLost.
@@ -131,7 +132,7 @@ func (p *Permit) loseLocked() {
 	r.forgetLocked(p)
 	p.state, p.lost = ended, ErrLost
 	p.endContextsLocked(ErrLost)
-	if p.told {
+	if p.acquiredRan {
 		r.losses = append(r.losses, p)
 		r.startLocked(&r.teller)
 	}

@@ -48,7 +48,7 @@ type Resource struct {
 	closing  context.Context // ends at Close
 	endCalls context.CancelFunc
 
-	took atomic.Int64 // how long the last answer of etcd took; see timeout
+	lastRoundTrip atomic.Int64 // how long the last answer of etcd took; see timeout
 
 	// mu guards all that follows, and the Permits and sessions. It is not held
 	// while etcd, a hook or a context of a caller is called.
@@ -90,7 +90,7 @@ type Resource struct {
 	deletes []*deletion  // tickets that no caller knows
 	revokes []revocation // of leases that are of no use
 
-	unsure bool // a queued call wants more than the limit, which may be old
+	limitMayBeOld bool // a queued call wants more than the limit, which may be old
 
 	losses []*Permit // not reported to the hooks yet
 
@@ -347,13 +347,13 @@ func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 			return nil, ErrFull
 		}
 		r.mu.Unlock()
-		limit, used, revision, err := r.count(ctx)
+		l, used, revision, err := r.count(ctx)
 		switch {
 		case err != nil:
 			return nil, err
-		case limit.tooLarge(n):
+		case l.tooLarge(n):
 			return nil, condvar.ErrTooLarge
-		case !limit.fits(n, used):
+		case !l.fits(n, used):
 			return nil, ErrFull
 		}
 		r.mu.Lock()
@@ -361,10 +361,10 @@ func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 			r.mu.Unlock()
 			continue
 		}
-		if limit.mod == 0 && r.session != nil { // cap was deleted: the next epoch puts it
+		if l.mod == 0 && r.session != nil { // cap was deleted: the next epoch puts it
 			r.session.epoch = ""
 		}
-		p.try, p.tryRevision, p.tryLimit = true, revision, limit.mod
+		p.try, p.tryRevision, p.tryLimit = true, revision, l.mod
 		r.enqueueLocked(p)
 		err = r.awaitLocked(ctx, p)
 		if err == nil {
@@ -430,7 +430,7 @@ func (r *Resource) queuedLocked(p *Permit) {
 	if p.try {
 		r.tries++
 	}
-	r.unsure = r.unsure || r.limit.tooLarge(p.n)
+	r.limitMayBeOld = r.limitMayBeOld || r.limit.tooLarge(p.n)
 }
 
 // requeueLocked puts calls back into the queue.

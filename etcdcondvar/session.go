@@ -86,13 +86,13 @@ func (r *Resource) endSessionLocked(s *session) {
 // request calls f with the context of a request of w, and remembers its error.
 // Requests do not use the contexts of calls, so that a canceled call does not
 // make an outcome unknown. mu is not held.
-func (r *Resource) request(w *worker, limit time.Duration, f func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(r.base), limit)
+func (r *Resource) request(w *worker, timeout time.Duration, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(r.base), timeout)
 	defer cancel()
 	start := time.Now()
 	err := f(ctx)
 	if err == nil {
-		r.took.Store(int64(time.Since(start)))
+		r.lastRoundTrip.Store(int64(time.Since(start)))
 		return nil
 	}
 	err = r.failureOf(ctx, err)
@@ -130,12 +130,12 @@ func (r *Resource) retry(ctx context.Context, f func(ctx context.Context) error)
 		cancel()
 		switch {
 		case err == nil:
-			r.took.Store(int64(time.Since(start)))
+			r.lastRoundTrip.Store(int64(time.Since(start)))
 			return nil
 		case err == errClientClosed: //nolint:errorlint // never wrapped
 			return err
 		case ctx.Err() != nil:
-		case faultOf(err) != trouble:
+		case faultOf(err) != transient:
 			return err
 		case err != errNoAnswer || last == nil: //nolint:errorlint // never wrapped
 			last = err
@@ -186,7 +186,7 @@ func (r *Resource) longTimeout() time.Duration { return min(r.ttl/2, 10*time.Sec
 // Short is twice as long as the last answer took, at least.
 func (r *Resource) timeout(attempt int) time.Duration {
 	most := r.longTimeout()
-	short := min(max(most/16, 100*time.Millisecond, 2*time.Duration(r.took.Load())), most)
+	short := min(max(most/16, 100*time.Millisecond, 2*time.Duration(r.lastRoundTrip.Load())), most)
 	k := min(attempt/3, 10)
 	switch {
 	case attempt%3 != 0:
@@ -214,13 +214,13 @@ func (r *Resource) sendLocked() {
 		var err error
 		put := false
 		switch {
-		case s == nil && r.unsure:
+		case s == nil && r.limitMayBeOld:
 			err = r.lookAgainLocked(r.timeout(attempt))
 		case s == nil:
 			err = r.openLocked(r.timeout(attempt))
 		case s.fence != nil:
 			err = r.fenceLocked(s, r.timeout(attempt))
-		case r.unsure && r.queue.Len() > 0:
+		case r.limitMayBeOld && r.queue.Len() > 0:
 			err = r.lookAgainLocked(r.timeout(attempt))
 		case !r.mayPutLocked():
 			if r.queue.Len() == 0 {
@@ -235,7 +235,7 @@ func (r *Resource) sendLocked() {
 			put = true
 			if failedPuts%2 == 1 {
 				r.skipTurnLocked()
-				if s.ended || s.epoch == "" || !r.mayPutLocked() || r.unsure {
+				if s.ended || s.epoch == "" || !r.mayPutLocked() || r.limitMayBeOld {
 					continue
 				}
 			}
@@ -268,7 +268,7 @@ func (r *Resource) refusedLocked(s *session, err error) {
 		r.failLocked(err)
 	}
 	// If a fence is refused, its tickets end with the lease.
-	if s != nil && (fault == leaseGone || fault == closed || fault == denied && s.fence != nil) {
+	if s != nil && (fault == leaseGone || fault == closed || fault == permanent && s.fence != nil) {
 		r.endSessionLocked(s)
 	}
 }
@@ -306,11 +306,11 @@ func (r *Resource) mayPutLocked() bool {
 }
 
 // openLocked makes a session. The first renewal of its lease is the grant.
-func (r *Resource) openLocked(limit time.Duration) error {
+func (r *Resource) openLocked(timeout time.Duration) error {
 	r.mu.Unlock()
 	sent := r.now()
 	var lease *clientv3.LeaseGrantResponse
-	err := r.request(&r.sender, limit, func(ctx context.Context) (err error) {
+	err := r.request(&r.sender, timeout, func(ctx context.Context) (err error) {
 		lease, err = r.lease.Grant(ctx, int64(r.ttl/time.Second))
 		return err
 	})
@@ -328,14 +328,14 @@ func (r *Resource) openLocked(limit time.Duration) error {
 }
 
 // putEpochLocked makes an epoch, and cap if it does not exist.
-func (r *Resource) putEpochLocked(s *session, limit time.Duration) error {
+func (r *Resource) putEpochLocked(s *session, timeout time.Duration) error {
 	s.epochs++
 	epoch := r.keys.ofLease(s.lease) + strconv.FormatInt(s.epochs, 10)
 	known := r.limit.mod
 	r.mu.Unlock()
 	l := r.limitWithoutCap()
 	var resp *clientv3.TxnResponse
-	err := r.request(&r.sender, limit, func(ctx context.Context) (err error) {
+	err := r.request(&r.sender, timeout, func(ctx context.Context) (err error) {
 		put := clientv3.OpPut(epoch, r.label, clientv3.WithLease(s.lease))
 		resp, err = r.kv.Txn(ctx).If(clientv3.Compare(clientv3.Version(r.keys.cap), ">", 0)).
 			Then(put, clientv3.OpGet(r.keys.cap)).
@@ -381,9 +381,9 @@ func (r *Resource) setLimitLocked(l limit) {
 	if !changed {
 		return
 	}
-	for e := r.queue.Front(); e != nil && !r.unsure; e = e.Next() {
+	for e := r.queue.Front(); e != nil && !r.limitMayBeOld; e = e.Next() {
 		if l.tooLarge(e.Value.(*Permit).n) { // l may be older than that call
-			r.unsure = true
+			r.limitMayBeOld = true
 			r.startLocked(&r.sender)
 		}
 	}
@@ -406,11 +406,11 @@ func (r *Resource) countOps() []clientv3.Op {
 // lookAgainLocked reads the limit, since the one that is known may be old, and
 // refuses the calls of the queue that want more. A call that came after the
 // read began is not among them: the answer may be older than the call.
-func (r *Resource) lookAgainLocked(wait time.Duration) error {
-	r.unsure = false
+func (r *Resource) lookAgainLocked(timeout time.Duration) error {
+	r.limitMayBeOld = false
 	last := r.arrival
 	r.mu.Unlock()
-	err := r.request(&r.sender, wait, func(ctx context.Context) error {
+	err := r.request(&r.sender, timeout, func(ctx context.Context) error {
 		known := r.knownMod()
 		resp, err := r.kv.Get(ctx, r.keys.cap)
 		if err == nil {
@@ -420,7 +420,7 @@ func (r *Resource) lookAgainLocked(wait time.Duration) error {
 	})
 	r.mu.Lock()
 	if err != nil {
-		r.unsure = true
+		r.limitMayBeOld = true
 		return err
 	}
 	for e := r.queue.Front(); e != nil; {
@@ -452,15 +452,15 @@ func (r *Resource) takeLocked() (batch []*Permit) {
 // putLocked puts the tickets of calls from the queue in one transaction, which
 // also counts all tickets. The new tickets are the youngest, so the count
 // decides which of them are granted.
-func (r *Resource) putLocked(s *session, wait time.Duration) error {
+func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 	if first := r.queue.Front().Value.(*Permit); first.try && first.tryLimit != r.limit.mod {
 		r.endLocked(first, errAgain)
 		return nil
 	}
-	batch, limit := r.takeLocked(), r.limit
+	batch, known := r.takeLocked(), r.limit
 	r.markQueueLocked() // there is no room for them now
 	compares := []clientv3.Cmp{
-		clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", limit.mod),
+		clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", known.mod),
 		clientv3.Compare(clientv3.Version(s.epoch), ">", 0),
 	}
 	if batch[0].try {
@@ -479,7 +479,7 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 	var put, epochExists bool
 	var revision, older int64
 	var stored []*mvccpb.KeyValue // has cap, if it exists
-	err := r.request(&r.sender, wait, func(ctx context.Context) error {
+	err := r.request(&r.sender, timeout, func(ctx context.Context) error {
 		resp, err := r.kv.Txn(ctx).If(compares...).Then(txn...).Else(orElse...).Commit()
 		if err != nil {
 			return err
@@ -496,7 +496,7 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 	r.mu.Lock()
 
 	switch {
-	case err != nil && faultOf(err) == denied: // before it was applied
+	case err != nil && faultOf(err) == permanent: // before it was applied
 		for _, p := range batch {
 			if !p.left {
 				r.endLocked(p, err)
@@ -507,9 +507,9 @@ func (r *Resource) putLocked(s *session, wait time.Duration) error {
 		r.requeueLocked(r.dropLeftLocked(batch))
 		s.epoch, s.fence = "", fence
 	case put:
-		r.placeLocked(s, batch, limit, revision, older)
+		r.placeLocked(s, batch, known, revision, older)
 	default:
-		err = r.notPutLocked(s, batch, limit, stored, epochExists)
+		err = r.notPutLocked(s, batch, known, stored, epochExists)
 	}
 	return err
 }
@@ -547,14 +547,14 @@ func (r *Resource) dropLeftLocked(batch []*Permit) []*Permit {
 // placeLocked gives the calls of a batch whose tickets exist since revision
 // their places in the line, and their permits if they are granted. older is the
 // sum of the weights of the tickets before them.
-func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revision, older int64) {
+func (r *Resource) placeLocked(s *session, batch []*Permit, l limit, revision, older int64) {
 	if s.ended { // and so are the tickets, at the latest with the lease
 		r.requeueLocked(r.dropLeftLocked(batch))
 		return
 	}
 	for i, p := range batch {
 		p.token = tokenOf(revision, int64(i))
-		granted := limit.fits(p.n, older)
+		granted := l.fits(p.n, older)
 		older = add(older, p.n)
 		switch {
 		case p.left:
@@ -574,7 +574,7 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, limit limit, revisio
 			case r.limit.tooLarge(p.n): // since the transaction
 				r.endLocked(p, condvar.ErrTooLarge)
 			default:
-				r.lookUpLocked(p)
+				r.checkViewLocked(p)
 			}
 		}
 		if s.ended {
@@ -650,13 +650,13 @@ func countOf(responses []*etcdserverpb.ResponseOp, batch []*Permit) int64 {
 
 // fenceLocked deletes the epoch and the tickets of a transaction whose outcome
 // is unknown. It puts nothing, as a server that has no space refuses puts.
-func (r *Resource) fenceLocked(s *session, limit time.Duration) error {
+func (r *Resource) fenceLocked(s *session, timeout time.Duration) error {
 	var ops []clientv3.Op
 	for _, key := range s.fence {
 		ops = append(ops, clientv3.OpDelete(key))
 	}
 	r.mu.Unlock()
-	err := r.request(&r.sender, limit, func(ctx context.Context) error {
+	err := r.request(&r.sender, timeout, func(ctx context.Context) error {
 		_, err := r.kv.Txn(ctx).Then(ops...).Commit()
 		return err
 	})
@@ -671,14 +671,14 @@ func (r *Resource) fenceLocked(s *session, limit time.Duration) error {
 type deletion struct {
 	session  *session
 	key      string
-	told     *Permit // whose Release waits; or nil
+	waiter   *Permit // whose Release waits; or nil
 	tried    bool
 	underWay bool
 }
 
 // deleteLocked makes the janitor delete a ticket.
-func (r *Resource) deleteLocked(s *session, key string, told *Permit) {
-	d := &deletion{session: s, key: key, told: told}
+func (r *Resource) deleteLocked(s *session, key string, waiter *Permit) {
+	d := &deletion{session: s, key: key, waiter: waiter}
 	if s.ended { // the lease is revoked
 		r.doneLocked(d)
 		return
@@ -689,9 +689,9 @@ func (r *Resource) deleteLocked(s *session, key string, told *Permit) {
 
 // doneLocked notifies the Release that waits for d, if there is one.
 func (r *Resource) doneLocked(d *deletion) {
-	if d.told != nil {
-		d.told.deleted = true
-		d.told.cond.Notify()
+	if d.waiter != nil {
+		d.waiter.deleted = true
+		d.waiter.cond.Notify()
 	}
 }
 
@@ -740,7 +740,7 @@ func (r *Resource) cleanLocked() {
 	}
 }
 
-func (r *Resource) deleteAllLocked(limit time.Duration) error {
+func (r *Resource) deleteAllLocked(timeout time.Duration) error {
 	var ops []clientv3.Op
 	batch := slices.Clone(r.deletes[:min(len(r.deletes), maxInLine)])
 	if len(batch) == 0 {
@@ -752,7 +752,7 @@ func (r *Resource) deleteAllLocked(limit time.Duration) error {
 	}
 	r.mu.Unlock()
 	var resp *clientv3.TxnResponse
-	err := r.request(&r.janitor, limit, func(ctx context.Context) (err error) {
+	err := r.request(&r.janitor, timeout, func(ctx context.Context) (err error) {
 		resp, err = r.kv.Txn(ctx).Then(ops...).Commit()
 		return err
 	})
@@ -768,9 +768,9 @@ func (r *Resource) deleteAllLocked(limit time.Duration) error {
 		}
 		// A ticket that is missing at the first try was deleted by another
 		// client.
-		if err == nil && d.told != nil && first &&
+		if err == nil && d.waiter != nil && first &&
 			resp.Responses[i].GetResponseDeleteRange().Deleted == 0 {
-			d.told.lost = ErrLost
+			d.waiter.lost = ErrLost
 		}
 		r.doneLocked(d)
 		d.key = ""
@@ -783,7 +783,7 @@ func (r *Resource) deleteAllLocked(limit time.Duration) error {
 }
 
 // revokeLocked revokes the first of the leases that are of no use.
-func (r *Resource) revokeLocked(limit time.Duration) error {
+func (r *Resource) revokeLocked(timeout time.Duration) error {
 	i, _ := r.nextRevokeLocked()
 	if i < 0 {
 		return nil
@@ -792,13 +792,13 @@ func (r *Resource) revokeLocked(limit time.Duration) error {
 	r.revokes[i] = r.revokes[0] // others may be appended while mu is unlocked
 	r.revokes[0] = v
 	r.mu.Unlock()
-	err := r.request(&r.janitor, limit, func(ctx context.Context) error {
+	err := r.request(&r.janitor, timeout, func(ctx context.Context) error {
 		_, err := r.lease.Revoke(ctx, v.lease)
 		return err
 	})
 	r.mu.Lock()
 	r.revokes = slices.Delete(r.revokes, 0, 1)
-	if err != nil && faultOf(err) == trouble {
+	if err != nil && faultOf(err) == transient {
 		r.revokes = append(r.revokes, v)
 		return err
 	}
@@ -836,12 +836,12 @@ func (r *Resource) keepLocked() {
 }
 
 // renewLocked renews the lease of s, and reports whether it did.
-func (r *Resource) renewLocked(s *session, limit time.Duration) bool {
+func (r *Resource) renewLocked(s *session, timeout time.Duration) bool {
 	sent := r.now()
 	s.attempted = sent
 	r.mu.Unlock()
 	var resp *clientv3.LeaseKeepAliveResponse
-	err := r.request(&r.keeper, limit, func(ctx context.Context) (err error) {
+	err := r.request(&r.keeper, timeout, func(ctx context.Context) (err error) {
 		resp, err = r.lease.KeepAliveOnce(newOneAttempt(ctx), s.lease)
 		return err
 	})

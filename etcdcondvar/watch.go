@@ -41,7 +41,7 @@ func (r *Resource) watchLocked() {
 //
 // The watch begins at the revision that the store has, and the snapshot is read
 // after that. A watch that begins at an older revision is served every 100 ms.
-func (r *Resource) watchOnce(s *session, all bool, limit time.Duration) bool {
+func (r *Resource) watchOnce(s *session, all bool, timeout time.Duration) bool {
 	// Watches that share their metadata share a stream. A new stream may take
 	// another connection.
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(
@@ -52,7 +52,7 @@ func (r *Resource) watchOnce(s *session, all bool, limit time.Duration) bool {
 		prefix = r.keys.ofLease(s.lease)
 	}
 	// Watch blocks until the server has acknowledged it.
-	timer := time.AfterFunc(limit, cancel)
+	timer := time.AfterFunc(timeout, cancel)
 	defer timer.Stop()
 	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	created, ok := <-events
@@ -173,9 +173,9 @@ func (r *Resource) advanceLocked() {
 	}
 }
 
-// lookUpLocked looks for the ticket of p, which has just been put in line, in a
-// view that may be ahead of the answer to the transaction.
-func (r *Resource) lookUpLocked(p *Permit) {
+// checkViewLocked looks for the ticket of p, which has just been put in line,
+// in a view that may be ahead of the answer to the transaction.
+func (r *Resource) checkViewLocked(p *Permit) {
 	if r.view == nil || r.view.revision < p.token>>placeBits {
 		return
 	}
