@@ -185,30 +185,6 @@ func (r *Resource) readLimitOf(kvs []*mvccpb.KeyValue, known int64) (l limit, er
 	return l, err
 }
 
-// knownMod returns the mod of the limit that is known before a request.
-func (r *Resource) knownMod() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.limit.mod
-}
-
-// limitWithoutCap returns the limit that a process puts if cap does not exist:
-// the last one seen. What was granted before a shrink is not known then.
-func (r *Resource) limitWithoutCap() limit {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := r.limit
-	l.from, l.mod = 0, 0
-	return l
-}
-
-// noteLimit is noteLimitLocked without mu held.
-func (r *Resource) noteLimit(l limit, known int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.noteLimitLocked(l, known)
-}
-
 // replaceLimit stores set if old is still there. If not it reports whether set
 // is there, as it is after a request whose answer was lost.
 func (r *Resource) replaceLimit(

@@ -79,49 +79,6 @@ func TestResource_FleetFinishesAShrink(t *testing.T) {
 	}
 }
 
-func TestResource_refusesACapacityThatIsNoNumber(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		client, _ := b.client()
-		_, err := client.Put(context.Background(), etcdcondvar.KeysOf("r")+"cap", "many")
-		require.NoError(t, err)
-		r := b.resource(1)
-		_, err = r.Acquire(context.Background())
-		require.ErrorContains(t, err, "many")
-		_, err = r.TryAcquire(context.Background())
-		require.ErrorContains(t, err, "many")
-		require.ErrorContains(t, r.Resize(context.Background(), 1), "many")
-		_, err = r.Fleet(context.Background())
-		require.ErrorContains(t, err, "many")
-	})
-}
-
-// Calls that find a capacity that is no number share one epoch. When an
-// operator has deleted that capacity, the next call stores one, and then puts
-// its ticket.
-func TestResource_aCapacityThatIsNoNumberLeavesOneEpoch(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		ctx := context.Background()
-		root := etcdcondvar.KeysOf("r")
-		client, _ := b.client()
-		_, err := client.Put(ctx, root+"cap", "many")
-		require.NoError(t, err)
-		r := b.resource(1)
-		for range 10 {
-			_, err = r.Acquire(ctx)
-			require.ErrorContains(t, err, "many")
-		}
-		require.Equal(t, 1, b.keysWith("/e/"))
-		_, err = client.KV.Txn(ctx).Then(clientv3.OpDelete(root + "cap")).Commit()
-		require.NoError(t, err)
-		p := b.acquire(r, 1)
-		fleet, err := r.Fleet(ctx)
-		require.NoError(t, err)
-		require.Equal(t, int64(1), fleet.Capacity)
-		require.Equal(t, 1, b.keysWith("/cap"))
-		p.Release()
-	})
-}
-
 // A ticket that was granted before a shrink stays granted, even if its process
 // missed the grant and reads a snapshot after the shrink.
 func TestResource_aShrinkKeepsGrants(t *testing.T) {
@@ -142,19 +99,6 @@ func TestResource_aShrinkKeepsGrants(t *testing.T) {
 		case <-time.After(ttl):
 			t.Fatal("the grant is lost")
 		}
-		p.Release()
-	})
-}
-
-func TestWithLabel(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		r := b.resource(3, etcdcondvar.WithLabel("worker 7"))
-		p := b.acquire(r, 3)
-		fleet, err := r.Fleet(context.Background())
-		require.NoError(t, err)
-		require.Equal(t, []etcdcondvar.Ticket{{
-			Label: "worker 7", N: 3, Held: true, Since: time.UnixMilli(time.Now().UnixMilli()), Token: p.Token(),
-		}}, fleet.Tickets)
 		p.Release()
 	})
 }
@@ -436,24 +380,6 @@ func TestResize_limitsGrantsIfCapIsDeletedDuringAShrink(t *testing.T) {
 		for _, w := range waiting {
 			(<-w).p.Release()
 		}
-	})
-}
-
-// All calls of a process agree on the capacity if an operator has deleted it.
-func TestResource_keepsTheCapacityIfCapIsDeleted(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		ctx := context.Background()
-		r := b.resource(1)
-		require.NoError(t, r.Resize(ctx, 3))
-		client, _ := b.client()
-		_, err := client.KV.Txn(ctx).Then(clientv3.OpDelete(etcdcondvar.KeysOf("r") + "cap")).Commit()
-		require.NoError(t, err)
-		fleet, err := r.Fleet(ctx)
-		require.NoError(t, err)
-		require.Equal(t, int64(3), fleet.Capacity)
-		p, err := r.TryAcquireN(ctx, 3)
-		require.NoError(t, err)
-		p.Release()
 	})
 }
 

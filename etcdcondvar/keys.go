@@ -2,7 +2,6 @@ package etcdcondvar
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"net/url"
 	"slices"
@@ -99,56 +98,6 @@ func add(a, b int64) int64 {
 	}
 	return a + b
 }
-
-// A limit is what the key cap says. Its text is "capacity granted counted",
-// with " from" appended while a shrink is unfinished.
-//
-// A shrink must not forget what was granted by the larger capacity. It is
-// written with from, the capacity before, at some revision W. Then the tickets
-// at W-1 are read, and the token of the youngest that was granted then becomes
-// granted and counted. If W-1 is compacted by then, granted is left as it is,
-// which admits no ticket too many, and counted becomes an upper bound: it may
-// count waiting tickets as held, never the reverse.
-type limit struct {
-	capacity int64
-	granted  int64 // tickets up to this token are granted
-	counted  int64 // tickets up to this token count as held; not below granted
-	from     int64 // or 0
-	mod      int64 // the revision of the key; 0 if it does not exist
-}
-
-func (l limit) String() string {
-	s := fmt.Sprint(l.capacity, " ", l.granted, " ", l.counted)
-	if l.from > 0 {
-		s += fmt.Sprint(" ", l.from)
-	}
-	return s
-}
-
-// parseLimit returns what cap says. A number alone is a capacity.
-func parseLimit(kv *mvccpb.KeyValue) (limit, error) {
-	l := limit{mod: kv.ModRevision}
-	fields := strings.Fields(string(kv.Value))
-	into := []*int64{&l.capacity, &l.granted, &l.counted, &l.from}
-	ok := len(fields) > 0 && len(fields) <= len(into)
-	for i := 0; ok && i < len(fields); i++ {
-		var err error
-		*into[i], err = strconv.ParseInt(fields[i], 10, 64)
-		ok = err == nil && *into[i] >= 0
-	}
-	if !ok {
-		return limit{}, &formatError{string(kv.Key), string(kv.Value)}
-	}
-	l.counted = max(l.counted, l.granted)
-	return l, nil
-}
-
-// tooLarge reports whether l never admits n permits. If paused it does not say.
-func (l limit) tooLarge(n int64) bool { return n > l.capacity && l.capacity != 0 }
-
-// fits reports whether l admits n permits after tickets whose weights add up to
-// older.
-func (l limit) fits(n, older int64) bool { return n <= l.capacity-min(older, l.capacity) }
 
 // A snapshot is the keys of a resource at one revision.
 type snapshot struct {

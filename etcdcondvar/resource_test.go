@@ -3,10 +3,8 @@ package etcdcondvar_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/namespace"
 
@@ -319,118 +316,6 @@ func TestNew_manyAtOnce(t *testing.T) {
 		}
 		require.Equal(t, 1, writes)
 	})
-}
-
-func TestWithTTL_isAtMostTheMaximumOfEtcd(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		r := b.resource(1, etcdcondvar.WithTTL(math.MaxInt64))
-		p := b.acquire(r, 1)
-		b.mu.Lock()
-		require.Equal(t, 9_000_000_000*time.Second, b.ttls[b.lastID])
-		b.mu.Unlock()
-		time.Sleep(24 * time.Hour)
-		require.NoError(t, p.Err())
-		p.Release()
-	})
-}
-
-// A long TTL does not make the timeouts of requests longer.
-func TestWithTTL_doesNotDelayRepetitions(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		r := b.resource(2, etcdcondvar.WithTTL(time.Hour))
-		b.then("range", step{hold: time.Minute})
-		start := time.Now()
-		_, err := r.Fleet(context.Background())
-		require.NoError(t, err)
-		require.LessOrEqual(t, time.Since(start), time.Second)
-		b.then("put", step{})
-		b.then("put", slices.Repeat([]step{{err: rpctypes.ErrNoSpace}}, 100_000)...)
-		start = time.Now()
-		require.NoError(t, r.Resize(context.Background(), 1))
-		require.LessOrEqual(t, time.Since(start), 10*time.Second)
-		b.mu.Lock()
-		b.script = map[string][]step{}
-		b.mu.Unlock()
-	})
-}
-
-// An engine that was restored from a backup has older revisions.
-func TestResource_afterARestore(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		ctx := context.Background()
-		r := b.resource(1)
-		for i := range int64(20) {
-			require.NoError(t, r.Resize(ctx, 2+i))
-		}
-		b.acquire(r, 1).Release()
-		b.restore(7)
-		p, err := r.AcquireN(ctx, 5)
-		require.NoError(t, err)
-		p.Release()
-		require.Equal(t, int64(5), r.Stats().Capacity)
-	})
-}
-
-// After a restore, other clients may write until the revision is higher than
-// before it.
-func TestResource_longAfterARestore(t *testing.T) {
-	for _, try := range []bool{false, true} {
-		for _, n := range []int64{1, 5} { // 5 is more than the capacity before
-			for _, revision := range []int64{7, 1000} { // the revision before is between
-				t.Run(fmt.Sprintf("try=%v/n=%d/revision=%d", try, n, revision), func(t *testing.T) {
-					inBubble(t, func(t *testing.T, b *bench) {
-						ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-						defer cancel()
-						r := b.resource(1)
-						for i := range int64(20) {
-							require.NoError(t, r.Resize(ctx, 1+i%3))
-						}
-						b.acquire(r, 1).Release()
-						b.restore(revision)
-						b.set(faults{answer: time.Millisecond})
-						start, call := time.Now(), r.AcquireN
-						if try {
-							call = r.TryAcquireN
-						}
-						p, err := call(ctx, n)
-						require.NoError(t, err)
-						require.LessOrEqual(t, time.Since(start), 5*time.Millisecond, "requests of 1 ms")
-						require.Equal(t, int64(5), r.Stats().Capacity)
-						p.Release()
-					})
-				})
-			}
-		}
-	}
-}
-
-// A process that waits reads the limit of a restored store in a snapshot. A
-// Fleet and a Resize read it, too.
-func TestResource_seesTheCapacityAfterARestore(t *testing.T) {
-	for name, look := range map[string]func(ctx context.Context, b *bench, r *etcdcondvar.Resource){
-		"Fleet":    func(ctx context.Context, b *bench, r *etcdcondvar.Resource) { _, _ = r.Fleet(ctx) },
-		"Resize":   func(ctx context.Context, b *bench, r *etcdcondvar.Resource) { _ = r.Resize(ctx, 5) },
-		"snapshot": func(ctx context.Context, b *bench, r *etcdcondvar.Resource) { b.dropWatches(); time.Sleep(time.Second) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				ctx, cancel := context.WithCancel(context.Background())
-				r := b.resource(1)
-				p := b.acquire(r, 1)
-				left := b.start(ctx, r, 1)
-				for i := range int64(20) {
-					require.NoError(t, r.Resize(ctx, 1-i%2))
-				}
-				synctest.Wait()
-				b.restore(1000)
-				look(ctx, b, r)
-				require.Equal(t, int64(5), r.Stats().Capacity)
-				cancel()
-				(<-left).p.Release()
-				p.Release()
-			})
-		})
-	}
 }
 
 // Fleet test 12: another version of the format has its own keys.

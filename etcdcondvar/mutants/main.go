@@ -26,15 +26,19 @@ type mutant struct{ name, test, file, old, new string }
 func mutants() []mutant {
 	return []mutant{
 		// The mutants of row 46 of the tests.
-		{"no-epoch", "TestFence", "session.go", `clientv3.Compare(clientv3.Version(s.epoch), ">", 0),`, ``},
-		{"deadline-from-receipt", "TestPermit_isLostAMarginBeforeTheLeaseEnds", "session.go", "s.renewed, s.ttl = sent,", "s.renewed, s.ttl = r.now(),"},
+		{"no-epoch", "TestFence", "sender.go", `clientv3.Compare(clientv3.Version(s.epoch), ">", 0),`, ``},
+		{"deadline-from-receipt", "TestPermit_isLostAMarginBeforeTheLeaseEnds", "keeper.go", "s.renewed, s.ttl = sent,", "s.renewed, s.ttl = r.now(),"},
 		{"no-look-at-the-clock-at-a-grant", "TestResource_anOldEventDoesNotGrantAfterAStop", "resource.go", "if !r.validLocked(p.session) {\n\t\tr.endS", "if false {\n\t\tr.endS"},
 		{"watch-from-a-revision", "TestOrder_aFreshWatchIsNotLate", "watch.go", "clientv3.WithCreatedNotify())", "clientv3.WithCreatedNotify(), clientv3.WithRev(1))"},
 		{
 			"snapshot-before-subscription", "TestOrder_nothingIsMissedBeforeTheWatch", "watch.go", `	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	created, ok := <-events
-	if !ok || created.Err() != nil || !timer.Stop() {
-		r.watchFailed(cmp.Or(created.Err(), context.DeadlineExceeded))
+	switch {
+	case !timer.Stop():
+		r.watchFailed(errNoAnswer)
+		return false
+	case !ok || created.Err() != nil:
+		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
 		return false
 	}
 	if !r.readSnapshot(s, all, prefix) {
@@ -45,13 +49,17 @@ func mutants() []mutant {
 	}
 	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	created, ok := <-events
-	if !ok || created.Err() != nil || !timer.Stop() {
-		r.watchFailed(cmp.Or(created.Err(), context.DeadlineExceeded))
+	switch {
+	case !timer.Stop():
+		r.watchFailed(errNoAnswer)
+		return false
+	case !ok || created.Err() != nil:
+		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
 		return false
 	}
 `,
 		},
-		{"two-watches-for-cap-and-tickets", "TestResize_appliesBeforeALaterRelease", "watch.go", "\t\t\tr.applyLocked(s, resp)\n", `
+		{"two-watches-for-cap-and-tickets", "TestResize_appliesBeforeALaterRelease", "watch.go", "\t\tr.applyLocked(s, resp)\n", `
 			rest := resp
 			rest.Events = nil
 			for _, e := range resp.Events {
@@ -74,43 +82,47 @@ func mutants() []mutant {
 `},
 		{"a-shrink-is-ignored-on-resync", "TestResize_isReadInASnapshot", "watch.go", "if v.limit.mod == 0 {", "if v.limit.capacity < r.limit.capacity {"},
 		{"the-frontier-is-not-moved-on-a-cancel", "TestResource_aBigRequestIsNotOvertaken", "watch.go", "last && r.view == v {", "last && !deleted && r.view == v {"},
-		{"ranks-off-by-one", "TestOrder_followsTheTokens", "session.go", "older = add(older, p.n)", "_ = i"},
-		{"releases-are-batched-with-puts", "TestResource_withoutSpace", "session.go", "\t\td.underWay = true\n", "\t\td.underWay = true\n\t\tops = append(ops, clientv3.OpPut(r.keys.root+\"x\", \"\"))\n"},
-		{"try-without-its-compare", "TestTryAcquire_oneOfManyWins", "session.go", "compares = append(compares, none)", "_ = none"},
+		{"ranks-off-by-one", "TestOrder_followsTheTokens", "sender.go", "older = add(older, p.n)", "_ = i"},
+		{"releases-are-batched-with-puts", "TestResource_withoutSpace", "janitor.go", "\t\td.underWay = true\n", "\t\td.underWay = true\n\t\tops = append(ops, clientv3.OpPut(r.keys.root+\"x\", \"\"))\n"},
+		{"try-without-its-compare", "TestTryAcquire_oneOfManyWins", "sender.go", "compares = append(compares, none)", "_ = none"},
 		{"granted-is-not-stored", "TestResource_aShrinkKeepsGrants", "fleet.go", "done.granted = max(done.granted, t.token)", ""},
 		{"counted-is-not-stored", "TestFleet_InUseAgreesWithTheHistory", "fleet.go", "done.counted = max(done.counted, t.token)", ""},
 		{
 			"waiters-learn-of-the-loss", "TestOrder_ofAProcessSurvivesALoss", "session.go", "\tr.requeueLocked(r.callsLocked(inLine))",
 			"for _, p := range r.callsLocked(inLine) {\n\t\tr.endLocked(p, ErrLost)\n\t}",
 		},
-		{"the-janitor-gives-up", "TestPermit_ReleaseReturnsWhenEtcdIsSilent", "session.go", "if err != nil && !d.session.ended {\n\t\t\tcontinue", "if false {\n\t\t\tcontinue"},
+		{"the-janitor-gives-up", "TestPermit_ReleaseReturnsWhenEtcdIsSilent", "janitor.go", "if err != nil && !d.session.ended {\n\t\t\tcontinue", "if false {\n\t\t\tcontinue"},
 		{"no-watchdog", "TestResource_noticesASilentWatch", "watch.go", "silent := all && now.since(heard) > r.ttl/2", "silent := all && now.since(heard) > 1000*r.ttl"},
 		// Other mutants.
 		{"no-margin", "TestPermit_isLostAMarginBeforeTheLeaseEnds", "session.go", "return s.ttl - margin(s.ttl) -", "return 2*s.ttl -"},
-		{"no-limit-in-the-compare", "TestResize_isComparedInATransaction", "session.go", `clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", limit.mod),`, ``},
+		{"no-limit-in-the-compare", "TestResize_isComparedInATransaction", "sender.go", `clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", known.mod),`, ``},
 		{"old-events-are-not-dropped", "TestOrder_oldEventsAreDropped", "watch.go", "if revision > v.revision {", "if true {"},
 		{"a-shrink-is-not-seen", "TestResize_appliesBeforeALaterRelease", "watch.go", "\t\t\tv.limit = l\n", ""},
 		{"what-is-deleted-stays-counted", "TestOrder_oldEventsAreDropped", "view.go", "v.passed -= t.n", ""},
 		{"a-removed-ticket-stays-next", "TestResource_aBigRequestIsNotOvertaken", "view.go", "v.next = e.Next()\n\t}\n\tv.line", "\n\t}\n\tv.line"},
-		{"no-fence", "TestFence", "session.go", `s.epoch, s.fence = "", fence`, "_ = fence"},
-		{"the-fence-keeps-the-epoch", "TestFence", "session.go", "fence = []string{s.epoch}", "fence = []string{}"},
-		{"the-fence-is-tried-once", "TestFence", "session.go", "\tif err == nil {\n\t\ts.fence = nil", "\tif true {\n\t\ts.fence = nil"},
-		{"a-lost-batch-is-given-up", "TestFence", "session.go", "r.requeueLocked(r.dropLeftLocked(batch))\n\t\ts.epoch", "for _, p := range r.dropLeftLocked(batch) {\n\t\t\tr.endLocked(p, err)\n\t\t}\n\t\ts.epoch"},
-		{"leases-are-not-revoked", "TestResource_givesBackAnIdleLease", "session.go", "r.revokes = append(r.revokes, v)", "_ = v"},
-		{"a-left-ticket-stays", "TestFence_ofACanceledCall", "session.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(s, p.key, nil)", "delete(r.calls, p.key)"},
-		{"the-view-is-not-asked", "TestOrder_theViewIsAheadOfTheAnswer", "session.go", "\t\t\t\tr.checkViewLocked(p)\n", ""},
+		{"no-fence", "TestFence", "sender.go", `s.epoch, s.fence = "", fence`, "_ = fence"},
+		{"the-fence-keeps-the-epoch", "TestFence", "sender.go", "fence = []string{s.epoch}", "fence = []string{}"},
+		{"the-fence-is-tried-once", "TestFence", "sender.go", "\tif err == nil {\n\t\ts.fence = nil", "\tif true {\n\t\ts.fence = nil"},
+		{"a-lost-batch-is-given-up", "TestFence", "sender.go", "r.requeueLocked(r.dropLeftLocked(batch))\n\t\ts.epoch", "for _, p := range r.dropLeftLocked(batch) {\n\t\t\tr.endLocked(p, err)\n\t\t}\n\t\ts.epoch"},
+		{"leases-are-not-revoked", "TestResource_givesBackAnIdleLease", "session.go", "r.revokes = append(r.revokes, v)\n\tr.startLocked", "_ = v\n\tr.startLocked"},
+		{"a-left-ticket-stays", "TestFence_ofACanceledCall", "sender.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(s, p.key, nil)", "delete(r.calls, p.key)"},
+		{"the-view-is-not-asked", "TestOrder_theViewIsAheadOfTheAnswer", "sender.go", "\t\t\t\tr.checkViewLocked(p)\n", ""},
 		{"the-wall-clock-is-not-asked", "TestPermit_ErrReadsBothClocks", "clock.go", "return max(i.mono-earlier.mono, i.wall-earlier.wall)", "return i.mono - earlier.mono"},
-		{"renewals-spin", "TestRenewal_doesNotSpin", "session.go", "\t\tdefer c.cancel()\n", ""},
+		{"renewals-spin", "TestRenewal_doesNotSpin", "keeper.go", "\t\tdefer c.cancel()\n", ""},
 		{"calls-are-requeued-at-the-front", "TestOrder_ofAProcessSurvivesALoss", "resource.go", "for e != nil && e.Value.(*Permit).arrival < p.arrival {", "for false {"},
-		{"a-try-waits-behind-others", "TestTryAcquire_behindACrowd", "session.go", "\t\tr.failTriesLocked()\n", ""},
+		{"a-try-waits-behind-others", "TestTryAcquire_behindACrowd", "sender.go", "\t\tr.failTriesLocked()\n", ""},
 		{"a-try-does-not-learn-the-limit", "TestTryAcquire_seesTheCapacity", "fleet.go", "\t\tr.noteLimit(l, known)\n", ""},
 		{"too-large-is-seen-at-the-head-only", "TestResource_ErrTooLargeBehindACrowd", "resource.go", "\tr.limitMayBeOld = r.limitMayBeOld || r.limit.tooLarge(p.n)\n", ""},
-		{"too-large-is-older-than-the-call", "TestResource_ErrTooLargeIsNotOlderThanTheCall", "session.go", "p.arrival <= last && r.limit", "last >= 0 && r.limit"},
+		{"too-large-is-older-than-the-call", "TestResource_ErrTooLargeIsNotOlderThanTheCall", "sender.go", "p.arrival <= last && r.limit", "last >= 0 && r.limit"},
 		{"a-lost-lease-is-revoked-at-once", "TestPermit_aLostLeaseIsRevokedAMarginLater", "session.go", "v.since, v.after = r.now(), margin(s.ttl)", "_ = lost"},
 		{"close-does-not-end-requests", "TestClose_endsCallsInEachState", "resource.go", "\tr.endCalls()\n", ""},
 		{"drain-does-not-wait-for-workers", "TestDrain_waitsForRequestsUnderWay", "resource.go", "return !r.sender.runs && !r.janitor", "return r.session == nil && !r.busyLocked() && len(r.revokes) == 0 || !r.sender.runs && !r.janitor"},
 		{"a-denied-watch-is-repeated", "TestDenied", "watch.go", "\tif faultOf(err).final() {\n\t\tfor", "\tif false {\n\t\tfor"},
-		{"a-restored-store-is-ignored", "TestResource_longAfterARestore", "session.go", "if l.mod < known && known == r.limit.mod {", "if false {"},
+		{"a-restored-store-is-ignored", "TestResource_longAfterARestore", "limit.go", "if l.mod < known && known == r.limit.mod {", "if false {"},
+		{"a-wake-up-ends-a-pause", "TestResource_callsDoNotShortenThePauses", "worker.go", "\ttime.Sleep(d)\n", "\tselect {\n\tcase <-time.After(d):\n\tcase <-r.sender.wake:\n\t}\n"},
+		{"each-malformed-capacity-leaves-an-epoch", "TestResource_aCapacityThatIsNoNumberLeavesOneEpoch", "sender.go", "s.epochs--", "_ = s"},
+		{"a-closed-client-is-not-noticed", "TestResource_aClosedClientEndsCallsInLine", "watch.go", "\t\terr = errClientClosed\n", ""},
+		{"drain-waits-for-a-renewal", "TestDrain_returnsWithTheLastUse", "sender.go", "\t\t\tr.keeper.wakeLocked()\n", ""},
 		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
 	}
 }
