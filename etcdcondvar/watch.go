@@ -211,11 +211,14 @@ func (r *Resource) follow(ctx context.Context, s *session, all bool, events clie
 		if r.inLine > 0 {
 			lastWaiter = now
 		}
-		over := r.session != s || all && now.since(lastWaiter) >= r.ttl ||
-			!all && (r.inLine > 0 || r.held == 0 && r.closed)
+		tooMuch := all && now.since(lastWaiter) >= r.ttl // no call has been in line
+		tooLittle := !all && r.inLine > 0
+		useless := r.session != s || !all && r.held == 0 && r.closed
 		silent := all && now.since(heard) > r.ttl/2
 		r.mu.Unlock()
-		if over || silent {
+		// A silent watch was of use, too: the next one begins without a pause, as
+		// its stream may take another connection.
+		if tooMuch || tooLittle || useless || silent {
 			return true
 		}
 		select {

@@ -11,7 +11,7 @@
  *   Server   applies requests in any order, after any delay
  *   Leases   renews, ends and revokes the leases of a process
  *   Clock    advances time: a lease has TTL ticks, and MARGIN is the margin
- *   endSession, send, fence, renewed   as in session.go
+ *   endSession, send, fence, renewed   as in session.go, sender.go and keeper.go
  *
  * A process waits for the answer to a put and may stop waiting at any time.
  * Then the request is still under way, and is applied later or never. Deletes
