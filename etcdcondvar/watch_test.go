@@ -109,12 +109,14 @@ func TestResource_doesNotAskAWatchThatHasEnded(t *testing.T) {
 			asked, ended := 0, 0
 			b.mu.Lock()
 			b.progress = func() {
-				if asked++; asked > 1 {
-					b.mu.Lock()
-					defer b.mu.Unlock()
-					if b.watches < 2 {
-						ended++
-					}
+				b.mu.Lock()
+				asked++
+				first := asked == 1
+				if !first && b.watches < 2 {
+					ended++
+				}
+				b.mu.Unlock()
+				if !first {
 					return
 				}
 				time.Sleep(ttl / 4) // when it returns, it is time to ask again
@@ -123,6 +125,7 @@ func TestResource_doesNotAskAWatchThatHasEnded(t *testing.T) {
 			}
 			b.mu.Unlock()
 			time.Sleep(ttl)
+			synctest.Wait()
 			b.mu.Lock()
 			b.progress = nil
 			b.mu.Unlock()
