@@ -49,6 +49,11 @@ func parseLimit(kv *mvccpb.KeyValue) (limit, error) {
 	if !ok {
 		return limit{}, &formatError{string(kv.Key), string(kv.Value)}
 	}
+	// The tickets that granted is about are older than l. Otherwise it is of a
+	// history that was lost when etcd was restored from a backup.
+	if l.granted>>placeBits >= l.mod {
+		l.granted = 0
+	}
 	l.counted = max(l.counted, l.granted)
 	return l, nil
 }

@@ -63,6 +63,34 @@ func TestResource_longAfterARestore(t *testing.T) {
 	}
 }
 
+// What was granted before a shrink, in the history that is lost, admits nothing
+// in the restored one.
+func TestResource_afterARestoreWithoutCap(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(3), b.resource(3)
+		b.acquire(other, 3).Release()
+		for i := range int64(20) {
+			require.NoError(t, r.Resize(context.Background(), 4-i%2))
+		}
+		p := b.acquire(r, 3)
+		require.NoError(t, r.Resize(context.Background(), 1))
+		_, err := r.Fleet(context.Background()) // it reads what was granted
+		require.NoError(t, err)
+		p.Release()
+		b.restore(7)
+		b.mu.Lock()
+		delete(b.keys, etcdcondvar.KeysOf("r")+"cap")
+		b.mu.Unlock()
+		time.Sleep(3 * ttl) // the next session puts it
+		p = b.acquire(r, 1)
+		next := b.start(context.Background(), other, 1)
+		synctest.Wait()
+		require.Zero(t, other.Stats().InUse)
+		p.Release()
+		b.await(next).Release()
+	})
+}
+
 // A process that waits reads the limit of a restored store in a snapshot. A
 // Fleet and a Resize read it, too.
 func TestResource_seesTheCapacityAfterARestore(t *testing.T) {

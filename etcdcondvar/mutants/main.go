@@ -123,6 +123,7 @@ func mutants() []mutant {
 		{"each-malformed-capacity-leaves-an-epoch", "TestResource_aCapacityThatIsNoNumberLeavesOneEpoch", "sender.go", "s.epochs--", "_ = s"},
 		{"a-closed-client-is-not-noticed", "TestResource_aClosedClientEndsCallsInLine", "watch.go", "\t\terr = errClientClosed\n", ""},
 		{"drain-waits-for-a-renewal", "TestDrain_returnsWithTheLastUse", "sender.go", "\t\t\tr.keeper.wakeLocked()\n", ""},
+		{"what-a-lost-history-granted-counts", "TestResource_afterARestoreWithoutCap", "limit.go", "if l.granted>>placeBits >= l.mod {", "if false {"},
 		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
 	}
 }
