@@ -66,7 +66,8 @@ type drainError struct {
 }
 
 func (e *drainError) Error() string {
-	return "etcdcondvar: permits still held: " + strconv.FormatInt(e.held, 10) + ": " + e.err.Error()
+	held := strconv.FormatInt(e.held, 10)
+	return "etcdcondvar: permits still held: " + held + ": " + e.err.Error()
 }
 
 func (e *drainError) Unwrap() error { return e.err }

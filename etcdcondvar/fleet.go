@@ -65,7 +65,8 @@ func (r *Resource) Fleet(ctx context.Context) (Fleet, error) {
 			fleet.WaitingN = add(fleet.WaitingN, t.n)
 		}
 		fleet.Tickets = append(fleet.Tickets, Ticket{
-			Label: labels[t.lease], N: t.n, Held: t.passed, Since: time.UnixMilli(t.since), Token: t.token,
+			Label: labels[t.lease], N: t.n, Held: t.passed,
+			Since: time.UnixMilli(t.since), Token: t.token,
 		})
 	}
 	return fleet, nil

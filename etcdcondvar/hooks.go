@@ -10,7 +10,9 @@ import (
 // waitWithHooks waits until the call p is decided, between WaitStart and
 // WaitDone. It returns the context for later hooks, too. If a hook panics, the
 // call ends.
-func (r *Resource) waitWithHooks(ctx context.Context, p *Permit) (later context.Context, err error) {
+func (r *Resource) waitWithHooks(
+	ctx context.Context, p *Permit,
+) (later context.Context, err error) {
 	later, err = ctx, errPanicked
 	started, start := 0, time.Now()
 	defer func() {

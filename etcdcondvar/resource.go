@@ -253,7 +253,8 @@ func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 func (r *Resource) count(ctx context.Context) (l limit, used, revision int64, err error) {
 	read := func(ctx context.Context) error {
 		known := r.knownMod()
-		resp, err := r.kv.Txn(ctx).Then(append(r.countOps(), clientv3.OpGet(r.keys.cap))...).Commit()
+		reads := append(r.countOps(), clientv3.OpGet(r.keys.cap))
+		resp, err := r.kv.Txn(ctx).Then(reads...).Commit()
 		if err != nil {
 			return err
 		}

@@ -131,7 +131,8 @@ func (r *Resource) openLocked(timeout time.Duration) error {
 		return err
 	}
 	r.session = &session{
-		lease: lease.ID, ttl: time.Duration(lease.TTL) * time.Second, permits: map[*Permit]struct{}{},
+		lease: lease.ID, ttl: time.Duration(lease.TTL) * time.Second,
+		permits: map[*Permit]struct{}{},
 		renewed: sent, attempted: sent, lastUse: r.now(),
 	}
 	r.startLocked(&r.keeper)
@@ -242,9 +243,9 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		clientv3.Compare(clientv3.Version(s.epoch), ">", 0),
 	}
 	if batch[0].try {
-		none := clientv3.Compare(clientv3.CreateRevision(r.keys.tickets), "<", batch[0].tryRevision+1)
-		none = none.WithPrefix()
-		compares = append(compares, none)
+		created := clientv3.CreateRevision(r.keys.tickets)
+		none := clientv3.Compare(created, "<", batch[0].tryRevision+1)
+		compares = append(compares, none.WithPrefix())
 	}
 	puts, fence := r.ticketsLocked(s, batch)
 	txn := append(puts, r.countOps()...)
@@ -382,7 +383,9 @@ func (r *Resource) failTriesLocked() {
 // notPutLocked handles a transaction that put nothing, as a comparison failed.
 // known is the limit that it was compared with, and stored has cap, if it
 // exists.
-func (r *Resource) notPutLocked(s *session, batch []*Permit, known limit, stored []*mvccpb.KeyValue, epochExists bool) error {
+func (r *Resource) notPutLocked(
+	s *session, batch []*Permit, known limit, stored []*mvccpb.KeyValue, epochExists bool,
+) error {
 	batch = r.dropLeftLocked(batch)
 	r.requeueLocked(batch)
 	if len(batch) > 0 && batch[0].try {

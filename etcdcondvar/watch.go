@@ -125,7 +125,9 @@ func (r *Resource) readSnapshot(s *session, all bool, prefix string) bool {
 
 // installLocked makes v the view, which is as of a snapshot that has epochs.
 // For known see noteLimitLocked.
-func (r *Resource) installLocked(s *session, all bool, v *view, epochs map[string]string, known int64) {
+func (r *Resource) installLocked(
+	s *session, all bool, v *view, epochs map[string]string, known int64,
+) {
 	if _, ok := epochs[s.epoch]; !ok && s.epoch != "" && s.epochRevision <= v.revision {
 		r.endSessionLocked(s)
 		return
@@ -189,7 +191,9 @@ func (r *Resource) checkViewLocked(p *Permit) {
 
 // follow applies events until the watch breaks, or something else is to be
 // watched.
-func (r *Resource) follow(ctx context.Context, s *session, all bool, events clientv3.WatchChan) bool {
+func (r *Resource) follow(
+	ctx context.Context, s *session, all bool, events clientv3.WatchChan,
+) bool {
 	ticker := time.NewTicker(r.ttl / 8)
 	defer ticker.Stop()
 	now := r.now()

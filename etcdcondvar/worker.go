@@ -103,7 +103,9 @@ func (r *Resource) pauseLocked(d time.Duration) {
 // request calls f with the context of a request of w, and remembers its error.
 // Requests do not use the contexts of calls, so that a canceled call does not
 // make an outcome unknown. mu is not held.
-func (r *Resource) request(w *worker, timeout time.Duration, f func(ctx context.Context) error) error {
+func (r *Resource) request(
+	w *worker, timeout time.Duration, f func(ctx context.Context) error,
+) error {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(r.base), timeout)
 	defer cancel()
 	start := time.Now()

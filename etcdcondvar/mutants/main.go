@@ -84,7 +84,7 @@ func mutants() []mutant {
 		{"the-frontier-is-not-moved-on-a-cancel", "TestResource_aBigRequestIsNotOvertaken", "watch.go", "last && r.view == v {", "last && !deleted && r.view == v {"},
 		{"ranks-off-by-one", "TestOrder_followsTheTokens", "sender.go", "older = add(older, p.n)", "_ = i"},
 		{"releases-are-batched-with-puts", "TestResource_withoutSpace", "janitor.go", "\t\td.underWay = true\n", "\t\td.underWay = true\n\t\tops = append(ops, clientv3.OpPut(r.keys.root+\"x\", \"\"))\n"},
-		{"try-without-its-compare", "TestTryAcquire_oneOfManyWins", "sender.go", "compares = append(compares, none)", "_ = none"},
+		{"try-without-its-compare", "TestTryAcquire_oneOfManyWins", "sender.go", "compares = append(compares, none.WithPrefix())", "_ = none"},
 		{"granted-is-not-stored", "TestResource_aShrinkKeepsGrants", "fleet.go", "done.granted = max(done.granted, t.token)", ""},
 		{"counted-is-not-stored", "TestFleet_InUseAgreesWithTheHistory", "fleet.go", "done.counted = max(done.counted, t.token)", ""},
 		{
