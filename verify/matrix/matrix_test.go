@@ -26,7 +26,7 @@ const everything = "everything"
 
 // Each case runs in its own process, so that it does not see what other cases
 // leave behind.
-func TestObjectsWorkInEveryOrderOfPlaces(t *testing.T) {
+func TestObjectsWorkInOnePlaceAfterAnother(t *testing.T) {
 	if runCase(t) {
 		return
 	}
