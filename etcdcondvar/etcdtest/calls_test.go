@@ -611,7 +611,7 @@ func TestIdle_leavesNothing(t *testing.T) {
 	client := newClient(t, server.Endpoint)
 	ctx := t.Context()
 	n := trials(1000)
-	before := strings.Count(stacks(t.Name()), "etcdcondvar.(*Resource)")
+	before := strings.Count(labeled(t.Name()), "etcdcondvar.(*Resource)")
 	require.Zero(t, before)
 	var all []*etcdcondvar.Resource
 	var wg sync.WaitGroup
@@ -630,7 +630,7 @@ func TestIdle_leavesNothing(t *testing.T) {
 	wg.Wait()
 	eventually(t, func() bool {
 		leases, err := client.Leases(ctx)
-		return err == nil && len(leases.Leases) == 0 && !strings.Contains(stacks(t.Name()), "etcdcondvar.(*Resource)")
+		return err == nil && len(leases.Leases) == 0 && !strings.Contains(labeled(t.Name()), "etcdcondvar.(*Resource)")
 	})
 	resp, err := client.Get(ctx, "condvar1/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 	require.NoError(t, err)
@@ -638,8 +638,6 @@ func TestIdle_leavesNothing(t *testing.T) {
 	require.NoError(t, all[0].Do(ctx, func(context.Context) error { return nil })) // it still works
 	require.NoError(t, all[0].Drain(ctx))
 }
-
-func stacks(name string) string { return labeled(name) }
 
 // Test 42.
 func TestClose_inEachState(t *testing.T) {

@@ -757,5 +757,5 @@ func TestSessions_openedAndLost(t *testing.T) {
 	var before int
 	s.history.Look(func(h *etcdtest.History) { before = h.Count() })
 	require.Equal(t, trials(1000), before)
-	require.LessOrEqual(t, strings.Count(stacks(t.Name()), "etcdcondvar.(*Resource)"), 10) // at most 5 goroutines with one or two frames each
+	require.LessOrEqual(t, strings.Count(labeled(t.Name()), "etcdcondvar.(*Resource)"), 10) // at most 5 goroutines with one or two frames each
 }
