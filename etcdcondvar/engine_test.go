@@ -63,6 +63,7 @@ type faults struct {
 	loseRequest, loseAnswer, muteWatch int
 	delay                              time.Duration
 	answer                             time.Duration // added to the delay of an answer
+	events                             time.Duration // added to the delay of events
 }
 
 // A step is what happens to one request.
@@ -333,7 +334,7 @@ func (c *engineKV) Txn(ctx context.Context, in *pb.TxnRequest, _ ...grpc.CallOpt
 			if strings.Contains(string(put.Key), "/e/") {
 				kind = "epoch"
 			}
-		} else if op.GetRequestDeleteRange() != nil {
+		} else if op.GetRequestTxn() != nil || op.GetRequestDeleteRange() != nil {
 			kind = "delete"
 		}
 	}
@@ -347,10 +348,7 @@ func (c *engineKV) Put(ctx context.Context, in *pb.PutRequest, _ ...grpc.CallOpt
 }
 
 func (e *engine) txnLocked(in *pb.TxnRequest) (*pb.TxnResponse, error) {
-	out := &pb.TxnResponse{Succeeded: true}
-	for _, cmp := range in.Compare {
-		out.Succeeded = out.Succeeded && e.compareLocked(cmp)
-	}
+	out := &pb.TxnResponse{Succeeded: e.compareAllLocked(in.Compare)}
 	ops := in.Success
 	if !out.Succeeded {
 		ops = in.Failure
@@ -361,7 +359,15 @@ func (e *engine) txnLocked(in *pb.TxnRequest) (*pb.TxnResponse, error) {
 		}
 	}
 	var events []*clientv3.Event
+	chosen := map[*pb.TxnRequest]bool{} // which transactions in this one succeed
+	flat := slices.Clone(ops)
 	for _, op := range ops {
+		if inner := op.GetRequestTxn(); inner != nil && e.compareAllLocked(inner.Compare) {
+			chosen[inner] = true
+			flat = append(flat, inner.Success...)
+		}
+	}
+	for _, op := range flat {
 		if put := op.GetRequestPut(); put != nil {
 			if put.Lease != 0 && e.leases[clientv3.LeaseID(put.Lease)] == nil {
 				return nil, rpctypes.ErrGRPCLeaseNotFound
@@ -394,11 +400,17 @@ func (e *engine) txnLocked(in *pb.TxnRequest) (*pb.TxnResponse, error) {
 				n.Deleted = 1
 			}
 			answer.Response = &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: n}
+		case *pb.RequestOp_RequestTxn:
+			answer.Response = &pb.ResponseOp_ResponseTxn{ResponseTxn: &pb.TxnResponse{Succeeded: chosen[r.RequestTxn]}}
 		}
 		out.Responses = append(out.Responses, &answer)
 	}
 	out.Header = e.headerLocked()
 	return out, nil
+}
+
+func (e *engine) compareAllLocked(all []*pb.Compare) bool {
+	return !slices.ContainsFunc(all, func(c *pb.Compare) bool { return !e.compareLocked(c) })
 }
 
 func (e *engine) compareLocked(c *pb.Compare) bool {
@@ -552,7 +564,7 @@ func (c *engineWatcher) Watch(ctx context.Context, key string, opts ...clientv3.
 		}
 		for {
 			c.e.mu.Lock()
-			changed, delay := c.e.changed, c.e.delayLocked()+max(0, time.Until(c.link.cutUntil))
+			changed, delay := c.e.changed, c.e.delayLocked()+c.e.faults.events+max(0, time.Until(c.link.cutUntil))
 			var resp clientv3.WatchResponse
 			next = min(next, len(c.e.history)) // it is shorter after a restore
 			for _, ch := range c.e.history[next:] {

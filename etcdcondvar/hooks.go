@@ -50,7 +50,7 @@ func (r *Resource) abandon(p *Permit) {
 	defer r.mu.Unlock()
 	switch {
 	case p.state == held:
-		p.releaseLocked(nil)
+		p.releaseLocked()
 	case p.state != ended:
 		r.endLocked(p, errPanicked)
 	}

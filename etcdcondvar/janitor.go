@@ -8,32 +8,21 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// A deletion is a ticket that is to be deleted.
-type deletion struct {
-	session  *session
-	key      string
-	waiter   *Permit // whose Release waits; or nil
-	tried    bool
-	underWay bool
-}
-
-// deleteLocked makes the janitor delete a ticket.
-func (r *Resource) deleteLocked(s *session, key string, waiter *Permit) {
-	d := &deletion{session: s, key: key, waiter: waiter}
-	if s.ended { // the lease is revoked
-		r.doneLocked(d)
+// deleteLocked makes the janitor delete the ticket of p, which has ended.
+func (r *Resource) deleteLocked(p *Permit) {
+	if p.session.ended { // the lease is revoked
+		p.deletedLocked()
 		return
 	}
-	r.deletes = append(r.deletes, d)
+	r.deletes = append(r.deletes, p)
 	r.startLocked(&r.janitor)
 }
 
-// doneLocked notifies the Release that waits for d, if there is one.
-func (r *Resource) doneLocked(d *deletion) {
-	if d.waiter != nil {
-		d.waiter.deleted = true
-		d.waiter.cond.Notify()
-	}
+// deletedLocked notifies the Release that waits until the ticket of p is
+// deleted, if there is one.
+func (p *Permit) deletedLocked() {
+	p.deleted = true
+	p.cond.Notify()
 }
 
 // A revocation is a lease that is to be revoked, not earlier than after since.
@@ -81,15 +70,21 @@ func (r *Resource) cleanLocked() {
 	}
 }
 
+// deleteOp deletes the ticket of p, but no other one of the same name: when a
+// late request arrives, the name may be in use again.
+func (p *Permit) deleteOp() clientv3.Op {
+	return clientv3.OpTxn([]clientv3.Cmp{p.Guard()}, []clientv3.Op{clientv3.OpDelete(p.key)}, nil)
+}
+
 func (r *Resource) deleteAllLocked(timeout time.Duration) error {
 	var ops []clientv3.Op
 	batch := slices.Clone(r.deletes[:min(len(r.deletes), maxInLine)])
 	if len(batch) == 0 {
 		return nil
 	}
-	for _, d := range batch {
-		d.underWay = true
-		ops = append(ops, clientv3.OpDelete(d.key))
+	for _, p := range batch {
+		p.deleting = true
+		ops = append(ops, p.deleteOp())
 	}
 	r.mu.Unlock()
 	var resp *clientv3.TxnResponse
@@ -101,22 +96,21 @@ func (r *Resource) deleteAllLocked(timeout time.Duration) error {
 	if faultOf(err).final() && r.session != nil {
 		r.endSessionLocked(r.session) // its tickets end with the lease
 	}
-	for i, d := range batch {
-		first := !d.tried
-		d.tried, d.underWay = true, false
-		if err != nil && !d.session.ended {
+	for i, p := range batch {
+		first := !p.retried
+		p.retried, p.deleting = true, false
+		if err != nil && !p.session.ended {
 			continue
 		}
 		// A ticket that is missing at the first try was deleted by another
 		// client.
-		if err == nil && d.waiter != nil && first &&
-			resp.Responses[i].GetResponseDeleteRange().Deleted == 0 {
-			d.waiter.lost = ErrLost
+		if err == nil && first && !resp.Responses[i].GetResponseTxn().Succeeded {
+			p.lost = ErrLost
 		}
-		r.doneLocked(d)
-		d.key = ""
+		p.session.free(p.seq)
+		p.deletedLocked()
 	}
-	r.deletes = slices.DeleteFunc(r.deletes, func(d *deletion) bool { return d.key == "" })
+	r.deletes = slices.DeleteFunc(r.deletes, func(p *Permit) bool { return p.deleted })
 	if len(r.deletes) == 0 {
 		r.wakeLocked()
 	}

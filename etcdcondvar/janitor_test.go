@@ -8,6 +8,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// If the outcome of a delete is unknown, it may be applied later. Then it must
+// not delete another ticket.
+func TestResource_aLateDeleteFindsNothing(t *testing.T) {
+	for _, lost := range []step{{hold: ttl / 2}, {loseAnswer: true}} {
+		inBubble(t, func(t *testing.T, b *bench) {
+			r := b.resource(1)
+			p := b.acquire(r, 1)
+			b.then("delete", lost)
+			p.Release()
+			next := b.acquire(r, 1)
+			require.Equal(t, ticketOf(p), ticketOf(next))
+			time.Sleep(ttl)
+			require.NoError(t, next.Err())
+			require.Equal(t, 1, b.tickets())
+			next.Release()
+		})
+	}
+}
+
 func TestResource_withoutSpace(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)

@@ -21,8 +21,9 @@ import (
 //	p/1/<lease>-<seq>    a ticket of weight 1; its value is a time
 //	p/n/<lease>-<seq>    a ticket of another weight; its value: that and a time
 //
-// An epoch is never made again under the same name. Nor is a ticket. The last
-// placeBits of seq are the place of the ticket in its transaction.
+// An epoch is never made again under the same name. The last placeBits of seq
+// are the place of the ticket in its transaction. A ticket may have the name of
+// one that was deleted: their create revisions differ.
 type keys struct {
 	root, cap, epochs, tickets, ones, others string
 }

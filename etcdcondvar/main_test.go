@@ -95,6 +95,12 @@ func (b *bench) await(done <-chan pending) *etcdcondvar.Permit {
 	}
 }
 
+// ticketOf returns the key of the ticket of p.
+func ticketOf(p *etcdcondvar.Permit) string {
+	guard := p.Guard()
+	return string(guard.KeyBytes())
+}
+
 // inThisBubble returns the number of goroutines in the bubble. Unlike
 // runtime.NumGoroutine, it never counts goroutines of the runtime.
 func inThisBubble() int {

@@ -34,9 +34,12 @@ type Permit struct {
 	later   context.Context // for hooks, from WaitStart
 
 	session *session // since it was sending
+	seq     int64    // the number of its ticket
 	key     string
 	token   int64 // 0 until it is known
 
+	deleting    bool // a transaction that deletes the ticket is under way
+	retried     bool // such a transaction has failed
 	deleted     bool // the ticket is
 	lost        error
 	acquired    time.Time // when the Acquired hooks were called
@@ -97,7 +100,7 @@ func (p *Permit) Release() {
 		return
 	}
 	s := p.session
-	p.releaseLocked(p)
+	p.releaseLocked()
 	if s != nil {
 		p.awaitDeleteLocked(min(time.Second, r.remainingLocked(s)))
 	}
@@ -112,9 +115,8 @@ func (p *Permit) awaitDeleteLocked(d time.Duration) {
 	_ = p.cond.WaitFor(ctx, func() bool { return p.deleted })
 }
 
-// releaseLocked ends p, which is held. The janitor notifies waiter of the
-// delete.
-func (p *Permit) releaseLocked(waiter *Permit) {
+// releaseLocked ends p, which is held.
+func (p *Permit) releaseLocked() {
 	r := p.r
 	p.endContextsLocked(context.Canceled)
 	if p.session == nil { // of no permits
@@ -123,7 +125,7 @@ func (p *Permit) releaseLocked(waiter *Permit) {
 	}
 	r.forgetLocked(p)
 	p.state = ended
-	r.deleteLocked(p.session, p.key, waiter)
+	r.deleteLocked(p)
 }
 
 // loseLocked ends p, which is held, with ErrLost.

@@ -86,7 +86,7 @@ type Resource struct {
 	limit   limit // the last seen; at first the capacity is that of New, and mod is 0
 	view    *view // of the watch; nil if there is none
 
-	deletes []*deletion  // tickets that no caller knows
+	deletes []*Permit    // ended; their tickets are to be deleted
 	revokes []revocation // of leases that are of no use
 
 	limitMayBeOld bool // a queued call wants more than the limit, which may be old
@@ -362,7 +362,7 @@ func (r *Resource) endLocked(p *Permit, err error) {
 	r.waitDoneLocked(p, false)
 	p.cond.Notify()
 	if wasInLine {
-		r.deleteLocked(p.session, p.key, nil)
+		r.deleteLocked(p)
 	}
 	if wasInLine || wasQueued { // there is room, or less to wait for
 		r.wakeLocked()
@@ -409,7 +409,7 @@ func (r *Resource) decideLocked(p *Permit, err error) error {
 		if !p.since.IsZero() {
 			r.waitCanceled++
 		}
-		p.releaseLocked(nil)
+		p.releaseLocked()
 	} else if p.state != ended {
 		r.endLocked(p, err)
 	}

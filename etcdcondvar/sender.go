@@ -248,6 +248,9 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		compares = append(compares, none.WithPrefix())
 	}
 	puts, fence := r.ticketsLocked(s, batch)
+	for _, p := range batch { // a restored etcd may still have one of that name
+		compares = append(compares, clientv3.Compare(clientv3.Version(p.key), "=", 0))
+	}
 	txn := append(puts, r.countOps()...)
 	orElse := []clientv3.Op{
 		clientv3.OpGet(r.keys.cap),
@@ -299,14 +302,13 @@ func (r *Resource) ticketsLocked(s *session, batch []*Permit) (puts []clientv3.O
 	now := time.Now()
 	fence = []string{s.epoch}
 	for i, p := range batch {
-		seq := s.batches<<placeBits + int64(i)
+		seq := s.number(i)
 		key, value := r.keys.ticket(p.n, s.lease, seq, now)
-		p.session, p.token, p.key = s, 0, key
+		p.session, p.seq, p.token, p.key = s, seq, 0, key
 		r.calls[key] = p
 		puts = append(puts, clientv3.OpPut(key, value, clientv3.WithLease(s.lease)))
 		fence = append(fence, key)
 	}
-	s.batches++
 	s.lastUse = r.now()
 	return puts, fence
 }
@@ -339,7 +341,7 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, l limit, revision, o
 		case p.left:
 			r.sending--
 			delete(r.calls, p.key)
-			r.deleteLocked(s, p.key, nil)
+			r.deleteLocked(p)
 		case granted:
 			r.grantLocked(p)
 		default:
@@ -430,7 +432,8 @@ func countOf(responses []*etcdserverpb.ResponseOp, batch []*Permit) int64 {
 }
 
 // fenceLocked deletes the epoch and the tickets of a transaction whose outcome
-// is unknown. It puts nothing, as a server that has no space refuses puts.
+// is unknown. It puts nothing, as a server that has no space refuses puts. The
+// names of these tickets are not used again, so a late fence deletes no other.
 func (r *Resource) fenceLocked(s *session, timeout time.Duration) error {
 	var ops []clientv3.Op
 	for _, key := range s.fence {

@@ -32,10 +32,41 @@ type session struct {
 	epoch         string // "" if none is known to exist
 	epochRevision int64  // since when it exists
 	epochs        int64  // how many there were
-	batches       int64  // how many transactions with tickets there were
 	fence         []string
+	numbers       [maxInLine]numbers // of tickets, by their place in a transaction
 
 	permits map[*Permit]struct{} // the held ones
+}
+
+// Numbers are the numbers of tickets that have the same place in their
+// transactions.
+type numbers struct {
+	made int64   // how many there are
+	free []int64 // those that no ticket has
+}
+
+// number returns a number for a ticket. Its last placeBits are the place of the
+// ticket in its transaction.
+//
+// Numbers are used again. A key that is deleted stays in the index of etcd until
+// the next compaction, and a transaction that counts the tickets visits all of
+// the index below p/. With a new key for each ticket, an Acquire takes 12 times
+// as long after 100,000 others.
+func (s *session) number(place int) int64 {
+	n := &s.numbers[place]
+	if last := len(n.free) - 1; last >= 0 {
+		seq := n.free[last]
+		n.free = n.free[:last]
+		return seq
+	}
+	n.made++
+	return n.made<<placeBits | int64(place)
+}
+
+// free makes the number of a ticket that is deleted available.
+func (s *session) free(seq int64) {
+	n := &s.numbers[seq&(1<<placeBits-1)]
+	n.free = append(n.free, seq)
 }
 
 // margin is how long before the server a session of that ttl ends.
@@ -61,10 +92,10 @@ func (r *Resource) endSessionLocked(s *session) {
 		p.loseLocked()
 	}
 	r.requeueLocked(r.callsLocked(inLine))
-	r.deletes = slices.DeleteFunc(r.deletes, func(d *deletion) bool {
-		over := d.session == s && !d.underWay
+	r.deletes = slices.DeleteFunc(r.deletes, func(p *Permit) bool {
+		over := p.session == s && !p.deleting
 		if over {
-			r.doneLocked(d)
+			p.deletedLocked()
 		}
 		return over
 	})

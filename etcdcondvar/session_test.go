@@ -3,15 +3,73 @@ package etcdcondvar_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/condvar/etcdcondvar"
 )
+
+// A key that is deleted makes the next transactions slower, until it is
+// compacted.
+func TestResource_usesTheNamesOfTicketsAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(20)
+		for range 100 {
+			b.acquire(r, 1).Release()
+			b.acquire(r, 2).Release()
+		}
+		for range 20 {
+			var calls []<-chan pending
+			for range 20 {
+				calls = append(calls, b.start(context.Background(), r, 1))
+			}
+			for _, done := range calls {
+				b.await(done).Release()
+			}
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		names := map[string]bool{}
+		for _, c := range b.history {
+			if key := string(c.event.Kv.Key); strings.Contains(key, "/p/") {
+				names[key] = true
+			}
+		}
+		require.Less(t, len(names), 100, "of 600 tickets")
+	})
+}
+
+// Etcd was restored from a backup that has a ticket which was deleted since. No
+// put may change that ticket.
+func TestResource_aTicketIsNewAfterARestore(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(2)
+		p := b.acquire(r, 1)
+		key, lease := ticketOf(p), clientv3.LeaseID(1)
+		p.Release()
+		client, _ := b.client()
+		put := func(key string) bool {
+			resp, err := client.KV.Txn(context.Background()).If(p.Guard()).
+				Then(clientv3.OpPut(key, "", clientv3.WithLease(lease))).Commit()
+			require.NoError(t, err)
+			return resp.Succeeded
+		}
+		require.False(t, put("mark"))
+		_, err := client.KV.Txn(context.Background()).Then(clientv3.OpPut(key, "", clientv3.WithLease(lease))).Commit()
+		require.NoError(t, err)
+		p = b.acquire(r, 1)
+		require.NotEqual(t, key, ticketOf(p))
+		require.True(t, put("mark"))
+		require.Equal(t, 2, b.tickets())
+		p.Release()
+	})
+}
 
 func TestResource_givesBackAnIdleLease(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {

@@ -142,8 +142,8 @@ func (r *Resource) installLocked(
 	}
 	r.view = v
 	for _, p := range r.calls {
-		if p.session == s && p.token>>placeBits <= v.revision && v.get(p.key) == nil {
-			r.missingLocked(p)
+		if p.session == s {
+			r.checkViewLocked(p)
 		}
 	}
 	r.advanceLocked()
@@ -166,7 +166,8 @@ func (r *Resource) missingLocked(p *Permit) {
 func (r *Resource) advanceLocked() {
 	v := r.view
 	v.advance(func(t *ticket) {
-		if p := r.calls[t.key]; p != nil && p.state == inLine && r.view == v {
+		p := r.calls[t.key]
+		if p != nil && p.state == inLine && p.token == t.token && r.view == v {
 			r.grantLocked(p)
 		}
 	})
@@ -175,8 +176,9 @@ func (r *Resource) advanceLocked() {
 	}
 }
 
-// checkViewLocked looks for the ticket of p, which has just been put in line,
-// in a view that may be ahead of the answer to the transaction.
+// checkViewLocked looks for the ticket of p in the view. The view may be ahead
+// of the answer to the transaction that has put the ticket. It may be behind,
+// too, and then have an older ticket of the same name.
 func (r *Resource) checkViewLocked(p *Permit) {
 	if r.view == nil || r.view.revision < p.token>>placeBits {
 		return
@@ -184,7 +186,7 @@ func (r *Resource) checkViewLocked(p *Permit) {
 	switch t := r.view.get(p.key); {
 	case t == nil:
 		r.missingLocked(p)
-	case t.passed:
+	case t.passed && p.state == inLine:
 		r.grantLocked(p)
 	}
 }
@@ -284,7 +286,7 @@ func (r *Resource) applyEventLocked(v *view, key string, event *clientv3.Event, 
 	case deleted:
 		v.remove(key)
 		if p := r.calls[key]; p != nil {
-			r.missingLocked(p)
+			r.checkViewLocked(p)
 		}
 	case event.Kv.CreateRevision == event.Kv.ModRevision:
 		v.append(r.keys.parseTicket(event.Kv))

@@ -2,6 +2,7 @@ package etcdcondvar_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -30,6 +31,40 @@ func TestResource_anOldEventDoesNotGrantAfterAStop(t *testing.T) {
 		require.NoError(t, got.err)
 		require.NoError(t, got.p.Err())
 		got.p.Release()
+	})
+}
+
+// A view that is behind has the ticket of a canceled call. Another call has a
+// ticket of the same name. What happens to the first does not concern it.
+func TestResource_aViewBehindHasAnOlderTicketOfTheSameName(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(1), b.resource(1)
+		p := b.acquire(other, 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		canceled := b.start(ctx, r, 1)
+		synctest.Wait()
+		b.set(faults{events: time.Second})
+		p.Release() // in the view of r, the canceled call is granted a second later
+		cancel()
+		require.ErrorIs(t, (<-canceled).err, context.Canceled)
+		synctest.Wait()
+		p = b.acquire(other, 1)
+		waiting := b.start(context.Background(), r, 1)
+		time.Sleep(ttl)
+		synctest.Wait()
+		require.Empty(t, waiting)
+		p.Release()
+		b.await(waiting).Release()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		puts, names := 0, map[string]bool{}
+		for _, c := range b.history {
+			if key := string(c.event.Kv.Key); c.event.Type == clientv3.EventTypePut && strings.Contains(key, "/p/") {
+				puts, names[key] = puts+1, true
+			}
+		}
+		require.Equal(t, 4, puts)
+		require.Len(t, names, 2)
 	})
 }
 

@@ -87,6 +87,29 @@ func BenchmarkAcquire(b *testing.B) {
 	}
 }
 
+// BenchmarkHistory measures Acquire after 100,000 other calls, with the whole
+// history of etcd.
+func BenchmarkHistory(b *testing.B) {
+	client := newClient(b, startSynced(b).Endpoint)
+	r := benchResource(b, client, 1<<20)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			for range 1000 {
+				take(b, r).Release()
+			}
+		})
+	}
+	wg.Wait()
+	floors(b, client, func() time.Duration {
+		start := time.Now()
+		p := take(b, r)
+		d := time.Since(start)
+		p.Release()
+		return d
+	})
+}
+
 // BenchmarkTransaction is the transaction of an Acquire alone, without the
 // Resource.
 func BenchmarkTransaction(b *testing.B) {
@@ -293,13 +316,14 @@ func BenchmarkCrowd(b *testing.B) {
 type txnPerCall struct {
 	client *clientv3.Client
 	lease  clientv3.LeaseID
-	calls  atomic.Int64
+	made   atomic.Int64
+	free   chan string // keys of deleted tickets
 }
 
 func newTxnPerCall(b *testing.B, client *clientv3.Client) *txnPerCall {
 	lease, err := client.Grant(b.Context(), 600)
 	require.NoError(b, err)
-	return &txnPerCall{client: client, lease: lease.ID}
+	return &txnPerCall{client: client, lease: lease.ID, free: make(chan string, 1<<16)}
 }
 
 func (c *txnPerCall) acquireAndRelease(b *testing.B) { c.call(b, func(string) {}) }
@@ -307,16 +331,24 @@ func (c *txnPerCall) acquireAndRelease(b *testing.B) { c.call(b, func(string) {}
 // call calls between with the key of the ticket.
 func (c *txnPerCall) call(b *testing.B, between func(key string)) {
 	ctx := clientv3.WithRequireLeader(context.Background())
-	key := fmt.Sprintf("p/1/%016x", c.calls.Add(1))
-	_, err := c.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.ModRevision("cap"), "=", 0), clientv3.Compare(clientv3.Version("e"), "=", 0)).
+	var key string
+	select {
+	case key = <-c.free:
+	default:
+		key = fmt.Sprintf("p/1/%016x", c.made.Add(1))
+	}
+	resp, err := c.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision("cap"), "=", 0), clientv3.Compare(clientv3.Version("e"), "=", 0),
+			clientv3.Compare(clientv3.Version(key), "=", 0)).
 		Then(clientv3.OpPut(key, "1795875132017", clientv3.WithLease(c.lease)),
 			clientv3.OpGet("p/1/", clientv3.WithPrefix(), clientv3.WithCountOnly()), clientv3.OpGet("p/n/", clientv3.WithPrefix())).
 		Else(clientv3.OpGet("cap"), clientv3.OpGet("e", clientv3.WithCountOnly())).Commit()
 	require.NoError(b, err)
 	between(key)
-	_, err = c.client.Txn(ctx).Then(clientv3.OpDelete(key)).Commit()
+	created := clientv3.Compare(clientv3.CreateRevision(key), "=", resp.Header.Revision)
+	_, err = c.client.Txn(ctx).Then(clientv3.OpTxn([]clientv3.Cmp{created}, []clientv3.Op{clientv3.OpDelete(key)}, nil)).Commit()
 	require.NoError(b, err)
+	c.free <- key
 }
 
 // BenchmarkSmall compares 2,000 goroutines of one process that want 8 permits

@@ -107,6 +107,8 @@ func kind(r *pb.TxnRequest) string {
 			key = "put " + string(put.Key)
 		} else if del := op.GetRequestDeleteRange(); del != nil {
 			key = "delete " + string(del.Key)
+		} else if inner := op.GetRequestTxn(); inner != nil {
+			key = "delete " + string(inner.Success[0].GetRequestDeleteRange().GetKey())
 		}
 		verb, rest, _ := strings.Cut(key, " ")
 		if parts := strings.Split(rest, "/"); len(parts) > 2 {

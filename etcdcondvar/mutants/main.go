@@ -105,7 +105,7 @@ func mutants() []mutant {
 		{"the-fence-is-tried-once", "TestFence", "sender.go", "\tif err == nil {\n\t\ts.fence = nil", "\tif true {\n\t\ts.fence = nil"},
 		{"a-lost-batch-is-given-up", "TestFence", "sender.go", "r.requeueLocked(r.dropLeftLocked(batch))\n\t\ts.epoch", "for _, p := range r.dropLeftLocked(batch) {\n\t\t\tr.endLocked(p, err)\n\t\t}\n\t\ts.epoch"},
 		{"leases-are-not-revoked", "TestResource_givesBackAnIdleLease", "session.go", "r.revokes = append(r.revokes, v)\n\tr.startLocked", "_ = v\n\tr.startLocked"},
-		{"a-left-ticket-stays", "TestFence_ofACanceledCall", "sender.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(s, p.key, nil)", "delete(r.calls, p.key)"},
+		{"a-left-ticket-stays", "TestFence_ofACanceledCall", "sender.go", "delete(r.calls, p.key)\n\t\t\tr.deleteLocked(p)", "delete(r.calls, p.key)"},
 		{"the-view-is-not-asked", "TestOrder_theViewIsAheadOfTheAnswer", "sender.go", "\t\t\t\tr.checkViewLocked(p)\n", ""},
 		{"the-wall-clock-is-not-asked", "TestPermit_ErrReadsBothClocks", "clock.go", "return max(i.mono-earlier.mono, i.wall-earlier.wall)", "return i.mono - earlier.mono"},
 		{"renewals-spin", "TestRenewal_doesNotSpin", "keeper.go", "\t\tdefer c.cancel()\n", ""},
@@ -124,6 +124,11 @@ func mutants() []mutant {
 		{"a-closed-client-is-not-noticed", "TestResource_aClosedClientEndsCallsInLine", "watch.go", "\t\terr = errClientClosed\n", ""},
 		{"drain-waits-for-a-renewal", "TestDrain_returnsWithTheLastUse", "sender.go", "\t\t\tr.keeper.wakeLocked()\n", ""},
 		{"what-a-lost-history-granted-counts", "TestResource_afterARestoreWithoutCap", "limit.go", "if l.granted>>placeBits >= l.mod {", "if false {"},
+		{"each-ticket-has-a-new-name", "TestResource_usesTheNamesOfTicketsAgain", "janitor.go", "\t\tp.session.free(p.seq)\n", ""},
+		{"a-late-delete-finds-another-ticket", "TestResource_aLateDeleteFindsNothing", "janitor.go", "[]clientv3.Cmp{p.Guard()}", "nil"},
+		{"a-ticket-overwrites-one", "TestResource_aTicketIsNewAfterARestore", "sender.go", `clientv3.Compare(clientv3.Version(p.key), "=", 0)`, `clientv3.Compare(clientv3.Version(p.key), ">", -1)`},
+		{"an-older-ticket-of-the-name-passes", "TestResource_aViewBehindHasAnOlderTicketOfTheSameName", "watch.go", " && p.token == t.token", ""},
+		{"an-older-ticket-of-the-name-is-missed", "TestResource_aViewBehindHasAnOlderTicketOfTheSameName", "watch.go", "if p := r.calls[key]; p != nil {\n\t\t\tr.checkViewLocked(p)", "if p := r.calls[key]; p != nil {\n\t\t\tr.missingLocked(p)"},
 		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
 	}
 }

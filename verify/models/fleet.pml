@@ -24,7 +24,8 @@
  * requests for a lease or an epoch whose outcome is unknown (nothing refers to
  * their results), the watch itself, and keys that are deleted by hand. A
  * deletion or a fence that is applied again after its answer changes nothing,
- * as no name is reused, so it is not modeled.
+ * so it is not modeled: a deletion compares the create revision of its ticket,
+ * and no name in a fence is used again.
  *
  * Bounds: 2 processes, NT tickets each, LEASES leases each, TTL ticks. RENEWING
  * is the number of processes that renew their lease. A process has at most one
