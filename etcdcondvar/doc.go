@@ -65,8 +65,8 @@
 //
 // Etcd keeps the names of deleted keys until it compacts its history, and each
 // transaction that counts tickets visits them. So a process uses the names of
-// its tickets again. It leaves as many names per lease as it had tickets at a
-// time, however many calls there were.
+// its tickets again: how many it leaves depends on how many tickets it has at a
+// time, not on how many calls there were.
 //
 // While calls of a process wait, it watches the keys of the resource: 2 events
 // for each permit that is used in the fleet, and about 200 bytes for each

@@ -127,6 +127,28 @@ func (e *engine) restore(revision int64) {
 	cap.Value, cap.CreateRevision, cap.ModRevision = []byte("5 0 0"), 3, 3
 }
 
+// backup returns a copy of all keys.
+func (e *engine) backup() map[string]*mvccpb.KeyValue {
+	synctest.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	keys := map[string]*mvccpb.KeyValue{}
+	for k, kv := range e.keys {
+		keys[k] = clone(kv)
+	}
+	return keys
+}
+
+// restoreAll restores a backup with a higher revision, as etcdutl does with
+// --bump-revision and --mark-compacted.
+func (e *engine) restoreAll(backup map[string]*mvccpb.KeyValue) {
+	synctest.Wait()
+	e.mu.Lock()
+	e.keys, e.revision, e.history = backup, e.revision+1_000_000, nil
+	e.mu.Unlock()
+	e.dropWatches()
+}
+
 // dropWatches ends all watches that are open.
 func (e *engine) dropWatches() {
 	e.mu.Lock()

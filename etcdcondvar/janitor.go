@@ -97,8 +97,8 @@ func (r *Resource) deleteAllLocked(timeout time.Duration) error {
 		r.endSessionLocked(r.session) // its tickets end with the lease
 	}
 	for i, p := range batch {
-		first := !p.retried
-		p.retried, p.deleting = true, false
+		first := !p.tried
+		p.tried, p.deleting = true, false
 		if err != nil && !p.session.ended {
 			continue
 		}

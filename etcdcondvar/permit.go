@@ -39,7 +39,7 @@ type Permit struct {
 	token   int64 // 0 until it is known
 
 	deleting    bool // a transaction that deletes the ticket is under way
-	retried     bool // such a transaction has failed
+	tried       bool // such a transaction was answered, or has failed
 	deleted     bool // the ticket is
 	lost        error
 	acquired    time.Time // when the Acquired hooks were called
@@ -147,8 +147,9 @@ func (p *Permit) loseLocked() {
 //	client.Txn(ctx).If(p.Guard()).Then(clientv3.OpPut(key, value)).Commit()
 //
 // If the client of New has a namespace, so must the client of the transaction:
-// the key in the comparison is without its prefix. The Guard of a Permit for 0
-// permits never holds.
+// the key in the comparison is without its prefix. After etcd was restored from
+// a backup, the Guard of a permit that was acquired before may hold again. The
+// Guard of a Permit for 0 permits never holds.
 func (p *Permit) Guard() clientv3.Cmp {
 	if p.n == 0 {
 		return clientv3.Compare(clientv3.Version(p.r.keys.cap), "<", 0)

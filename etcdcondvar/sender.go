@@ -169,7 +169,7 @@ func (r *Resource) putEpochLocked(s *session, timeout time.Duration) error {
 		l.mod = revision
 	}
 	r.noteLimitLocked(l, known)
-	s.epoch, s.epochRevision = epoch, revision
+	s.epoch, s.epochRevision, s.lastPut = epoch, revision, revision
 	return nil
 }
 
@@ -252,6 +252,10 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		compares = append(compares, clientv3.Compare(clientv3.Version(p.key), "=", 0))
 	}
 	txn := append(puts, r.countOps()...)
+	seen := s.lastPut
+	if r.view != nil {
+		seen = max(seen, r.view.revision)
+	}
 	orElse := []clientv3.Op{
 		clientv3.OpGet(r.keys.cap),
 		clientv3.OpGet(s.epoch, clientv3.WithCountOnly()),
@@ -289,6 +293,10 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		r.requeueLocked(r.dropLeftLocked(batch))
 		s.epoch, s.fence = "", fence
 	case put:
+		if revision <= seen { // etcd was restored from a backup
+			r.endSessionLocked(s)
+		}
+		s.lastPut = revision
 		r.placeLocked(s, batch, known, revision, older)
 	default:
 		err = r.notPutLocked(s, batch, known, stored, epochExists)

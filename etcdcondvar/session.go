@@ -32,6 +32,7 @@ type session struct {
 	epoch         string // "" if none is known to exist
 	epochRevision int64  // since when it exists
 	epochs        int64  // how many there were
+	lastPut       int64  // the revision of the last transaction that put something
 	fence         []string
 	numbers       [maxInLine]numbers // of tickets, by their place in a transaction
 
@@ -42,7 +43,7 @@ type session struct {
 // transactions.
 type numbers struct {
 	made int64   // how many there are
-	free []int64 // those that no ticket has
+	free []int64 // those of tickets that were deleted
 }
 
 // number returns a number for a ticket. Its last placeBits are the place of the

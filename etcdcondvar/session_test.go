@@ -71,6 +71,75 @@ func TestResource_aTicketIsNewAfterARestore(t *testing.T) {
 	})
 }
 
+// A restored etcd has a ticket that was deleted after the backup. Its name is
+// that of a call in line.
+func TestResource_anOldTicketIsRestoredWhileACallWaits(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(2), b.resource(2)
+		p := b.acquire(other, 2)
+		ctx, cancel := context.WithCancel(context.Background())
+		canceled := b.start(ctx, r, 1)
+		backup := b.backup()
+		cancel()
+		require.Error(t, (<-canceled).err)
+		synctest.Wait()
+		waiting := b.start(context.Background(), r, 1)
+		synctest.Wait()
+		require.Equal(t, 2, b.tickets())
+		b.restoreAll(backup)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		p.Release()
+		b.await(waiting).Release()
+	})
+}
+
+// The same while a permit is held: another one, of less weight, has its name.
+func TestResource_anOldTicketIsRestoredWhileAPermitIsHeld(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(6), b.resource(6)
+		p := b.acquire(r, 2)
+		backup := b.backup()
+		p.Release()
+		p = b.acquire(r, 5)
+		waiting := b.start(context.Background(), r, 3) // so r watches
+		synctest.Wait()
+		b.restoreAll(backup)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, etcdcondvar.ErrLost, p.Err())
+		b.await(waiting).Release()
+		b.acquire(other, 4).Release()
+		p.Release()
+	})
+}
+
+// A client resumes the watch of a restored etcd, but hears nothing until the
+// revisions are as high as before.
+func TestResource_aRestoreWhileACallWaits(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(2), b.resource(2)
+		p := b.acquire(other, 2)
+		for range 20 {
+			ctx, cancel := context.WithCancel(context.Background())
+			canceled := b.start(ctx, r, 1)
+			synctest.Wait()
+			cancel()
+			require.Error(t, (<-canceled).err)
+		}
+		synctest.Wait()
+		b.mu.Lock()
+		b.revision, b.history = b.revision-30, nil
+		b.mu.Unlock()
+		puts := b.requests("put")
+		waiting := b.start(context.Background(), r, 1)
+		synctest.Wait()
+		p.Release()
+		b.await(waiting).Release()
+		require.LessOrEqual(t, b.requests("put")-puts, 3)
+	})
+}
+
 func TestResource_givesBackAnIdleLease(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1)

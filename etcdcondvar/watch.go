@@ -178,13 +178,13 @@ func (r *Resource) advanceLocked() {
 
 // checkViewLocked looks for the ticket of p in the view. The view may be ahead
 // of the answer to the transaction that has put the ticket. It may be behind,
-// too, and then have an older ticket of the same name.
+// too, and then have an older ticket of that name. So may a restored etcd.
 func (r *Resource) checkViewLocked(p *Permit) {
 	if r.view == nil || r.view.revision < p.token>>placeBits {
 		return
 	}
 	switch t := r.view.get(p.key); {
-	case t == nil:
+	case t == nil || t.token != p.token:
 		r.missingLocked(p)
 	case t.passed && p.state == inLine:
 		r.grantLocked(p)

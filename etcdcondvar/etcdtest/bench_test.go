@@ -399,10 +399,13 @@ func newLineOfCalls(b *testing.B, client *clientv3.Client, capacity int) *lineOf
 	return l
 }
 
-func (l *lineOfCalls) acquireAndRelease(b *testing.B) {
+func (l *lineOfCalls) acquireAndRelease(b *testing.B) { l.do(b, func() {}) }
+
+func (l *lineOfCalls) do(b *testing.B, fn func()) {
 	l.call(b, func(key string) {
 		<-l.admission(key)
 		l.admitted.Delete(key)
+		fn()
 	})
 }
 
@@ -428,6 +431,54 @@ func throughput(goroutines int, f func()) float64 {
 	}
 	wg.Wait()
 	return float64(calls.Load()) / time.Since(start).Seconds()
+}
+
+// BenchmarkLine compares 10,000 goroutines of one process that hold each of 8
+// permits for 2 ms with the same, but a ticket for each call in the line of the
+// fleet. The ratio is of the permits per second.
+func BenchmarkLine(b *testing.B) {
+	const goroutines, capacity, hold = 10_000, 8, 2 * time.Millisecond
+	client := newClient(b, startSynced(b).Endpoint)
+	r := benchResource(b, client, capacity)
+	take(b, r).Release()
+	l := newLineOfCalls(b, client, capacity)
+	var ours, without float64
+	for b.Loop() {
+		ours += grants(goroutines, func(ctx context.Context, granted func()) {
+			_ = r.Do(ctx, func(context.Context) error { granted(); time.Sleep(hold); return nil })
+		})
+		without += grants(goroutines, func(_ context.Context, granted func()) {
+			l.do(b, func() { granted(); time.Sleep(hold) })
+		})
+	}
+	b.ReportMetric(ours/without, "grants-ratio")
+	b.ReportMetric(ours/float64(b.N), "grants/s")
+}
+
+// grants returns how many times per second the goroutines that call f get a
+// permit, in the 5 s after the first one.
+func grants(goroutines int, f func(ctx context.Context, granted func())) float64 {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	var n atomic.Int64
+	first := make(chan struct{})
+	for range goroutines {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				f(ctx, func() {
+					if n.Add(1) == 1 {
+						close(first)
+					}
+				})
+			}
+		})
+	}
+	<-first
+	time.Sleep(5 * time.Second)
+	perSecond := float64(n.Load()) / 5
+	cancel()
+	wg.Wait()
+	return perSecond
 }
 
 // BenchmarkLone measures one caller, while 10,000 goroutines of another process
@@ -464,41 +515,62 @@ func BenchmarkLone(b *testing.B) {
 }
 
 // BenchmarkFleet measures the share of a capacity of 50 that 40 processes with
-// 3 goroutines each use.
+// 3 goroutines each use. With a hold of 20 ms, it compares that in turns with a
+// semaphore that has a watch and reads for each call.
 func BenchmarkFleet(b *testing.B) {
 	for _, hold := range []int{200, 20} {
 		b.Run(fmt.Sprint("hold=", hold, "ms"), func(b *testing.B) {
 			server := startSynced(b)
-			client := newClient(b, server.Endpoint)
-			r := benchResource(b, client, 50)
-			take(b, r).Release()
 			b.Setenv("GOMAXPROCS", "1") // of the workers: all of them share two cores
-			var workers []*etcdtest.Worker
-			for range 40 {
-				w := etcdtest.StartWorker(b, etcdtest.WorkerConfig{Name: b.Name(), Capacity: 50, TTL: 10 * time.Second, Endpoints: []string{server.Endpoint}})
-				w.Do("steady 3 %d", hold)
-				workers = append(workers, w)
-			}
-			count := func() (n int) {
-				for _, w := range workers {
-					n += w.Count("released")
-				}
-				return n
-			}
-			for count() < 300 { // until all have started
-				time.Sleep(10 * time.Millisecond)
-			}
-			before, start := count(), time.Now()
+			var ours, stock float64
 			for b.Loop() {
-				time.Sleep(5 * time.Second)
+				ours += fleetShare(b, server, "steady", hold)
+				if hold == 20 {
+					stock += fleetShare(b, server, "stock", hold)
+				}
 			}
-			perSecond := float64(count()-before) / time.Since(start).Seconds()
-			b.ReportMetric(100*perSecond*float64(hold)/1000/50, "%-of-capacity")
-			for _, w := range workers {
-				w.Kill()
+			b.ReportMetric(100*ours/float64(b.N), "%-of-capacity")
+			if hold == 20 {
+				b.ReportMetric(ours/stock, "stock-ratio")
 			}
 		})
 	}
+}
+
+// fleetShare starts 40 workers with a command, and returns which share of the
+// capacity they use in 5 s.
+func fleetShare(b *testing.B, server *etcdtest.Server, command string, hold int) float64 {
+	const capacity = 50
+	var workers []*etcdtest.Worker
+	for range 40 {
+		w := etcdtest.StartWorker(b, etcdtest.WorkerConfig{
+			Name: b.Name(), Capacity: capacity, TTL: 10 * time.Second, Endpoints: []string{server.Endpoint},
+		})
+		w.Do("%s 3 %d", command, hold)
+		workers = append(workers, w)
+	}
+	count := func() (n int) {
+		for _, w := range workers {
+			require.Zero(b, w.Count("failed"))
+			n += w.Count("released")
+		}
+		return n
+	}
+	for count() < 300 { // until all have started
+		time.Sleep(10 * time.Millisecond)
+	}
+	before, start := count(), time.Now()
+	time.Sleep(5 * time.Second)
+	uses := float64(count()-before) / time.Since(start).Seconds()
+	for _, w := range workers {
+		w.Do("drain")
+	}
+	for _, w := range workers {
+		_, err := w.Await(b.Context(), "drained", 0)
+		require.NoError(b, err)
+		w.Kill()
+	}
+	return uses * float64(hold) / 1000 / capacity
 }
 
 // BenchmarkCancel measures how long it takes to delete the tickets of 2,000

@@ -85,6 +85,7 @@ func (w *Worker) Kill() {
 //	loop SEED GOROUTINES WEIGHT HOLD   until a drain; HOLD in milliseconds
 //	crowd GOROUTINES                   each acquires and releases once
 //	steady GOROUTINES HOLD             each acquires, releases, until a drain
+//	stock GOROUTINES HOLD              steady without the Resource: see stockSemaphore
 func (w *Worker) Do(format string, args ...any) { _, _ = fmt.Fprintf(w.stdin, format+"\n", args...) }
 
 func (w *Worker) read() {
@@ -177,10 +178,11 @@ func (w *Worker) Over() <-chan struct{} { return w.over }
 
 // A workerProcess is the child's side of a Worker.
 type workerProcess struct {
-	client *clientv3.Client
-	r      *etcdcondvar.Resource
-	name   string
-	plant  string
+	client   *clientv3.Client
+	r        *etcdcondvar.Resource
+	name     string
+	capacity int64
+	plant    string
 
 	mu    sync.Mutex
 	out   *bufio.Writer
@@ -198,7 +200,8 @@ func work(args []string, stdin io.Reader, stdout io.Writer) error {
 		return err
 	}
 	w := &workerProcess{
-		client: client, name: args[0], plant: args[4], out: bufio.NewWriter(stdout), holds: map[int]func(){},
+		client: client, name: args[0], capacity: capacity, plant: args[4],
+		out: bufio.NewWriter(stdout), holds: map[int]func(){},
 		r: etcdcondvar.New(client, args[0], capacity, etcdcondvar.WithTTL(ttl)),
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
@@ -266,6 +269,20 @@ func (w *workerProcess) command(word string, number [4]int) {
 	case "steady":
 		for range id {
 			w.loops.Go(func() { w.steady(time.Duration(number[1]) * time.Millisecond) })
+		}
+	case "stock":
+		s, err := newStockSemaphore(w.client, w.name, w.capacity)
+		if err != nil {
+			w.report("failed", 0, 0, 0, time.Now(), err)
+			return
+		}
+		for i := range id {
+			w.loops.Go(func() {
+				for w.ctx.Err() == nil {
+					err := s.do(w.ctx, i, func() { time.Sleep(time.Duration(number[1]) * time.Millisecond) })
+					w.report("released", 0, 0, 1, time.Now(), err)
+				}
+			})
 		}
 	case "close":
 		w.report("closed", 0, 0, 0, time.Now(), w.r.Close())
