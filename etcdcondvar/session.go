@@ -51,8 +51,8 @@ type numbers struct {
 //
 // Numbers are used again. A key that is deleted stays in the index of etcd until
 // the next compaction, and a transaction that counts the tickets visits all of
-// the index below p/. With a new key for each ticket, an Acquire takes 12 times
-// as long after 100,000 others.
+// the index below p/. With a new key for each ticket, the 100,000th Acquire took
+// 12 times as long as a put, instead of 1.3 times.
 func (s *session) number(place int) int64 {
 	n := &s.numbers[place]
 	if last := len(n.free) - 1; last >= 0 {
