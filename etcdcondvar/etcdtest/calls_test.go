@@ -379,8 +379,28 @@ func TestHooks_ofPromcondvar(t *testing.T) {
 	collector := promcondvar.New(promcondvar.Opts{HoldTime: true})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector)
+	counts := func() map[string]uint64 {
+		counts := map[string]uint64{}
+		families, err := registry.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				text := f.GetName()
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "result" {
+						text += " " + l.GetValue()
+					}
+				}
+				counts[text] += m.GetHistogram().GetSampleCount()
+			}
+		}
+		return counts
+	}
+	const holds, acquired, canceled = "condvar_resource_hold_seconds",
+		"condvar_resource_wait_seconds acquired", "condvar_resource_wait_seconds canceled"
 	r := s.resource(s.direct, 1, etcdcondvar.WithHooks(collector.Hooks("fleet")), etcdcondvar.WithTTL(ttl))
 	p := s.acquire(r)
+	waits := counts()[acquired] // 1 if an answer was lost
 	next, gone := s.start(r, 1), s.start(r, 1)
 	s.tickets(3)
 	gone.cancel()
@@ -394,24 +414,8 @@ func TestHooks_ofPromcondvar(t *testing.T) {
 	<-next.p.Context(s.ctx).Done()
 	// The loss is reported, so each acquired permit was released.
 	eventually(t, func() bool {
-		counts := map[string]uint64{}
-		families, err := registry.Gather()
-		if err != nil {
-			return false
-		}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				text := f.GetName()
-				for _, l := range m.GetLabel() {
-					if l.GetName() == "result" {
-						text += " " + l.GetValue()
-					}
-				}
-				counts[text] += m.GetHistogram().GetSampleCount()
-			}
-		}
-		return counts["condvar_resource_hold_seconds"] == 2 && counts["condvar_resource_wait_seconds acquired"] == 1 &&
-			counts["condvar_resource_wait_seconds canceled"] == 1
+		c := counts()
+		return c[holds] == 2 && c[acquired] == waits+1 && c[canceled] == 1
 	})
 	next.p.Release()
 }
