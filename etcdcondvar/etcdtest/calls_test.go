@@ -626,7 +626,9 @@ func TestIdle_leavesNothing(t *testing.T) {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			if err := r.Do(ctx, func(context.Context) error { return nil }); err != nil {
+			// A lease of 1 s can end on a busy machine.
+			err := r.Do(ctx, func(context.Context) error { return nil })
+			if err != nil && !errors.Is(err, etcdcondvar.ErrLost) {
 				t.Error(err)
 			}
 		})

@@ -263,10 +263,26 @@ func (s *scene) believed() (all []etcdtest.Belief) {
 	return all
 }
 
-// await waits until cond holds for the history.
+// await waits until cond holds for the history. If it does not, the log has the
+// history, and the goroutines of the workers.
 func (s *scene) await(what string, cond func(h *etcdtest.History) bool) {
 	s.Helper()
-	require.NoError(s, s.history.Await(s.ctx, cond), what)
+	err := s.history.Await(s.ctx, cond)
+	if err == nil {
+		return
+	}
+	s.history.Look(func(h *etcdtest.History) {
+		for _, e := range h.Events() {
+			s.Logf("%s: revision %d, key %q, value %q, deleted %v", e.At.Format("05.000"), e.Revision, e.Key, e.Value, e.Delete)
+		}
+	})
+	for _, r := range s.resources {
+		s.Log(r)
+	}
+	for _, w := range s.workers {
+		w.Quit()
+	}
+	require.NoError(s, err, what)
 }
 
 // tickets waits until n tickets of the scene exist, and the calls of this

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -87,6 +88,12 @@ func (w *Worker) Kill() {
 //	steady GOROUTINES HOLD             each acquires, releases, until a drain
 //	stock GOROUTINES HOLD              steady without the Resource: see stockSemaphore
 func (w *Worker) Do(format string, args ...any) { _, _ = fmt.Fprintf(w.stdin, format+"\n", args...) }
+
+// Quit kills the worker with SIGQUIT, so that it prints its goroutines.
+func (w *Worker) Quit() {
+	_ = w.cmd.Process.Signal(syscall.SIGQUIT)
+	<-w.over
+}
 
 func (w *Worker) read() {
 	defer close(w.over)
