@@ -704,7 +704,8 @@ func TestCancel_ofMany(t *testing.T) {
 		calls.Go(func() { _, _ = r.Acquire(ctx) })
 	}
 	eventually(t, func() bool { return r.Stats().Waiting == int64(n) })
-	s.await("a full line", func(h *etcdtest.History) bool { return len(h.Live()) == 101 })
+	// The others wait until half of the 100 places of the process are free.
+	s.await("a long line", func(h *etcdtest.History) bool { return len(h.Live()) > 51 })
 	before := transactions.Load()
 	start := time.Now()
 	cancel()
