@@ -762,7 +762,7 @@ func TestSessions_openedAndLost(t *testing.T) {
 	}
 	var before int
 	s.history.Look(func(h *etcdtest.History) { before = h.Count() })
-	require.Equal(t, trials(1000), before)
+	require.GreaterOrEqual(t, before, trials(1000)) // a lost answer costs a call its ticket
 	workers := 0
 	for _, stack := range strings.Split(labeled(t.Name()), "\n\n") {
 		if strings.Contains(stack, "etcdcondvar.(*Resource).startLocked") {
