@@ -608,7 +608,8 @@ func BenchmarkCancel(b *testing.B) {
 		for range 2000 {
 			wg.Go(func() { _, _ = r.Acquire(ctx) })
 		}
-		for f, err := r.Fleet(b.Context()); err == nil && (f.Waiting < 100 || r.Stats().Waiting < 2000); f, err = r.Fleet(b.Context()) {
+		// Half of the 100 places of the process may stay free.
+		for f, err := r.Fleet(b.Context()); err == nil && (f.Waiting <= 50 || r.Stats().Waiting < 2000); f, err = r.Fleet(b.Context()) {
 			time.Sleep(time.Millisecond)
 		}
 		start := time.Now()
