@@ -157,6 +157,20 @@ func (e *engine) dropWatches() {
 	e.drop = make(chan struct{})
 }
 
+// putsByName returns how many times a ticket of each name was put.
+func (e *engine) putsByName() map[string]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	puts := map[string]int{}
+	for _, c := range e.history {
+		key := string(c.event.Kv.Key)
+		if c.event.Type == clientv3.EventTypePut && strings.Contains(key, "/p/") {
+			puts[key]++
+		}
+	}
+	return puts
+}
+
 // tickets returns the number of tickets.
 func (e *engine) tickets() int { return e.keysWith("/p/") }
 

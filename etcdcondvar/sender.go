@@ -252,6 +252,7 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		compares = append(compares, clientv3.Compare(clientv3.Version(p.key), "=", 0))
 	}
 	txn := append(puts, r.countOps()...)
+	// A put has a higher revision than all that was seen before it.
 	seen := s.lastPut
 	if r.view != nil {
 		seen = max(seen, r.view.revision)
@@ -392,7 +393,8 @@ func (r *Resource) failTriesLocked() {
 
 // notPutLocked handles a transaction that put nothing, as a comparison failed.
 // known is the limit that it was compared with, and stored has cap, if it
-// exists.
+// exists. If the name of a ticket was in use, the next transaction has other
+// names.
 func (r *Resource) notPutLocked(
 	s *session, batch []*Permit, known limit, stored []*mvccpb.KeyValue, epochExists bool,
 ) error {

@@ -39,8 +39,7 @@ type session struct {
 	permits map[*Permit]struct{} // the held ones
 }
 
-// Numbers are the numbers of tickets that have the same place in their
-// transactions.
+// numbers has the numbers of the tickets of one place in their transactions.
 type numbers struct {
 	made int64   // how many there are
 	free []int64 // those of tickets that were deleted

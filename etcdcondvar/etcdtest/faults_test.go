@@ -760,9 +760,10 @@ func TestSessions_openedAndLost(t *testing.T) {
 		s.revoke()
 		<-ctx.Done()
 	}
-	var before int
-	s.history.Look(func(h *etcdtest.History) { before = h.Count() })
-	require.GreaterOrEqual(t, before, trials(1000)) // a lost answer costs a call its ticket
+	var tickets, fences int
+	s.history.Look(func(h *etcdtest.History) { tickets, fences = h.Count(), h.Fences() })
+	require.GreaterOrEqual(t, tickets, trials(1000))
+	require.LessOrEqual(t, tickets, trials(1000)+fences) // a lost answer costs a call its ticket
 	workers := 0
 	for _, stack := range strings.Split(labeled(t.Name()), "\n\n") {
 		if strings.Contains(stack, "etcdcondvar.(*Resource).startLocked") {

@@ -276,10 +276,13 @@ func (s *scene) await(what string, cond func(h *etcdtest.History) bool) {
 			s.Logf("%s: revision %d, key %q, value %q, deleted %v", e.At.Format("05.000"), e.Revision, e.Key, e.Value, e.Delete)
 		}
 	})
-	for _, r := range s.resources {
+	s.mu.Lock()
+	resources, workers := s.resources, s.workers
+	s.mu.Unlock()
+	for _, r := range resources {
 		s.Log(r)
 	}
-	for _, w := range s.workers {
+	for _, w := range workers {
 		w.Quit()
 	}
 	require.NoError(s, err, what)

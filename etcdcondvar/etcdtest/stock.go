@@ -26,14 +26,14 @@ func newStockSemaphore(client *clientv3.Client, name string, capacity int64) (*s
 }
 
 // do calls fn while the i-th goroutine of the process has a permit.
-func (s *stockSemaphore) do(ctx context.Context, i int, fn func()) error {
+func (s *stockSemaphore) do(ctx context.Context, i int, fn func(context.Context) error) error {
 	key := fmt.Sprintf("%s%x-%d", s.prefix, s.lease, i)
 	if _, err := s.client.Put(ctx, key, "", clientv3.WithLease(s.lease)); err != nil {
 		return err
 	}
 	err := s.await(ctx, key)
 	if err == nil {
-		fn()
+		err = fn(ctx)
 	}
 	_, e := s.client.Delete(context.Background(), key)
 	if err == nil {

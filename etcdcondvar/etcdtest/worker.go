@@ -89,9 +89,11 @@ func (w *Worker) Kill() {
 //	stock GOROUTINES HOLD              steady without the Resource: see stockSemaphore
 func (w *Worker) Do(format string, args ...any) { _, _ = fmt.Fprintf(w.stdin, format+"\n", args...) }
 
-// Quit kills the worker with SIGQUIT, so that it prints its goroutines.
+// Quit kills the worker with SIGQUIT, so that it prints its goroutines. It may
+// be stopped.
 func (w *Worker) Quit() {
 	_ = w.cmd.Process.Signal(syscall.SIGQUIT)
+	w.Continue()
 	<-w.over
 }
 
@@ -275,7 +277,7 @@ func (w *workerProcess) command(word string, number [4]int) {
 		}()
 	case "steady":
 		for range id {
-			w.loops.Go(func() { w.steady(time.Duration(number[1]) * time.Millisecond) })
+			w.loops.Go(func() { w.steady(time.Duration(number[1])*time.Millisecond, w.r.Do) })
 		}
 	case "stock":
 		s, err := newStockSemaphore(w.client, w.name, w.capacity)
@@ -285,10 +287,9 @@ func (w *workerProcess) command(word string, number [4]int) {
 		}
 		for i := range id {
 			w.loops.Go(func() {
-				for w.ctx.Err() == nil {
-					err := s.do(w.ctx, i, func() { time.Sleep(time.Duration(number[1]) * time.Millisecond) })
-					w.report("released", 0, 0, 1, time.Now(), err)
-				}
+				w.steady(time.Duration(number[1])*time.Millisecond, func(ctx context.Context, fn func(context.Context) error) error {
+					return s.do(ctx, i, fn)
+				})
 			})
 		}
 	case "close":
@@ -392,14 +393,20 @@ func (w *workerProcess) loop(seed uint64, weight, hold int) {
 	}
 }
 
-// steady acquires one permit after another, and holds each for d.
-func (w *workerProcess) steady(d time.Duration) {
+// steady acquires one permit after another with do, and holds each for d.
+func (w *workerProcess) steady(
+	d time.Duration, do func(ctx context.Context, fn func(context.Context) error) error,
+) {
 	for w.ctx.Err() == nil {
-		_ = w.r.Do(w.ctx, func(context.Context) error {
+		err := do(w.ctx, func(context.Context) error {
 			time.Sleep(d)
 			return nil
 		})
-		w.report("released", 0, 0, 1, time.Now(), nil)
+		kind := "released"
+		if err != nil {
+			kind = "failed"
+		}
+		w.report(kind, 0, 0, 1, time.Now(), err)
 	}
 }
 
