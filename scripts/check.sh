@@ -5,7 +5,6 @@
 #
 #   scripts/check.sh                      everything, in its short form
 #   scripts/check.sh root bench           only these: root, the folder of a module, release
-#   scripts/check.sh etcdcondvar/etcdtest with its tests, which need servers: 3 minutes
 #   CONDVAR_VERIFY=long scripts/check.sh  the long forms of verify/ and etcdtest: hours
 #   STRICT=1 scripts/check.sh             a missing tool is a failure
 #   JOBS=1 scripts/check.sh               one step at a time
@@ -160,11 +159,7 @@ module() {
 	examples/fleet | etcdcondvar/etcdtest) [ -n "$chaos" ] || raced=() ;;
 	esac
 	case $name in
-	# Not yet shown to pass 20 times in a row on a busy machine.
-	etcdcondvar/etcdtest)
-		[ -z "$named$chaos" ] || step "$name: go test" go test -count=1 $timeout ./...
-		;;
-	verify | bench | promcondvar/promtest | examples/fleet | examples/overload)
+	verify | bench | promcondvar/promtest | etcdcondvar/etcdtest | examples/fleet | examples/overload)
 		step "$name: go test" go test -count=1 $timeout ./...
 		;;
 	*) step "$name: go test -cpu $cpus" go test -count=1 $timeout -cpu $cpus ./... ;;
@@ -327,7 +322,6 @@ for name in "$@"; do
 		exit 2
 	fi
 done
-named=$* # the tests of etcdtest, which need servers, run only by name or in the long form
 [ $# -gt 0 ] || set -- "${names[@]}"
 
 jobs=${JOBS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}
