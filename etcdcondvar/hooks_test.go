@@ -201,3 +201,20 @@ func TestHooks_ReleasedIsCalledWhenThePermitIsBack(t *testing.T) {
 		require.Equal(t, []time.Duration{100 * time.Millisecond}, at)
 	})
 }
+
+// A Released hook ends its goroutine. The other losses are reported, too.
+func TestHooks_goexitInReleased(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		var released atomic.Int32
+		r := b.resource(3, etcdcondvar.WithHooks(&condvar.Hooks{Released: func(int64, *condvar.Hold, time.Duration) {
+			released.Add(1)
+			runtime.Goexit()
+		}}))
+		for range 3 {
+			b.acquire(r, 1)
+		}
+		b.revoke(b.lastID)
+		synctest.Wait()
+		require.EqualValues(t, 3, released.Load())
+	})
+}

@@ -58,11 +58,16 @@ func (r *Resource) startLocked(w *worker) {
 	go func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		defer func() { // also if a hook calls runtime.Goexit
+		returned := false
+		defer func() {
 			w.runs = false
 			r.drained.NotifyAll()
+			if !returned { // a hook has called runtime.Goexit
+				r.startLocked(w)
+			}
 		}()
 		w.run()
+		returned = true
 	}()
 }
 
