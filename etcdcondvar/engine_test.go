@@ -3,6 +3,7 @@ package etcdcondvar_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"example.com/condvar/etcdcondvar"
@@ -41,6 +43,7 @@ type engine struct {
 	script      map[string][]step // for the next requests, by kind
 	count       map[string]int    // of requests, by kind
 	watches     int               // open now
+	streams     map[string]int    // Watch calls, by their metadata
 	drop        chan struct{}     // closed when the open watches are to end
 	progress    func()            // if not nil, RequestProgress calls it, and does nothing else
 	minTTL      int64             // of leases
@@ -80,7 +83,7 @@ func newEngine(seed uint64) *engine {
 		ctx: ctx, cancel: cancel,
 		rng: rand.New(rand.NewPCG(seed, 0)), revision: 1, keys: map[string]*mvccpb.KeyValue{}, changed: make(chan struct{}),
 		leases: map[clientv3.LeaseID]*time.Timer{}, ttls: map[clientv3.LeaseID]time.Duration{}, count: map[string]int{},
-		script: map[string][]step{}, drop: make(chan struct{}),
+		script: map[string][]step{}, drop: make(chan struct{}), streams: map[string]int{},
 	}
 }
 
@@ -549,6 +552,10 @@ func (c *engineWatcher) Watch(ctx context.Context, key string, opts ...clientv3.
 	op := clientv3.OpGet(key, opts...)
 	out := make(chan clientv3.WatchResponse)
 	progress := make(chan struct{}, 1)
+	md, _ := metadata.FromOutgoingContext(ctx)
+	c.e.mu.Lock()
+	c.e.streams[fmt.Sprint(md)]++
+	c.e.mu.Unlock()
 	type begin struct {
 		next int
 		mute bool

@@ -3,6 +3,7 @@ package etcdcondvar
 import (
 	"cmp"
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 func (r *Resource) watchLocked() {
 	// It begins with the short timeouts: the last watch may have ended because
 	// an endpoint is silent.
+	stream, streams := 0, minStreams
 	for attempt := 1; r.session != nil; {
 		s, all := r.session, r.inLine > 0
 		if !all && r.held == 0 {
@@ -24,11 +26,14 @@ func (r *Resource) watchLocked() {
 			continue
 		}
 		r.mu.Unlock()
-		heard := r.watchOnce(s, all, r.timeout(attempt))
+		heard := r.watchOnce(s, all, stream, r.timeout(attempt))
 		r.mu.Lock()
 		r.view = nil
+		if stream++; stream == streams {
+			stream, streams = 0, streams+1
+		}
 		if heard {
-			attempt = 1
+			attempt, streams = 1, minStreams
 			continue
 		}
 		r.pauseLocked(backoff(attempt))
@@ -36,16 +41,25 @@ func (r *Resource) watchLocked() {
 	}
 }
 
+// minStreams is how many streams of the client the watches take turns on.
+//
+// A new watch should have another stream than the last one, which may be on a
+// connection that is silent. But the client does not close a stream on which a
+// watch was given up before etcd acknowledged it, until a later watch there was
+// acknowledged and has ended. So streams are used again. If all of them fail,
+// there is one more in the next round, as all may be on one connection.
+const minStreams = 4
+
 // watchOnce makes a watch and follows it until it breaks, or something else is
 // to be watched. It reports whether the watch was of use. mu is not held.
 //
 // The watch begins at the revision that the store has, and the snapshot is read
 // after that. A watch that begins at an older revision is served every 100 ms.
-func (r *Resource) watchOnce(s *session, all bool, timeout time.Duration) bool {
-	// Watches that share their metadata share a stream. A new stream may take
-	// another connection.
+func (r *Resource) watchOnce(s *session, all bool, stream int, timeout time.Duration) bool {
+	// Watches that share their metadata share a stream. Those of other names do
+	// not, as the client creates one watch of a stream at a time.
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(
-		clientv3.WithRequireLeader(r.base), "condvar-watch", time.Now().String()))
+		clientv3.WithRequireLeader(r.base), "condvar-stream", r.keys.root+strconv.Itoa(stream)))
 	defer cancel()
 	prefix := r.keys.root
 	if !all {

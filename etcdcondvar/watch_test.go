@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -237,5 +238,36 @@ func TestOrder_oldEventsAreDropped(t *testing.T) {
 		b.await(first).Release()
 		b.await(second).Release()
 		b.await(third).Release()
+	})
+}
+
+// Watches are not acknowledged for a minute. Each stream that such a watch has
+// used stays open in the client, so there must not be many.
+func TestWatch_streamsAreUsedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		other, r := b.resource(1), b.resource(1)
+		p := b.acquire(other, 1)
+		silent := make([]step, 1000)
+		for i := range silent {
+			silent[i].hold = time.Minute
+		}
+		b.then("watch", silent...)
+		waiting := b.start(context.Background(), r, 1)
+		time.Sleep(time.Minute)
+		b.mu.Lock()
+		watches, streams := 0, 0
+		for key, n := range b.streams {
+			if strings.Contains(key, "condvar-stream") {
+				streams++
+				watches += n
+			}
+		}
+		b.script["watch"] = nil
+		b.mu.Unlock()
+		require.Greater(t, watches, 60)
+		require.Greater(t, streams, 4, "all of a few may be on one connection")
+		require.LessOrEqual(t, streams*streams, 4*watches)
+		p.Release()
+		b.await(waiting).Release()
 	})
 }
