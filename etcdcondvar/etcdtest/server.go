@@ -71,6 +71,7 @@ func serve(args []string) error {
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = urls(peer), urls(args[8])
 	cfg.InitialCluster, cfg.ClusterState = cluster, state
 	cfg.TickMs, cfg.ElectionMs = 50, 500
+	cfg.BcryptCost = 4 // the least; a password is checked for each new connection
 	cfg.QuotaBackendBytes, _ = strconv.ParseInt(quota, 10, 64)
 	server, err := embed.StartEtcd(cfg)
 	if err != nil {
@@ -244,8 +245,17 @@ func (p *process) Kill() {
 	})
 }
 
-// Stop stops the process with SIGSTOP, until Continue.
-func (p *process) Stop() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
+// Stop stops the process with SIGSTOP, until Continue. It returns when all
+// threads of the process have stopped: a signal that was only sent takes effect
+// up to some milliseconds later. The process must run.
+func (p *process) Stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGSTOP)
+	for {
+		if _, err := syscall.Wait4(p.cmd.Process.Pid, nil, syscall.WUNTRACED, nil); err != syscall.EINTR {
+			return
+		}
+	}
+}
 
 // Continue continues a stopped process.
 func (p *process) Continue() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
