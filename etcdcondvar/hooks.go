@@ -40,7 +40,7 @@ func (r *Resource) waitWithHooks(
 	}
 	start = time.Now()
 	r.mu.Lock()
-	err = r.decideLocked(p, p.cond.WaitFor(ctx, p.decided))
+	err = r.decideLocked(ctx, p, p.cond.WaitFor(p.done, p.decided))
 	return later, err
 }
 

@@ -16,6 +16,7 @@ import (
 type Permit struct {
 	r    *Resource
 	n    int64
+	done doneContext // of the call
 	hold condvar.Hold
 	cond condvar.Cond // its L is r.mu; the call, or the Release, waits here
 
@@ -26,8 +27,9 @@ type Permit struct {
 	left    bool          // the call has returned while its ticket was sending
 	err     error         // why the call failed
 
-	try                   bool // of TryAcquire
-	tryRevision, tryLimit int64
+	try bool // of TryAcquire; what follows is what it has read
+	// the revision, the mod of the limit, and the weights of all tickets
+	tryRevision, tryLimit, tryUsed int64
 
 	waiting bool // it is counted in r.waiting
 	since   time.Time

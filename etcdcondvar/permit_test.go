@@ -2,6 +2,7 @@ package etcdcondvar_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"example.com/condvar"
 	"example.com/condvar/etcdcondvar"
 )
 
@@ -206,4 +208,125 @@ func TestPermit_aLostLeaseIsRevokedAMarginLater(t *testing.T) {
 		require.Less(t, time.Since(lost), ttl/2)
 		p.Release()
 	})
+}
+
+// finishes fails the test if f does not return. It is not for bubbles: a
+// goroutine that waits for a mutex stops their clock.
+func finishes(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("it hangs")
+	}
+}
+
+// The context of a Permit locks the mutex of its Resource. It may be the context
+// of a call of the same Resource.
+func TestPermit_ContextIsThatOfACallOfTheSameResource(t *testing.T) {
+	for name, call := range map[string]func(ctx context.Context, r *etcdcondvar.Resource) error{
+		"Acquire": func(ctx context.Context, r *etcdcondvar.Resource) error {
+			p, err := r.Acquire(ctx)
+			p.Release()
+			return err
+		},
+		"TryAcquire": func(ctx context.Context, r *etcdcondvar.Resource) error {
+			p, err := r.TryAcquire(ctx)
+			p.Release()
+			return err
+		},
+		"Do": func(ctx context.Context, r *etcdcondvar.Resource) error {
+			return r.Do(ctx, func(context.Context) error { return nil })
+		},
+		"Resize": func(ctx context.Context, r *etcdcondvar.Resource) error { return r.Resize(ctx, 3) },
+		"Fleet": func(ctx context.Context, r *etcdcondvar.Resource) error {
+			_, err := r.Fleet(ctx)
+			return err
+		},
+	} {
+		for _, hooks := range []*condvar.Hooks{nil, {WaitStart: func(context.Context, int64) context.Context { return nil }}} {
+			ok := t.Run(fmt.Sprint(name, ", hooks: ", hooks != nil), func(t *testing.T) {
+				e := newEngine(1)
+				defer e.cancel()
+				client, _ := e.client()
+				r := etcdcondvar.New(client, "r", 2, etcdcondvar.WithTTL(ttl))
+				if hooks != nil {
+					r = etcdcondvar.New(client, "r", 2, etcdcondvar.WithTTL(ttl), etcdcondvar.WithHooks(hooks))
+				}
+				p, err := r.Acquire(context.Background())
+				require.NoError(t, err)
+				ctx := p.Context(context.Background())
+				finishes(t, func() { err = call(ctx, r) })
+				require.NoError(t, err)
+				p.Release()
+				require.ErrorIs(t, call(ctx, r), context.Canceled)
+				require.NoError(t, r.Drain(context.Background()))
+			})
+			if !ok {
+				return
+			}
+		}
+	}
+}
+
+// A call and a Drain wait, each with the context of a Permit of the Resource.
+func TestPermit_ContextEndsAWaitOfTheSameResource(t *testing.T) {
+	e := newEngine(1)
+	defer e.cancel()
+	client, _ := e.client()
+	r := etcdcondvar.New(client, "r", 1, etcdcondvar.WithTTL(ttl))
+	p, err := r.Acquire(context.Background())
+	require.NoError(t, err)
+	parent, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	finishes(t, func() { _, err = r.Acquire(p.Context(parent)) })
+	require.Equal(t, context.Canceled, err)
+
+	parent, cancel = context.WithCancel(context.Background())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	finishes(t, func() { err = r.Drain(p.Context(parent)) })
+	require.ErrorIs(t, err, context.Canceled)
+	p.Release()
+	require.NoError(t, r.Drain(context.Background()))
+}
+
+// Calls of two Resources have contexts of Permits of each other.
+func TestPermit_ContextsOfTwoResources(t *testing.T) {
+	e := newEngine(1)
+	defer e.cancel()
+	client, _ := e.client()
+	var all []*etcdcondvar.Resource
+	var permits []*etcdcondvar.Permit
+	for _, name := range []string{"a", "b"} {
+		r := etcdcondvar.New(client, name, 2, etcdcondvar.WithTTL(ttl))
+		p, err := r.Acquire(context.Background())
+		require.NoError(t, err)
+		all, permits = append(all, r), append(permits, p)
+	}
+	finishes(t, func() {
+		var calls sync.WaitGroup
+		for i, r := range all {
+			ctx := permits[1-i].Context(context.Background())
+			calls.Go(func() {
+				for range 500 {
+					p, err := r.TryAcquire(ctx)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					p.Release()
+				}
+			})
+		}
+		calls.Wait()
+	})
+	for i, r := range all {
+		permits[i].Release()
+		require.NoError(t, r.Drain(context.Background()))
+	}
 }

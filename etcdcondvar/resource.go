@@ -89,7 +89,7 @@ type Resource struct {
 	deletes []*Permit    // ended; their tickets are to be deleted
 	revokes []revocation // of leases that are of no use
 
-	limitMayBeOld bool // a queued call wants more than the limit, which may be old
+	limitMayBeOld bool // a queued call may want more than the limit, which may be old
 
 	losses []*Permit // not reported to the hooks yet
 
@@ -206,8 +206,8 @@ func (r *Resource) TryAcquire(ctx context.Context) (*Permit, error) { return r.T
 // it returns [ErrFull], and has put no ticket. If another call came between its
 // read and its write, it may leave a lease, which ends when it is idle.
 // Otherwise it is like [Resource.AcquireN]: it waits for etcd, and returns the
-// same errors. Calls of other processes that come at the same time can make it
-// try several times.
+// same errors. Other calls that come at the same time can make it try several
+// times.
 func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 	for {
 		p, err := r.begin(ctx, n)
@@ -236,7 +236,7 @@ func (r *Resource) TryAcquireN(ctx context.Context, n int64) (*Permit, error) {
 		if l.mod == 0 && r.session != nil { // cap was deleted: the next epoch puts it
 			r.session.epoch = ""
 		}
-		p.try, p.tryRevision, p.tryLimit = true, revision, l.mod
+		p.try, p.tryRevision, p.tryLimit, p.tryUsed = true, revision, l.mod, used
 		r.enqueueLocked(p)
 		err = r.awaitLocked(ctx, p)
 		if err == nil {
@@ -275,7 +275,7 @@ func (r *Resource) begin(ctx context.Context, n int64) (*Permit, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
 	}
-	p := &Permit{r: r, n: n}
+	p := &Permit{r: r, n: n, done: doneOf(ctx)}
 	p.cond.L = &r.mu
 	r.mu.Lock()
 	if r.closed {
@@ -381,29 +381,52 @@ func (r *Resource) wakeLocked() {
 	}
 }
 
+// A doneContext ends when done is closed. It stands for the context of a caller
+// while mu is held: Err of that one may lock mu, as the context of a Permit
+// does.
+type doneContext struct {
+	context.Context // Background
+	done            <-chan struct{}
+}
+
+func doneOf(ctx context.Context) doneContext {
+	return doneContext{context.Background(), ctx.Done()}
+}
+
+func (c doneContext) Done() <-chan struct{} { return c.done }
+
+func (c doneContext) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
 // awaitLocked waits until the call p is decided. It unlocks mu.
 func (r *Resource) awaitLocked(ctx context.Context, p *Permit) error {
 	if len(r.hooks) > 0 && !p.try {
-		err := p.cond.WaitFor(ctx, func() bool { return p.decided() || p.waiting })
+		err := p.cond.WaitFor(p.done, func() bool { return p.decided() || p.waiting })
 		if err == nil && !p.decided() {
 			r.mu.Unlock()
 			p.later, err = r.waitWithHooks(ctx, p)
 			return err
 		}
-		return r.decideLocked(p, err)
+		return r.decideLocked(ctx, p, err)
 	}
-	return r.decideLocked(p, p.cond.WaitFor(ctx, p.decided))
+	return r.decideLocked(ctx, p, p.cond.WaitFor(p.done, p.decided))
 }
 
 // decideLocked returns the error of the call p, which is decided if err is nil.
-// Otherwise its context has ended, and the call with it. It unlocks mu.
-func (r *Resource) decideLocked(p *Permit, err error) error {
-	defer r.mu.Unlock()
+// Otherwise ctx has ended, and the call with it. It unlocks mu.
+func (r *Resource) decideLocked(ctx context.Context, p *Permit, err error) error {
 	if err == nil {
+		defer r.mu.Unlock()
 		return p.err
 	}
 	// The context was first: otherwise the wait would have been notified.
-	err = withTrouble(err, r.troubleLocked(p))
+	trouble := r.troubleLocked(p)
 	r.waitDoneLocked(p, true)
 	if p.state == held { // granted since
 		if !p.since.IsZero() {
@@ -413,7 +436,8 @@ func (r *Resource) decideLocked(p *Permit, err error) error {
 	} else if p.state != ended {
 		r.endLocked(p, err)
 	}
-	return err
+	r.mu.Unlock()
+	return withTrouble(contextError(ctx), trouble)
 }
 
 // troubleLocked returns the last error of etcd that keeps the call p waiting.
@@ -588,10 +612,13 @@ func (r *Resource) Close() error {
 // holding a permit: it would wait for itself.
 func (r *Resource) Drain(ctx context.Context) error {
 	_ = r.Close()
+	done := doneOf(ctx)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.drained.WaitFor(ctx, r.restsLocked); err != nil {
-		return &drainError{r.held, withTrouble(err, r.janitor.trouble)}
+	err := r.drained.WaitFor(done, r.restsLocked)
+	held, trouble := r.held, r.janitor.trouble
+	r.mu.Unlock()
+	if err != nil {
+		return &drainError{held, withTrouble(contextError(ctx), trouble)}
 	}
 	return nil
 }

@@ -346,3 +346,40 @@ func TestNew_versionsOfTheFormatAreApart(t *testing.T) {
 		b.mu.Unlock()
 	})
 }
+
+// Calls that want too much come all the time. A call that fits gets its permit.
+func TestResource_callsForTooMuchDoNotDelayOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.set(faults{answer: 5 * time.Millisecond})
+		r := b.resource(1)
+		stop, cancel := context.WithCancel(context.Background())
+		var calls sync.WaitGroup
+		for i := range 2 {
+			calls.Go(func() {
+				time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+				for stop.Err() == nil {
+					_, err := r.AcquireN(stop, 2)
+					if stop.Err() == nil {
+						require.Equal(t, condvar.ErrTooLarge, err)
+					}
+				}
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		for range 10 { // the first opens a session
+			start := time.Now()
+			b.acquire(r, 1).Release()
+			require.Less(t, time.Since(start), 100*time.Millisecond)
+		}
+		p := b.acquire(r, 1)
+		waiting := b.start(stop, r, 1) // in line, so nothing can be put
+		time.Sleep(100 * time.Millisecond)
+		p.Release()
+		b.await(waiting).Release()
+		cancel()
+		calls.Wait()
+		for name := range b.putsByName() {
+			require.NotContains(t, name, "/p/n/", "the ticket of a call for 2")
+		}
+	})
+}

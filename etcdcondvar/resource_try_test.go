@@ -237,3 +237,137 @@ func TestTryAcquire_behindACrowd(t *testing.T) {
 		b.await(p).Release()
 	})
 }
+
+// Many tries of one process come at once, and there is room for all.
+func TestTryAcquire_ofManyAtOnce(t *testing.T) {
+	for _, n := range []int64{10, 100} {
+		for _, room := range []int64{n, n / 2} {
+			inBubble(t, func(t *testing.T, b *bench) {
+				b.set(faults{answer: time.Millisecond})
+				r := b.resource(room)
+				b.acquire(r, 1).Release()
+				puts := b.requests("put")
+				var full atomic.Int64
+				permits := make(chan *etcdcondvar.Permit, n)
+				var calls sync.WaitGroup
+				for range n {
+					calls.Go(func() {
+						p, err := r.TryAcquire(context.Background())
+						if err != nil {
+							require.Equal(t, etcdcondvar.ErrFull, err)
+							full.Add(1)
+							return
+						}
+						permits <- p
+					})
+				}
+				calls.Wait()
+				require.Equal(t, n-room, full.Load())
+				require.LessOrEqual(t, b.requests("put")-puts, 4)
+				close(permits)
+				for p := range permits {
+					p.Release()
+				}
+			})
+		}
+	}
+}
+
+// Two tries come at once. Each sees room for itself, but not for both.
+func TestTryAcquire_twoForOneFreePermit(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(2)
+		b.acquire(r, 1).Release()
+		b.set(faults{answer: 20 * time.Millisecond})
+		call := b.start(context.Background(), r, 1)
+		synctest.Wait()
+		b.set(faults{answer: time.Millisecond}) // so that they are queued before that has its answer
+		tries := make(chan pending, 2)
+		for range 2 {
+			go func() {
+				q, err := r.TryAcquire(context.Background())
+				tries <- pending{q, err}
+			}()
+		}
+		one, two := <-tries, <-tries
+		errs := []error{one.err, two.err}
+		require.Contains(t, errs, nil)
+		require.Contains(t, errs, etcdcondvar.ErrFull)
+		tickets := 0
+		for _, n := range b.putsByName() {
+			tickets += n
+		}
+		require.Equal(t, 3, tickets, "the one that fails puts none")
+		one.p.Release()
+		two.p.Release()
+		b.await(call).Release()
+	})
+}
+
+// A try that loses a race has taken a name, which is used again.
+func TestTryAcquire_thatFailsTakesNoName(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(10), b.resource(10)
+		b.acquire(r, 1).Release()
+		b.acquire(other, 1).Release()
+		for range 20 {
+			var p *etcdcondvar.Permit
+			b.then("put", step{before: func() { p = b.acquire(other, 1) }})
+			q, err := r.TryAcquire(context.Background())
+			require.NoError(t, err)
+			p.Release()
+			q.Release()
+		}
+		require.Len(t, b.putsByName(), 2)
+	})
+}
+
+// An Acquire that waits for an answer of etcd only does not make a try fail.
+func TestTryAcquire_behindACallThatNeedNotWait(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(10_000)
+		b.acquire(r, 1).Release()
+		try := make(chan pending, 2)
+		start := func() {
+			p, err := r.TryAcquire(context.Background())
+			try <- pending{p, err}
+		}
+		b.set(faults{answer: 20 * time.Millisecond})
+		calls := []<-chan pending{b.start(context.Background(), r, 1)}
+		synctest.Wait()
+		b.set(faults{answer: 2 * time.Millisecond})
+		time.Sleep(time.Millisecond)
+		go start() // reads, and is queued
+		time.Sleep(9 * time.Millisecond)
+		calls = append(calls, b.start(context.Background(), r, 1)) // behind it
+		time.Sleep(11 * time.Millisecond)                          // the transaction of the try is under way
+		go start()
+		for range 2 {
+			got := <-try
+			require.NoError(t, got.err)
+			got.p.Release()
+		}
+		for _, call := range calls {
+			b.await(call).Release()
+		}
+	})
+}
+
+// An answer that comes late says that all permits are in use. The try has read
+// after that, when one was free again.
+func TestTryAcquire_hasReadLaterThanAnAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r, other := b.resource(2), b.resource(2)
+		b.acquire(r, 1).Release()
+		p := b.acquire(other, 1)
+		b.set(faults{answer: 20 * time.Millisecond})
+		call := b.start(context.Background(), r, 1)
+		synctest.Wait()
+		b.set(faults{answer: time.Millisecond})
+		p.Release()
+		q, err := r.TryAcquire(context.Background())
+		require.NoError(t, err)
+		q.Release()
+		b.await(call).Release()
+	})
+}

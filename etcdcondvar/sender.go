@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/condvar"
@@ -22,13 +21,13 @@ func (r *Resource) sendLocked() {
 		var err error
 		put := false
 		switch {
-		case s == nil && r.limitMayBeOld:
+		case s == nil && r.mustLookLocked():
 			err = r.lookAgainLocked(r.timeout(attempt))
 		case s == nil:
 			err = r.openLocked(r.timeout(attempt))
 		case s.fence != nil:
 			err = r.fenceLocked(s, r.timeout(attempt))
-		case r.limitMayBeOld && r.queue.Len() > 0:
+		case r.mustLookLocked():
 			err = r.lookAgainLocked(r.timeout(attempt))
 		case !r.mayPutLocked():
 			if r.queue.Len() == 0 {
@@ -43,7 +42,7 @@ func (r *Resource) sendLocked() {
 			put = true
 			if failedPuts%2 == 1 {
 				r.skipTurnLocked()
-				if s.ended || s.epoch == "" || !r.mayPutLocked() || r.limitMayBeOld {
+				if s.ended || s.epoch == "" || !r.mayPutLocked() || r.mustLookLocked() {
 					continue
 				}
 			}
@@ -115,6 +114,15 @@ func (r *Resource) markQueueLocked() {
 func (r *Resource) mayPutLocked() bool {
 	n := r.queue.Len()
 	return n > 0 && (r.inLine+n <= maxInLine || r.inLine <= maxInLine/2)
+}
+
+// mustLookLocked reports whether the limit is to be read next, since a call in
+// the queue may want more than it. Calls before that one, which fit, go first if
+// they can: calls that want too much may come at any rate.
+func (r *Resource) mustLookLocked() bool {
+	first := r.queue.Front()
+	return first != nil && r.limitMayBeOld &&
+		(!r.mayPutLocked() || r.limit.tooLarge(first.Value.(*Permit).n))
 }
 
 // openLocked makes a session. The first renewal of its lease is the grant.
@@ -212,20 +220,29 @@ func (r *Resource) lookAgainLocked(timeout time.Duration) error {
 	return nil
 }
 
-// takeLocked takes calls from the queue that are to share a transaction. A call
-// of TryAcquire has its own transaction.
-func (r *Resource) takeLocked() (batch []*Permit) {
+// takeLocked takes calls from the queue that are to share a transaction. Calls
+// of TryAcquire share one with each other only, and only if there is room for
+// all of them by the newest of their reads, which was at revision read: the
+// transaction compares that no ticket has come since.
+func (r *Resource) takeLocked() (batch []*Permit, read int64) {
+	var sum, used int64
 	for r.queue.Len() > 0 && len(batch)+r.inLine < maxInLine {
 		p := r.queue.Front().Value.(*Permit)
-		if len(batch) > 0 && (p.try || batch[0].try) {
+		sum = add(sum, p.n)
+		if p.tryRevision > read {
+			used = p.tryUsed
+		}
+		if len(batch) > 0 && (r.limit.tooLarge(p.n) || p.try != batch[0].try ||
+			p.try && (p.tryLimit != batch[0].tryLimit || !r.limit.fits(sum, used))) {
 			break
 		}
+		read = max(read, p.tryRevision)
 		r.forgetLocked(p)
 		p.state = sending
 		r.sending++
 		batch = append(batch, p)
 	}
-	return batch
+	return batch, read
 }
 
 // putLocked puts the tickets of calls from the queue in one transaction, which
@@ -236,15 +253,18 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		r.endLocked(first, errAgain)
 		return nil
 	}
-	batch, known := r.takeLocked(), r.limit
-	r.markQueueLocked() // there is no room for them now
+	known := r.limit
+	batch, read := r.takeLocked()
+	if len(batch)+r.inLine == maxInLine {
+		r.markQueueLocked() // there is no room for them now
+	}
 	compares := []clientv3.Cmp{
 		clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", known.mod),
 		clientv3.Compare(clientv3.Version(s.epoch), ">", 0),
 	}
 	if batch[0].try {
 		created := clientv3.CreateRevision(r.keys.tickets)
-		none := clientv3.Compare(created, "<", batch[0].tryRevision+1)
+		none := clientv3.Compare(created, "<", read+1)
 		compares = append(compares, none.WithPrefix())
 	}
 	puts, fence := r.ticketsLocked(s, batch)
@@ -261,11 +281,14 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		clientv3.OpGet(r.keys.cap),
 		clientv3.OpGet(s.epoch, clientv3.WithCountOnly()),
 	}
+	for _, prefix := range r.keys.ticketsOfLease(s.lease) {
+		orElse = append(orElse, clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly()))
+	}
 
 	r.mu.Unlock()
-	var put, epochExists bool
+	var put bool
 	var revision, older int64
-	var stored []*mvccpb.KeyValue // has cap, if it exists
+	var responses []*etcdserverpb.ResponseOp
 	err := r.request(&r.sender, timeout, func(ctx context.Context) error {
 		resp, err := r.kv.Txn(ctx).If(compares...).Then(txn...).Else(orElse...).Commit()
 		if err != nil {
@@ -275,8 +298,7 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		if put {
 			older = countOf(resp.Responses[len(puts):], batch)
 		} else {
-			stored = resp.Responses[0].GetResponseRange().Kvs
-			epochExists = resp.Responses[1].GetResponseRange().Count > 0
+			responses = resp.Responses
 		}
 		return nil
 	})
@@ -300,7 +322,7 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		s.lastPut = revision
 		r.placeLocked(s, batch, known, revision, older)
 	default:
-		err = r.notPutLocked(s, batch, known, stored, epochExists)
+		err = r.notPutLocked(s, batch, known, responses)
 	}
 	return err
 }
@@ -373,35 +395,54 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, l limit, revision, o
 			return
 		}
 	}
-	if r.inLine > 0 {
-		r.failTriesLocked()
-	}
+	r.updateTriesLocked(l, revision, older)
 	r.wakeLocked()
 }
 
-// failTriesLocked makes queued calls of TryAcquire read again: other calls of
-// this process wait, and a TryAcquire must not wait behind them.
-func (r *Resource) failTriesLocked() {
+// updateTriesLocked tells queued calls of TryAcquire what a transaction has
+// found that put tickets at revision: by what they have read before, their own
+// would fail.
+func (r *Resource) updateTriesLocked(l limit, revision, used int64) {
 	for e := r.queue.Front(); e != nil && r.tries > 0; {
 		p := e.Value.(*Permit)
 		e = e.Next()
-		if p.try {
-			r.endLocked(p, errAgain)
+		switch {
+		case !p.try || p.tryRevision >= revision:
+		case l.tooLarge(p.n):
+			r.endLocked(p, condvar.ErrTooLarge)
+		case !l.fits(p.n, used):
+			r.endLocked(p, ErrFull)
+		default:
+			p.tryRevision, p.tryLimit, p.tryUsed = revision, l.mod, used
 		}
 	}
 }
 
 // notPutLocked handles a transaction that put nothing, as a comparison failed.
-// known is the limit that it was compared with, and stored has cap, if it
-// exists. If the name of a ticket was in use, the next transaction has other
-// names.
+// known is the limit that it was compared with. responses have cap, the epoch,
+// and the tickets of the lease, if they exist. If the name of a ticket was in
+// use, the next transaction has another one.
 func (r *Resource) notPutLocked(
-	s *session, batch []*Permit, known limit, stored []*mvccpb.KeyValue, epochExists bool,
+	s *session, batch []*Permit, known limit, responses []*etcdserverpb.ResponseOp,
 ) error {
+	exists := map[string]bool{}
+	for _, resp := range responses[2:] {
+		for _, kv := range resp.GetResponseRange().Kvs {
+			exists[string(kv.Key)] = true
+		}
+	}
+	for _, p := range batch {
+		if !exists[p.key] {
+			s.free(p.seq)
+		}
+	}
+	stored, epochExists := responses[0].GetResponseRange().Kvs, responses[1].GetResponseRange().Count > 0
 	batch = r.dropLeftLocked(batch)
 	r.requeueLocked(batch)
-	if len(batch) > 0 && batch[0].try {
-		r.endLocked(batch[0], errAgain)
+	for _, p := range batch {
+		if p.try {
+			r.endLocked(p, errAgain)
+		}
 	}
 	if !epochExists { // it was deleted
 		r.endSessionLocked(s)
