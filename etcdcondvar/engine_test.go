@@ -73,7 +73,7 @@ type faults struct {
 type step struct {
 	before     func()        // runs before it is applied
 	err        error         // returned, and the request is not applied
-	loseAnswer bool          // it is applied, and its answer is lost
+	loseAnswer bool          // it is applied, and not answered
 	hold       time.Duration // it is applied after hold, and not answered
 }
 
@@ -243,7 +243,7 @@ func do[T any](ctx context.Context, e *engine, l *link, kind string, apply func(
 	out, err := apply()
 	e.mu.Unlock()
 	if loseAnswer {
-		if late%2 == 0 {
+		if late%2 == 0 && !st.loseAnswer {
 			return none, status.Error(codes.Unavailable, "connection reset")
 		}
 		<-ctx.Done()

@@ -40,12 +40,6 @@ func (k *keys) ofLease(lease clientv3.LeaseID) string {
 	return k.epochs + strconv.FormatInt(int64(lease), 16) + "-"
 }
 
-// ticketsOfLease returns what the tickets of a lease begin with.
-func (k *keys) ticketsOfLease(lease clientv3.LeaseID) [2]string {
-	id := strconv.FormatInt(int64(lease), 16) + "-"
-	return [2]string{k.ones + id, k.others + id}
-}
-
 // ticket returns key and value of a new ticket.
 func (k *keys) ticket(
 	n int64, lease clientv3.LeaseID, seq int64, now time.Time,

@@ -83,6 +83,7 @@ type Resource struct {
 	held    int64              // permits that are held
 
 	session *session
+	streams streams
 	limit   limit // the last seen; at first the capacity is that of New, and mod is 0
 	view    *view // of the watch; nil if there is none
 
@@ -419,7 +420,7 @@ func (r *Resource) awaitLocked(ctx context.Context, p *Permit) error {
 }
 
 // decideLocked returns the error of the call p, which is decided if err is nil.
-// Otherwise ctx has ended, and the call with it. It unlocks mu.
+// Otherwise ctx has ended, and decideLocked ends the call. It unlocks mu.
 func (r *Resource) decideLocked(ctx context.Context, p *Permit, err error) error {
 	if err == nil {
 		defer r.mu.Unlock()

@@ -383,3 +383,27 @@ func TestResource_callsForTooMuchDoNotDelayOthers(t *testing.T) {
 		}
 	})
 }
+
+// A call that wants too much is refused while puts fail, also behind one that
+// fits.
+func TestResource_ErrTooLargeWithoutSpace(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(1)
+		b.acquire(r, 1).Release()
+		b.mu.Lock()
+		b.noSpace = true
+		b.mu.Unlock()
+		ctx, cancel := context.WithCancel(context.Background())
+		fits := b.start(ctx, r, 1)
+		synctest.Wait()
+		limited, done := context.WithTimeout(context.Background(), 10*ttl)
+		defer done()
+		_, err := r.AcquireN(limited, 2)
+		require.Equal(t, condvar.ErrTooLarge, err)
+		cancel()
+		require.ErrorIs(t, (<-fits).err, context.Canceled)
+		b.mu.Lock()
+		b.noSpace = false
+		b.mu.Unlock()
+	})
+}

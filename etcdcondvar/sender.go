@@ -16,19 +16,20 @@ import (
 // puts their tickets.
 func (r *Resource) sendLocked() {
 	failedPuts := 0
+	looked := false
 	for attempt := 0; r.session != nil || r.queue.Len() > 0; {
 		s := r.session
 		var err error
-		put := false
+		put, look := false, r.mustLookLocked(looked)
+		looked = false
 		switch {
-		case s == nil && r.mustLookLocked():
+		case look && (s == nil || s.fence == nil):
+			looked = true
 			err = r.lookAgainLocked(r.timeout(attempt))
 		case s == nil:
 			err = r.openLocked(r.timeout(attempt))
 		case s.fence != nil:
 			err = r.fenceLocked(s, r.timeout(attempt))
-		case r.mustLookLocked():
-			err = r.lookAgainLocked(r.timeout(attempt))
 		case !r.mayPutLocked():
 			if r.queue.Len() == 0 {
 				r.sender.trouble = nil // it concerned calls that have returned
@@ -42,7 +43,7 @@ func (r *Resource) sendLocked() {
 			put = true
 			if failedPuts%2 == 1 {
 				r.skipTurnLocked()
-				if s.ended || s.epoch == "" || !r.mayPutLocked() || r.mustLookLocked() {
+				if s.ended || s.epoch == "" || !r.mayPutLocked() || r.mustLookLocked(true) {
 					continue
 				}
 			}
@@ -96,8 +97,8 @@ func (r *Resource) skipTurnLocked() {
 	_, _ = r.kv.Get(ctx, r.keys.cap)
 }
 
-// markQueueLocked marks all calls in the queue as waiting. Calls that are
-// marked already are at its front.
+// markQueueLocked marks all calls in the queue as waiting, but those of
+// TryAcquire. The others that are marked already come before those that are not.
 func (r *Resource) markQueueLocked() {
 	for e := r.queue.Back(); e != nil; e = e.Prev() {
 		p := e.Value.(*Permit)
@@ -117,12 +118,13 @@ func (r *Resource) mayPutLocked() bool {
 }
 
 // mustLookLocked reports whether the limit is to be read next, since a call in
-// the queue may want more than it. Calls before that one, which fit, go first if
-// they can: calls that want too much may come at any rate.
-func (r *Resource) mustLookLocked() bool {
+// the queue may want more than it. looked is whether that was done in the last
+// step. Then calls that want at most the limit are put first, if there are any
+// at the front: calls that want too much may come at any rate.
+func (r *Resource) mustLookLocked(looked bool) bool {
 	first := r.queue.Front()
 	return first != nil && r.limitMayBeOld &&
-		(!r.mayPutLocked() || r.limit.tooLarge(first.Value.(*Permit).n))
+		(!looked || !r.mayPutLocked() || r.limit.tooLarge(first.Value.(*Permit).n))
 }
 
 // openLocked makes a session. The first renewal of its lease is the grant.
@@ -220,10 +222,13 @@ func (r *Resource) lookAgainLocked(timeout time.Duration) error {
 	return nil
 }
 
-// takeLocked takes calls from the queue that are to share a transaction. Calls
-// of TryAcquire share one with each other only, and only if there is room for
-// all of them by the newest of their reads, which was at revision read: the
-// transaction compares that no ticket has come since.
+// takeLocked takes calls from the queue that are to share a transaction, in
+// their order. It stops at a call that wants more than the limit.
+//
+// Calls of TryAcquire share one with each other only. read is the revision of
+// the newest of their reads, and 0 for other calls. The transaction compares
+// that no ticket was put after it, so they share it if that read has found room
+// for all of them.
 func (r *Resource) takeLocked() (batch []*Permit, read int64) {
 	var sum, used int64
 	for r.queue.Len() > 0 && len(batch)+r.inLine < maxInLine {
@@ -255,7 +260,7 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 	}
 	known := r.limit
 	batch, read := r.takeLocked()
-	if len(batch)+r.inLine == maxInLine {
+	if !batch[0].try {
 		r.markQueueLocked() // there is no room for them now
 	}
 	compares := []clientv3.Cmp{
@@ -281,8 +286,10 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 		clientv3.OpGet(r.keys.cap),
 		clientv3.OpGet(s.epoch, clientv3.WithCountOnly()),
 	}
-	for _, prefix := range r.keys.ticketsOfLease(s.lease) {
-		orElse = append(orElse, clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly()))
+	if batch[0].try {
+		for _, p := range batch {
+			orElse = append(orElse, clientv3.OpGet(p.key, clientv3.WithCountOnly()))
+		}
 	}
 
 	r.mu.Unlock()
@@ -399,9 +406,9 @@ func (r *Resource) placeLocked(s *session, batch []*Permit, l limit, revision, o
 	r.wakeLocked()
 }
 
-// updateTriesLocked tells queued calls of TryAcquire what a transaction has
-// found that put tickets at revision: by what they have read before, their own
-// would fail.
+// updateTriesLocked gives queued calls of TryAcquire the count of a transaction
+// that has put tickets at revision. Those that have read before would fail: no
+// ticket may have been put after their read. Those that do not fit end.
 func (r *Resource) updateTriesLocked(l limit, revision, used int64) {
 	for e := r.queue.Front(); e != nil && r.tries > 0; {
 		p := e.Value.(*Permit)
@@ -419,24 +426,22 @@ func (r *Resource) updateTriesLocked(l limit, revision, used int64) {
 }
 
 // notPutLocked handles a transaction that put nothing, as a comparison failed.
-// known is the limit that it was compared with. responses have cap, the epoch,
-// and the tickets of the lease, if they exist. If the name of a ticket was in
-// use, the next transaction has another one.
+// known is the limit that it was compared with. responses have cap, the epoch
+// and, if the calls are of TryAcquire, their tickets, as far as these exist.
+//
+// If another limit or, for a TryAcquire, another ticket is the reason, the names
+// of the tickets are used again. Otherwise one may be in use, so the next
+// transaction has others.
 func (r *Resource) notPutLocked(
 	s *session, batch []*Permit, known limit, responses []*etcdserverpb.ResponseOp,
 ) error {
-	exists := map[string]bool{}
-	for _, resp := range responses[2:] {
-		for _, kv := range resp.GetResponseRange().Kvs {
-			exists[string(kv.Key)] = true
-		}
-	}
-	for _, p := range batch {
-		if !exists[p.key] {
+	stored, epochExists := responses[0].GetResponseRange().Kvs, responses[1].GetResponseRange().Count > 0
+	resized := len(stored) > 0 && stored[0].ModRevision != known.mod
+	for i, p := range batch {
+		if resized || p.try && responses[2+i].GetResponseRange().Count == 0 {
 			s.free(p.seq)
 		}
 	}
-	stored, epochExists := responses[0].GetResponseRange().Kvs, responses[1].GetResponseRange().Count > 0
 	batch = r.dropLeftLocked(batch)
 	r.requeueLocked(batch)
 	for _, p := range batch {

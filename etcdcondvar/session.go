@@ -42,7 +42,7 @@ type session struct {
 // numbers has the numbers of the tickets of one place in their transactions.
 type numbers struct {
 	made int64   // how many there are
-	free []int64 // those of tickets that were deleted
+	free []int64 // those that no ticket has
 }
 
 // number returns a number for a ticket. Its last placeBits are the place of the
@@ -63,7 +63,8 @@ func (s *session) number(place int) int64 {
 	return n.made<<placeBits | int64(place)
 }
 
-// free makes the number of a ticket that is deleted available.
+// free makes the number of a ticket that does not exist any more, or was never
+// put, available.
 func (s *session) free(seq int64) {
 	n := &s.numbers[seq&(1<<placeBits-1)]
 	n.free = append(n.free, seq)

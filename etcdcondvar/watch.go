@@ -3,7 +3,8 @@ package etcdcondvar
 import (
 	"cmp"
 	"context"
-	"strconv"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,6 @@ import (
 func (r *Resource) watchLocked() {
 	// It begins with the short timeouts: the last watch may have ended because
 	// an endpoint is silent.
-	stream, streams := 0, minStreams
 	for attempt := 1; r.session != nil; {
 		s, all := r.session, r.inLine > 0
 		if !all && r.held == 0 {
@@ -25,15 +25,14 @@ func (r *Resource) watchLocked() {
 			r.waitLocked(&r.watcher, -1)
 			continue
 		}
+		stream := r.streams.next(all)
 		r.mu.Unlock()
-		heard := r.watchOnce(s, all, stream, r.timeout(attempt))
+		acknowledged, heard := r.watchOnce(s, all, stream, r.timeout(attempt))
 		r.mu.Lock()
 		r.view = nil
-		if stream++; stream == streams {
-			stream, streams = 0, streams+1
-		}
+		r.streams.ended(acknowledged)
 		if heard {
-			attempt, streams = 1, minStreams
+			attempt = 1
 			continue
 		}
 		r.pauseLocked(backoff(attempt))
@@ -41,25 +40,65 @@ func (r *Resource) watchLocked() {
 	}
 }
 
-// minStreams is how many streams of the client the watches take turns on.
+// The client does not close a stream on which a watch was given up before etcd
+// acknowledged it, and sends no other watch there until that has happened. Such
+// a stream is stuck: its connection is silent, or there is none. When it works
+// again, a watch that is acknowledged there and ends closes it.
 //
-// A new watch should have another stream than the last one, which may be on a
-// connection that is silent. But the client does not close a stream on which a
-// watch was given up before etcd acknowledged it, until a later watch there was
-// acknowledged and has ended. So streams are used again. If all of them fail,
-// there is one more in the next round, as all may be on one connection.
-const minStreams = 4
+// streams chooses the stream of each watch. A new one may take another
+// connection, so that is the first choice. But if etcd acknowledges nothing,
+// there must not be a stream for each try. So after the second failure of a new
+// stream in a row, one that is stuck is tried again before the next new one,
+// after the third two, and so on. While no call waits, one that is stuck is
+// tried again for each watch that was acknowledged, so that all are closed in
+// the end. Until then one silent endpoint of two costs a stream or two for each
+// change of what is watched.
+type streams struct {
+	stuck  []int
+	last   int
+	made   int // new ones since a watch was acknowledged
+	probes int // how many of the stuck ones are to be tried next
+}
+
+// next returns the stream of the next watch. all is whether a call waits for it.
+func (s *streams) next(all bool) int {
+	if s.probes > 0 && len(s.stuck) > 0 && (s.made > 0 || !all) {
+		s.probes--
+		s.last, s.stuck = s.stuck[0], s.stuck[1:]
+		return s.last
+	}
+	s.made++
+	s.probes = s.made - 1
+	// The stream of the last watch may not be closed yet.
+	before := s.last
+	for s.last = 0; s.last == before || slices.Contains(s.stuck, s.last); {
+		s.last++
+	}
+	return s.last
+}
+
+// ended says whether the watch of the last stream was acknowledged.
+func (s *streams) ended(acknowledged bool) {
+	if acknowledged {
+		s.made, s.probes = 0, 1
+	} else {
+		s.stuck = append(s.stuck, s.last)
+	}
+}
 
 // watchOnce makes a watch and follows it until it breaks, or something else is
-// to be watched. It reports whether the watch was of use. mu is not held.
+// to be watched. It reports whether etcd has acknowledged it, and whether it was
+// of use. mu is not held.
 //
 // The watch begins at the revision that the store has, and the snapshot is read
 // after that. A watch that begins at an older revision is served every 100 ms.
-func (r *Resource) watchOnce(s *session, all bool, stream int, timeout time.Duration) bool {
-	// Watches that share their metadata share a stream. Those of other names do
-	// not, as the client creates one watch of a stream at a time.
+func (r *Resource) watchOnce(
+	s *session, all bool, stream int, timeout time.Duration,
+) (acknowledged, heard bool) {
+	// Watches that share their metadata share a stream. Those of other Resources
+	// do not, as the client creates one watch of a stream at a time.
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(
-		clientv3.WithRequireLeader(r.base), "condvar-stream", r.keys.root+strconv.Itoa(stream)))
+		clientv3.WithRequireLeader(r.base), "condvar-stream", fmt.Sprintf("%p-%d", r, stream)))
 	defer cancel()
 	prefix := r.keys.root
 	if !all {
@@ -73,15 +112,15 @@ func (r *Resource) watchOnce(s *session, all bool, stream int, timeout time.Dura
 	switch {
 	case !timer.Stop():
 		r.watchFailed(errNoAnswer)
-		return false
+		return ok, false
 	case !ok || created.Err() != nil:
 		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
-		return false
+		return ok, false
 	}
 	if !r.readSnapshot(s, all, prefix) {
-		return false
+		return true, false
 	}
-	return r.follow(ctx, s, all, events)
+	return true, r.follow(ctx, s, all, events)
 }
 
 // watchFailed remembers why there is no watch: err is nil if it is not known. A

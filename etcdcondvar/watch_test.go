@@ -2,9 +2,11 @@ package etcdcondvar_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 
 	"example.com/condvar/etcdcondvar"
 )
@@ -269,5 +272,81 @@ func TestWatch_streamsAreUsedAgain(t *testing.T) {
 		require.LessOrEqual(t, streams*streams, 4*watches)
 		p.Release()
 		b.await(waiting).Release()
+	})
+}
+
+// A twoEndpoints is the watcher of a client of two endpoints, of which one may
+// be silent. New streams alternate between them. One on the silent endpoint is
+// stuck. It is closed when a watch is acknowledged there later.
+type twoEndpoints struct {
+	clientv3.Watcher
+	mu     sync.Mutex
+	silent bool
+	next   int
+	stuck  map[string]bool
+}
+
+func (w *twoEndpoints) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	stream := fmt.Sprint(md)
+	w.mu.Lock()
+	if w.silent && !w.stuck[stream] {
+		w.next++
+		w.stuck[stream] = w.next%2 == 0
+	}
+	if !w.silent || !w.stuck[stream] {
+		delete(w.stuck, stream)
+	}
+	stuck := w.stuck[stream]
+	w.mu.Unlock()
+	if stuck {
+		<-ctx.Done()
+		out := make(chan clientv3.WatchResponse)
+		close(out)
+		return out
+	}
+	return w.Watcher.Watch(ctx, key, opts...)
+}
+
+func (w *twoEndpoints) setSilent(silent bool) (stuck int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.silent = silent
+	return len(w.stuck)
+}
+
+// One of two endpoints is silent for long. Calls that begin to wait are not
+// delayed more and more. Then it works again, and all streams are closed.
+func TestWatch_oneEndpointStaysSilent(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		client, _ := b.client()
+		w := &twoEndpoints{Watcher: client.Watcher, stuck: map[string]bool{}}
+		client.Watcher = w
+		r, other := etcdcondvar.New(client, "r", 1, etcdcondvar.WithTTL(ttl)), b.resource(1)
+		b.resources = append(b.resources, r)
+		p := b.acquire(r, 1)
+		cycle := func() time.Duration {
+			p.Release()
+			q := b.acquire(other, 1)
+			waiting := b.start(context.Background(), r, 1)
+			synctest.Wait()
+			q.Release()
+			start := time.Now()
+			p = b.await(waiting)
+			took := time.Since(start)
+			time.Sleep(3 * ttl) // the watch of the line ends
+			return took
+		}
+		w.setSilent(true)
+		for range 20 {
+			require.Less(t, cycle(), ttl/2)
+		}
+		stuck := w.setSilent(false)
+		require.Positive(t, stuck)
+		for range stuck {
+			require.Zero(t, cycle())
+		}
+		require.Zero(t, w.setSilent(false))
+		p.Release()
 	})
 }

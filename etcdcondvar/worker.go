@@ -62,7 +62,7 @@ func (r *Resource) startLocked(w *worker) {
 		defer func() {
 			w.runs = false
 			r.drained.NotifyAll()
-			if !returned { // a hook has called runtime.Goexit
+			if !returned { // a hook has called runtime.Goexit, or panics
 				r.startLocked(w)
 			}
 		}()

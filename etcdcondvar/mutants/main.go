@@ -36,26 +36,26 @@ func mutants() []mutant {
 	switch {
 	case !timer.Stop():
 		r.watchFailed(errNoAnswer)
-		return false
+		return ok, false
 	case !ok || created.Err() != nil:
 		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
-		return false
+		return ok, false
 	}
 	if !r.readSnapshot(s, all, prefix) {
-		return false
+		return true, false
 	}
 `, `	if !r.readSnapshot(s, all, prefix) {
-		return false
+		return true, false
 	}
 	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	created, ok := <-events
 	switch {
 	case !timer.Stop():
 		r.watchFailed(errNoAnswer)
-		return false
+		return ok, false
 	case !ok || created.Err() != nil:
 		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
-		return false
+		return ok, false
 	}
 `,
 		},
@@ -134,16 +134,18 @@ func mutants() []mutant {
 		{"a-wait-asks-the-context-of-the-call", "TestPermit_ContextIsThatOfACallOfTheSameResource", "resource.go", "p.cond.WaitFor(p.done, p.decided)", "p.cond.WaitFor(ctx, p.decided)"},
 		{"drain-asks-the-context-of-the-call", "TestPermit_ContextEndsAWaitOfTheSameResource", "resource.go", "doneOf(ctx)\n\tr.mu.Lock()", "ctx\n\tr.mu.Lock()"},
 		{"goexit-ends-the-teller", "TestHooks_goexitInReleased", "worker.go", "if !returned {", "if !returned && false {"},
-		{"calls-for-too-much-go-first", "TestResource_callsForTooMuchDoNotDelayOthers", "sender.go", "(!r.mayPutLocked() || r.limit.tooLarge(first.Value.(*Permit).n))", "true"},
+		{"calls-for-too-much-go-first", "TestResource_callsForTooMuchDoNotDelayOthers", "sender.go", "(!looked || !r.mayPutLocked()", "(true || !r.mayPutLocked()"},
+		{"too-large-is-seen-at-the-front-only", "TestResource_ErrTooLargeWithoutSpace", "sender.go", "(!looked || !r.mayPutLocked()", "(!r.mayPutLocked()"},
 		{"a-call-for-too-much-has-a-ticket", "TestResource_callsForTooMuchDoNotDelayOthers", "sender.go", "(r.limit.tooLarge(p.n) || p.try", "(p.try"},
 		{"each-try-has-its-transaction", "TestTryAcquire_ofManyAtOnce", "sender.go", "\t\t\tp.try && (p", "\t\t\tp.try && (true || p"},
 		{"an-old-answer-counts-for-a-try", "TestTryAcquire_hasReadLaterThanAnAnswer", "sender.go", "!p.try || p.tryRevision >= revision", "!p.try"},
 		{"a-stale-try-is-sent", "TestTryAcquire_ofManyAtOnce", "sender.go", "p.tryRevision, p.tryLimit, p.tryUsed = revision, l.mod, used", ""},
 		{"tries-share-too-few-permits", "TestTryAcquire_twoForOneFreePermit", "sender.go", "!r.limit.fits(sum, used)", "!r.limit.fits(0, used)"},
-		{"what-is-behind-a-try-waits", "TestTryAcquire_behindACallThatNeedNotWait", "sender.go", "if len(batch)+r.inLine == maxInLine {", "if true {"},
+		{"what-is-behind-a-try-waits", "TestTryAcquire_behindACallThatNeedNotWait", "sender.go", "if !batch[0].try {", "if true {"},
 		{"a-failed-try-keeps-its-name", "TestTryAcquire_thatFailsTakesNoName", "sender.go", "\t\t\ts.free(p.seq)\n", ""},
-		{"each-watch-has-a-new-stream", "TestWatch_streamsAreUsedAgain", "watch.go", "strconv.Itoa(stream)", "strconv.FormatInt(time.Now().UnixNano(), 10)"},
-		{"there-are-only-a-few-streams", "TestWatch_streamsAreUsedAgain", "watch.go", "stream, streams = 0, streams+1", "stream = 0"},
+		{"each-watch-has-a-new-stream", "TestWatch_streamsAreUsedAgain", "watch.go", "\ts.probes = s.made - 1\n", ""},
+		{"stuck-streams-are-tried-first", "TestWatch_oneEndpointStaysSilent", "watch.go", "(s.made > 0 || !all) {\n\t\ts.probes--", "true {"},
+		{"stuck-streams-stay", "TestWatch_oneEndpointStaysSilent", "watch.go", "s.made, s.probes = 0, 1", "s.made, s.probes = 0, 0"},
 		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
 	}
 }
