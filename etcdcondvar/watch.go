@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +54,8 @@ func (r *Resource) watchLocked() {
 // change of what is watched.
 type streams struct {
 	stuck  []int
-	last   int
+	newest int
+	last   int // that of the last watch
 	made   int // new ones since a watch was acknowledged
 	probes int // how many of the stuck ones are to be tried next
 }
@@ -69,11 +69,8 @@ func (s *streams) next(all bool) int {
 	}
 	s.made++
 	s.probes = s.made - 1
-	// The stream of the last watch may not be closed yet.
-	before := s.last
-	for s.last = 0; s.last == before || slices.Contains(s.stuck, s.last); {
-		s.last++
-	}
+	s.newest++
+	s.last = s.newest
 	return s.last
 }
 
