@@ -73,7 +73,8 @@
 // ticket. While it holds permits, it renews its lease every fifth of the TTL. A
 // Resource has at most 5 goroutines, beside those of the client, and none for a
 // call. If etcd does not acknowledge watches for a time, the client keeps the
-// streams of some of them until later watches of the Resource have used them.
+// streams of some of them, until later watches of the Resource have used them or
+// the client is closed.
 //
 // # Servers
 //

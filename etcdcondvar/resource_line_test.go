@@ -340,3 +340,39 @@ func TestResource_ErrTooLargeIsNotFromALateEvent(t *testing.T) {
 		b.await(late).Release()
 	})
 }
+
+// Two calls share a transaction, and there is room for the first of them only.
+func TestOrder_ofCallsThatShareATransaction(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.resource(2)
+		b.acquire(r, 1).Release()
+		b.set(faults{answer: time.Millisecond})
+		first := b.start(context.Background(), r, 1) // the others queue while it is under way
+		synctest.Wait()
+		puts := b.requests("put")
+		second, third := b.start(context.Background(), r, 1), b.start(context.Background(), r, 1)
+		p := b.await(first)
+		q := <-either(second, third)
+		require.NoError(t, q.err)
+		require.Equal(t, puts+1, b.requests("put"))
+		time.Sleep(time.Second)
+		require.EqualValues(t, 2, r.Stats().InUse)
+		p.Release()
+		q.p.Release()
+		b.await(either(second, third)).Release()
+	})
+}
+
+// either returns a channel with the next result of a or b.
+func either(a, b <-chan pending) <-chan pending {
+	out := make(chan pending, 1)
+	go func() {
+		select {
+		case got := <-a:
+			out <- got
+		case got := <-b:
+			out <- got
+		}
+	}()
+	return out
+}

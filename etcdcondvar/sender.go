@@ -260,7 +260,7 @@ func (r *Resource) putLocked(s *session, timeout time.Duration) error {
 	}
 	known := r.limit
 	batch, read := r.takeLocked()
-	if !batch[0].try {
+	if len(batch)+r.inLine == maxInLine {
 		r.markQueueLocked() // there is no room for them now
 	}
 	compares := []clientv3.Cmp{

@@ -24,12 +24,12 @@ func (r *Resource) watchLocked() {
 			r.waitLocked(&r.watcher, -1)
 			continue
 		}
-		stream := r.streams.next(all)
+		stream := r.streams.next()
 		r.mu.Unlock()
-		acknowledged, heard := r.watchOnce(s, all, stream, r.timeout(attempt))
+		closed, heard := r.watchOnce(s, all, stream, r.timeout(attempt))
 		r.mu.Lock()
 		r.view = nil
-		r.streams.ended(acknowledged)
+		r.streams.ended(closed, heard)
 		if heard {
 			attempt = 1
 			continue
@@ -39,32 +39,30 @@ func (r *Resource) watchLocked() {
 	}
 }
 
-// The client does not close a stream on which a watch was given up before etcd
-// acknowledged it, and sends no other watch there until that has happened. Such
-// a stream is stuck: its connection is silent, or there is none. When it works
-// again, a watch that is acknowledged there and ends closes it.
-//
 // streams chooses the stream of each watch. A new one may take another
-// connection, so that is the first choice. But if etcd acknowledges nothing,
-// there must not be a stream for each try. So after the second failure of a new
-// stream in a row, one that is stuck is tried again before the next new one,
-// after the third two, and so on. While no call waits, one that is stuck is
-// tried again for each watch that was acknowledged, so that all are closed in
-// the end. Until then one silent endpoint of two costs a stream or two for each
-// change of what is watched.
+// connection, so that is the first choice.
+//
+// The client closes a stream when its last watch ends, but not if etcd has not
+// acknowledged the watch, or not since the client has connected again. It sends
+// no other watch on that stream until etcd has. A later watch that is
+// acknowledged there, and ends, closes it. So streams that may be open are tried
+// again: one for each watch that was of use, so that all are closed in the end,
+// and more if etcd acknowledges nothing, as there must not be a stream for each
+// try. After the second failure of a new stream in a row one of them is tried
+// before the next new one, after the third two, and so on.
 type streams struct {
-	stuck  []int
+	open   []int // they may be open
 	newest int
 	last   int // that of the last watch
-	made   int // new ones since a watch was acknowledged
-	probes int // how many of the stuck ones are to be tried next
+	made   int // new ones since a watch was of use
+	probes int // how many of the open ones are to be tried next
 }
 
-// next returns the stream of the next watch. all is whether a call waits for it.
-func (s *streams) next(all bool) int {
-	if s.probes > 0 && len(s.stuck) > 0 && (s.made > 0 || !all) {
+// next returns the stream of the next watch.
+func (s *streams) next() int {
+	if s.probes > 0 && len(s.open) > 0 {
 		s.probes--
-		s.last, s.stuck = s.stuck[0], s.stuck[1:]
+		s.last, s.open = s.open[0], s.open[1:]
 		return s.last
 	}
 	s.made++
@@ -74,24 +72,26 @@ func (s *streams) next(all bool) int {
 	return s.last
 }
 
-// ended says whether the watch of the last stream was acknowledged.
-func (s *streams) ended(acknowledged bool) {
-	if acknowledged {
+// ended says whether the client has closed the last stream, and whether the
+// watch was of use.
+func (s *streams) ended(closed, heard bool) {
+	if !closed {
+		s.open = append(s.open, s.last)
+	}
+	if heard {
 		s.made, s.probes = 0, 1
-	} else {
-		s.stuck = append(s.stuck, s.last)
 	}
 }
 
 // watchOnce makes a watch and follows it until it breaks, or something else is
-// to be watched. It reports whether etcd has acknowledged it, and whether it was
-// of use. mu is not held.
+// to be watched. It reports whether its stream is closed, and whether the watch
+// was of use. mu is not held.
 //
 // The watch begins at the revision that the store has, and the snapshot is read
 // after that. A watch that begins at an older revision is served every 100 ms.
 func (r *Resource) watchOnce(
 	s *session, all bool, stream int, timeout time.Duration,
-) (acknowledged, heard bool) {
+) (closed, heard bool) {
 	// Watches that share their metadata share a stream. Those of other Resources
 	// do not, as the client creates one watch of a stream at a time.
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(
@@ -109,15 +109,15 @@ func (r *Resource) watchOnce(
 	switch {
 	case !timer.Stop():
 		r.watchFailed(errNoAnswer)
-		return ok, false
+		return false, false
 	case !ok || created.Err() != nil:
 		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
-		return ok, false
+		return false, false
 	}
 	if !r.readSnapshot(s, all, prefix) {
-		return true, false
+		return false, false
 	}
-	return true, r.follow(ctx, s, all, events)
+	return r.follow(ctx, s, all, events)
 }
 
 // watchFailed remembers why there is no watch: err is nil if it is not known. A
@@ -242,20 +242,20 @@ func (r *Resource) checkViewLocked(p *Permit) {
 }
 
 // follow applies events until the watch breaks, or something else is to be
-// watched.
+// watched. For what it reports see watchOnce.
 func (r *Resource) follow(
 	ctx context.Context, s *session, all bool, events clientv3.WatchChan,
-) bool {
+) (closed, heard bool) {
 	ticker := time.NewTicker(r.ttl / 8)
 	defer ticker.Stop()
 	now := r.now()
-	asked, heard, lastWaiter := now, now, now
+	asked, lastEvent, lastWaiter := now, now, now
 	apply := func(resp clientv3.WatchResponse, ok bool) bool {
 		if !ok || resp.Err() != nil {
 			r.watchFailed(resp.Err())
 			return false
 		}
-		heard = r.now()
+		lastEvent = r.now()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.applyLocked(s, resp)
@@ -270,23 +270,23 @@ func (r *Resource) follow(
 		tooMuch := all && now.since(lastWaiter) >= r.ttl // no call has been in line
 		tooLittle := !all && r.inLine > 0
 		useless := r.session != s || !all && r.held == 0 && r.closed
-		silent := all && now.since(heard) > r.ttl/2
+		silent := all && now.since(lastEvent) > r.ttl/2
 		r.mu.Unlock()
 		// A silent watch was of use, too: the next one begins without a pause, as
 		// its stream may take another connection.
 		if tooMuch || tooLittle || useless || silent {
-			return true
+			return (tooMuch || tooLittle) && !silent, true
 		}
 		select {
 		case resp, ok := <-events:
 			if !apply(resp, ok) {
-				return ok
+				return true, ok // the client has closed it
 			}
 		case <-ticker.C:
 			select { // to ask for progress on a watch that has ended makes a stream
 			case resp, ok := <-events:
 				if !apply(resp, ok) {
-					return ok
+					return true, ok // the client has closed it
 				}
 			default:
 			}

@@ -282,6 +282,7 @@ type twoEndpoints struct {
 	clientv3.Watcher
 	mu     sync.Mutex
 	silent bool
+	both   bool // if silent, then both of them
 	next   int
 	stuck  map[string]bool
 }
@@ -292,7 +293,7 @@ func (w *twoEndpoints) Watch(ctx context.Context, key string, opts ...clientv3.O
 	w.mu.Lock()
 	if w.silent && !w.stuck[stream] {
 		w.next++
-		w.stuck[stream] = w.next%2 == 0
+		w.stuck[stream] = w.both || w.next%2 == 0
 	}
 	if !w.silent || !w.stuck[stream] {
 		delete(w.stuck, stream)
@@ -348,5 +349,41 @@ func TestWatch_oneEndpointStaysSilent(t *testing.T) {
 		}
 		require.Zero(t, w.setSilent(false))
 		p.Release()
+	})
+}
+
+// A process whose calls wait all the time has watches that nobody can spare.
+// Streams that outages have left open are closed all the same.
+func TestWatch_streamsOfOutagesAreClosed(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		client, _ := b.client()
+		w := &twoEndpoints{Watcher: client.Watcher, stuck: map[string]bool{}, both: true}
+		client.Watcher = w
+		r, other := etcdcondvar.New(client, "r", 1, etcdcondvar.WithTTL(ttl)), b.resource(1)
+		b.resources = append(b.resources, r)
+		p := b.acquire(other, 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		for range 3 {
+			go func() {
+				for ctx.Err() == nil {
+					_ = r.Do(ctx, func(context.Context) error { time.Sleep(time.Second); return nil })
+				}
+			}()
+		}
+		time.Sleep(time.Second)
+		p.Release()
+		for range 3 {
+			w.setSilent(true)
+			b.dropWatches()
+			time.Sleep(30 * time.Second)
+			stuck := w.setSilent(false)
+			require.Positive(t, stuck)
+			for range stuck + 2 {
+				time.Sleep(2 * ttl)
+				b.dropWatches()
+			}
+			require.Zero(t, w.setSilent(false))
+		}
+		cancel()
 	})
 }

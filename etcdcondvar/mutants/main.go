@@ -36,26 +36,26 @@ func mutants() []mutant {
 	switch {
 	case !timer.Stop():
 		r.watchFailed(errNoAnswer)
-		return ok, false
+		return false, false
 	case !ok || created.Err() != nil:
 		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
-		return ok, false
+		return false, false
 	}
 	if !r.readSnapshot(s, all, prefix) {
-		return true, false
+		return false, false
 	}
 `, `	if !r.readSnapshot(s, all, prefix) {
-		return true, false
+		return false, false
 	}
 	events := r.watching.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	created, ok := <-events
 	switch {
 	case !timer.Stop():
 		r.watchFailed(errNoAnswer)
-		return ok, false
+		return false, false
 	case !ok || created.Err() != nil:
 		r.watchFailed(cmp.Or(created.Err(), errNoAnswer))
-		return ok, false
+		return false, false
 	}
 `,
 		},
@@ -82,7 +82,7 @@ func mutants() []mutant {
 `},
 		{"a-shrink-is-ignored-on-resync", "TestResize_isReadInASnapshot", "watch.go", "if v.limit.mod == 0 {", "if v.limit.capacity < r.limit.capacity {"},
 		{"the-frontier-is-not-moved-on-a-cancel", "TestResource_aBigRequestIsNotOvertaken", "watch.go", "last && r.view == v {", "last && !deleted && r.view == v {"},
-		{"ranks-off-by-one", "TestOrder_followsTheTokens", "sender.go", "older = add(older, p.n)", "_ = i"},
+		{"ranks-off-by-one", "TestOrder_ofCallsThatShareATransaction", "sender.go", "older = add(older, p.n)", "_ = i"},
 		{"releases-are-batched-with-puts", "TestResource_withoutSpace", "janitor.go", "\t\tp.deleting = true\n", "\t\tp.deleting = true\n\t\tops = append(ops, clientv3.OpPut(r.keys.root+\"x\", \"\"))\n"},
 		{"try-without-its-compare", "TestTryAcquire_oneOfManyWins", "sender.go", "compares = append(compares, none.WithPrefix())", "_ = none"},
 		{"granted-is-not-stored", "TestResource_aShrinkKeepsGrants", "fleet.go", "done.granted = max(done.granted, t.token)", ""},
@@ -92,7 +92,7 @@ func mutants() []mutant {
 			"for _, p := range r.callsLocked(inLine) {\n\t\tr.endLocked(p, ErrLost)\n\t}",
 		},
 		{"the-janitor-gives-up", "TestPermit_ReleaseReturnsWhenEtcdIsSilent", "janitor.go", "if err != nil && !p.session.ended {\n\t\t\tcontinue", "if false {\n\t\t\tcontinue"},
-		{"no-watchdog", "TestResource_noticesASilentWatch", "watch.go", "silent := all && now.since(heard) > r.ttl/2", "silent := all && now.since(heard) > 1000*r.ttl"},
+		{"no-watchdog", "TestResource_noticesASilentWatch", "watch.go", "silent := all && now.since(lastEvent) > r.ttl/2", "silent := all && now.since(lastEvent) > 1000*r.ttl"},
 		// Other mutants.
 		{"no-margin", "TestPermit_isLostAMarginBeforeTheLeaseEnds", "session.go", "return s.ttl - margin(s.ttl) -", "return 2*s.ttl -"},
 		{"no-limit-in-the-compare", "TestResize_isComparedInATransaction", "sender.go", `clientv3.Compare(clientv3.ModRevision(r.keys.cap), "=", known.mod),`, ``},
@@ -141,10 +141,11 @@ func mutants() []mutant {
 		{"an-old-answer-counts-for-a-try", "TestTryAcquire_hasReadLaterThanAnAnswer", "sender.go", "!p.try || p.tryRevision >= revision", "!p.try"},
 		{"a-stale-try-is-sent", "TestTryAcquire_ofManyAtOnce", "sender.go", "p.tryRevision, p.tryLimit, p.tryUsed = revision, l.mod, used", ""},
 		{"tries-share-too-few-permits", "TestTryAcquire_twoForOneFreePermit", "sender.go", "!r.limit.fits(sum, used)", "!r.limit.fits(0, used)"},
-		{"what-is-behind-a-try-waits", "TestTryAcquire_behindACallThatNeedNotWait", "sender.go", "if !batch[0].try {", "if true {"},
+		{"what-is-behind-a-try-waits", "TestTryAcquire_behindACallThatNeedNotWait", "sender.go", "if len(batch)+r.inLine == maxInLine {", "if true {"},
+		{"what-is-behind-a-batch-waits", "TestTryAcquire_behindACallThatIsBehindATry", "sender.go", "if len(batch)+r.inLine == maxInLine {", "if !batch[0].try {"},
 		{"a-failed-try-keeps-its-name", "TestTryAcquire_thatFailsTakesNoName", "sender.go", "\t\t\ts.free(p.seq)\n", ""},
 		{"each-watch-has-a-new-stream", "TestWatch_streamsAreUsedAgain", "watch.go", "\ts.probes = s.made - 1\n", ""},
-		{"stuck-streams-are-tried-first", "TestWatch_oneEndpointStaysSilent", "watch.go", "(s.made > 0 || !all) {\n\t\ts.probes--", "true {"},
+		{"stuck-streams-are-tried-first", "TestWatch_oneEndpointStaysSilent", "watch.go", "s.probes > 0 && ", ""},
 		{"stuck-streams-stay", "TestWatch_oneEndpointStaysSilent", "watch.go", "s.made, s.probes = 0, 1", "s.made, s.probes = 0, 0"},
 		{"a-loss-is-not-reported", "TestHooks_balanceWhenLost", "permit.go", "r.losses = append(r.losses, p)", ""},
 	}
