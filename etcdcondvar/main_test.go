@@ -82,6 +82,15 @@ func (b *bench) start(ctx context.Context, r *etcdcondvar.Resource, n int64) <-c
 	return done
 }
 
+func (b *bench) startTry(r *etcdcondvar.Resource) <-chan pending {
+	done := make(chan pending, 1)
+	go func() {
+		p, err := r.TryAcquire(context.Background())
+		done <- pending{p, err}
+	}()
+	return done
+}
+
 // await returns the Permit of a call that must succeed within 10*ttl.
 func (b *bench) await(done <-chan pending) *etcdcondvar.Permit {
 	b.t.Helper()

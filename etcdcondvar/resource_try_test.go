@@ -327,26 +327,16 @@ func TestTryAcquire_behindACallThatNeedNotWait(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(10_000)
 		b.acquire(r, 1).Release()
-		try := make(chan pending, 2)
-		start := func() {
-			p, err := r.TryAcquire(context.Background())
-			try <- pending{p, err}
-		}
 		b.set(faults{answer: 20 * time.Millisecond})
 		calls := []<-chan pending{b.start(context.Background(), r, 1)}
 		synctest.Wait()
 		b.set(faults{answer: 2 * time.Millisecond})
 		time.Sleep(time.Millisecond)
-		go start() // reads, and is queued
+		calls = append(calls, b.startTry(r)) // reads, and is queued
 		time.Sleep(9 * time.Millisecond)
 		calls = append(calls, b.start(context.Background(), r, 1)) // behind it
 		time.Sleep(11 * time.Millisecond)                          // the transaction of the try is under way
-		go start()
-		for range 2 {
-			got := <-try
-			require.NoError(t, got.err)
-			got.p.Release()
-		}
+		calls = append(calls, b.startTry(r))
 		for _, call := range calls {
 			b.await(call).Release()
 		}
@@ -372,33 +362,24 @@ func TestTryAcquire_hasReadLaterThanAnAnswer(t *testing.T) {
 	})
 }
 
-// The same with a call that is behind another try.
+// An Acquire that is behind a try waits for answers only. It does not make another
+// try fail.
 func TestTryAcquire_behindACallThatIsBehindATry(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(10_000)
 		b.acquire(r, 1).Release()
-		try := make(chan pending, 2)
-		start := func() {
-			p, err := r.TryAcquire(context.Background())
-			try <- pending{p, err}
-		}
 		b.set(faults{answer: 20 * time.Millisecond})
 		calls := []<-chan pending{b.start(context.Background(), r, 1)} // its transaction is under way
 		synctest.Wait()
 		calls = append(calls, b.start(context.Background(), r, 1)) // has the next one
 		synctest.Wait()
 		b.set(faults{answer: time.Millisecond})
-		go start() // reads, and is queued behind it
+		calls = append(calls, b.startTry(r)) // reads, and is queued behind it
 		time.Sleep(2 * time.Millisecond)
 		calls = append(calls, b.start(context.Background(), r, 1)) // behind the try
 		b.set(faults{answer: 20 * time.Millisecond})
 		time.Sleep(19 * time.Millisecond) // the second transaction is under way
-		go start()
-		for range 2 {
-			got := <-try
-			require.NoError(t, got.err)
-			got.p.Release()
-		}
+		calls = append(calls, b.startTry(r))
 		for _, call := range calls {
 			b.await(call).Release()
 		}
