@@ -106,6 +106,13 @@ func (e *engine) cut(l *link, d time.Duration) {
 	l.cutUntil = time.Now().Add(d)
 }
 
+// setNoSpace sets whether puts fail as if etcd had no space.
+func (e *engine) setNoSpace(noSpace bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.noSpace = noSpace
+}
+
 func (e *engine) set(f faults) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

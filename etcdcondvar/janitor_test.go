@@ -31,9 +31,7 @@ func TestResource_withoutSpace(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r, other := b.resource(1), b.resource(1)
 		p := b.acquire(r, 1)
-		b.mu.Lock()
-		b.noSpace = true
-		b.mu.Unlock()
+		b.setNoSpace(true)
 		done := b.start(context.Background(), other, 1)
 		time.Sleep(time.Minute)
 		require.NoError(t, p.Err())
@@ -41,9 +39,7 @@ func TestResource_withoutSpace(t *testing.T) {
 		fleet, err := r.Fleet(context.Background())
 		require.NoError(t, err)
 		require.Zero(t, fleet.InUse)
-		b.mu.Lock()
-		b.noSpace = false
-		b.mu.Unlock()
+		b.setNoSpace(false)
 		b.await(done).Release()
 	})
 }

@@ -31,10 +31,10 @@ func WithLabel(s string) Option { return func(r *Resource) { r.label = s } }
 // WithHooks makes the Resource call hooks for the calls of this process, as a
 // [condvar.CapacityResource] does. A call counts as waiting if its first
 // transaction does not grant it, or there is no room for it in one. TryAcquire
-// does not wait. Resized reports the Resize calls of this process only. A permit that is
-// lost is reported by Released when that is noticed, on a goroutine of the
-// Resource: if that hook panics, so does the program. Later changes to *hooks
-// have no effect. WithHooks(nil) is a no-op.
+// does not wait. Resized reports the Resize calls of this process only. A permit
+// that is lost is reported by Released when that is noticed, on a goroutine of
+// the Resource: if that hook panics, so does the program. Later changes to
+// *hooks have no effect. WithHooks(nil) is a no-op.
 func WithHooks(hooks *condvar.Hooks) Option {
 	if hooks == nil {
 		return func(*Resource) {}

@@ -27,9 +27,10 @@ type Permit struct {
 	left    bool          // the call has returned while its ticket was sending
 	err     error         // why the call failed
 
-	try bool // of TryAcquire; what follows is what it has read
-	// the revision, the mod of the limit, and the weights of all tickets
-	tryRevision, tryLimit, tryUsed int64
+	try         bool  // of TryAcquire; it has read what follows
+	tryRevision int64 // when it has read
+	tryLimit    int64 // the mod of the limit
+	tryUsed     int64 // the sum of the weights of all tickets
 
 	waiting bool // it is counted in r.waiting
 	since   time.Time

@@ -83,9 +83,9 @@ type Resource struct {
 	held    int64              // permits that are held
 
 	session *session
-	streams streams
-	limit   limit // the last seen; at first the capacity is that of New, and mod is 0
-	view    *view // of the watch; nil if there is none
+	streams streams // of the watches
+	limit   limit   // the last seen; at first the capacity is that of New, and mod is 0
+	view    *view   // of the watch; nil if there is none
 
 	deletes []*Permit    // ended; their tickets are to be deleted
 	revokes []revocation // of leases that are of no use

@@ -92,9 +92,7 @@ func TestContext_endsAtTheGrant(t *testing.T) {
 // Fleet test 9: the error matches the last error of etcd.
 func TestContext_errorMatchesTheEtcdError(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
-		b.mu.Lock()
-		b.noSpace = true
-		b.mu.Unlock()
+		b.setNoSpace(true)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		r := b.resource(1)
@@ -122,9 +120,7 @@ func TestContext_errorMatchesTheEtcdErrorIfOtherRequestsSucceed(t *testing.T) {
 		r := b.resource(1)
 		b.acquire(r, 1).Release()
 		b.set(faults{answer: 10 * time.Millisecond})
-		b.mu.Lock()
-		b.noSpace = true
-		b.mu.Unlock()
+		b.setNoSpace(true)
 		var wg sync.WaitGroup
 		var without atomic.Int64
 		for i := range 200 { // until after a renewal
@@ -138,9 +134,7 @@ func TestContext_errorMatchesTheEtcdErrorIfOtherRequestsSucceed(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		b.mu.Lock()
-		b.noSpace = false
-		b.mu.Unlock()
+		b.setNoSpace(false)
 		require.Zero(t, without.Load(), "errors that do not match ErrNoSpace, of 200")
 	})
 }
@@ -184,9 +178,7 @@ func TestContext_errorDoesNotMatchAnOldEtcdError(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1)
 		b.acquire(r, 1).Release()
-		b.mu.Lock()
-		b.noSpace = true
-		b.mu.Unlock()
+		b.setNoSpace(true)
 		for _, want := range []bool{true, false} {
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 			_, err := r.Acquire(ctx)
@@ -194,9 +186,7 @@ func TestContext_errorDoesNotMatchAnOldEtcdError(t *testing.T) {
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			require.Equal(t, want, errors.Is(err, rpctypes.ErrNoSpace))
 			time.Sleep(time.Second) // the sender checks again, and no call waits
-			b.mu.Lock()
-			b.noSpace = false
-			b.mu.Unlock()
+			b.setNoSpace(false)
 			b.then("put", step{before: func() { time.Sleep(time.Second) }})
 		}
 	})

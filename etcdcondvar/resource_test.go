@@ -154,9 +154,7 @@ func TestStats_OldestWaitBehindATry(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		r := b.resource(2)
 		b.acquire(r, 1).Release()
-		b.mu.Lock()
-		b.noSpace = true
-		b.mu.Unlock()
+		b.setNoSpace(true)
 		tried := make(chan error, 1)
 		go func() {
 			_, err := r.TryAcquire(ctx)
@@ -173,9 +171,7 @@ func TestStats_OldestWaitBehindATry(t *testing.T) {
 		cancel()
 		require.Error(t, <-tried)
 		require.Error(t, (<-waiting).err)
-		b.mu.Lock()
-		b.noSpace = false
-		b.mu.Unlock()
+		b.setNoSpace(false)
 	})
 }
 
@@ -390,9 +386,7 @@ func TestResource_ErrTooLargeWithoutSpace(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		r := b.resource(1)
 		b.acquire(r, 1).Release()
-		b.mu.Lock()
-		b.noSpace = true
-		b.mu.Unlock()
+		b.setNoSpace(true)
 		ctx, cancel := context.WithCancel(context.Background())
 		fits := b.start(ctx, r, 1)
 		synctest.Wait()
@@ -402,8 +396,6 @@ func TestResource_ErrTooLargeWithoutSpace(t *testing.T) {
 		require.Equal(t, condvar.ErrTooLarge, err)
 		cancel()
 		require.ErrorIs(t, (<-fits).err, context.Canceled)
-		b.mu.Lock()
-		b.noSpace = false
-		b.mu.Unlock()
+		b.setNoSpace(false)
 	})
 }

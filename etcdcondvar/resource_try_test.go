@@ -238,7 +238,8 @@ func TestTryAcquire_behindACrowd(t *testing.T) {
 	})
 }
 
-// Many tries of one process come at once, and there is room for all.
+// Many tries of one process come at once. There is room for all, or for half of
+// them. They share few transactions.
 func TestTryAcquire_ofManyAtOnce(t *testing.T) {
 	for _, n := range []int64{10, 100} {
 		for _, room := range []int64{n, n / 2} {

@@ -32,16 +32,12 @@ func TestFence(t *testing.T) {
 		"no space since then": func(b *bench) {
 			b.then("put", lost)
 			b.then("delete", step{before: func() {
-				b.mu.Lock()
-				b.noSpace = true
-				b.mu.Unlock()
+				b.setNoSpace(true)
 				time.AfterFunc(10*time.Second, func() {
 					if b.tickets() > 0 {
 						b.t.Error("the fence needs space")
 					}
-					b.mu.Lock()
-					b.noSpace = false
-					b.mu.Unlock()
+					b.setNoSpace(false)
 				})
 			}})
 		},

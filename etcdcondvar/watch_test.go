@@ -352,8 +352,8 @@ func TestWatch_oneEndpointStaysSilent(t *testing.T) {
 	})
 }
 
-// A process whose calls wait all the time has watches that nobody can spare.
-// Streams that outages have left open are closed all the same.
+// The calls of a process wait all the time, so one waits for each watch. Streams
+// that outages have left open are closed all the same.
 func TestWatch_streamsOfOutagesAreClosed(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		client, _ := b.client()
