@@ -77,8 +77,24 @@ func (d *Debugger) Track(name string, r *condvar.CapacityResource) {
 	d.resources.Add(cut(name), r, nil)
 }
 
-// Untrack undoes Track for all resources with that name. It does nothing if
-// there are none. Their hooks continue to call the callbacks of
+// TrackShared makes the page show a resource that several processes share, such
+// as one of module etcdcondvar. stats returns its state: the capacity is that of
+// all processes, and the rest is of this one. So the page does not say whether
+// permits are free, and reports no deadlock in resources of that name. Each call
+// adds a resource. TrackShared panics if stats is nil.
+//
+// The Debugger refers to stats until Untrack. It calls stats for each view and,
+// in Run, each second, possibly by several goroutines at the same time. stats
+// must not block, and its counters must not decrease.
+func (d *Debugger) TrackShared(name string, stats func() condvar.Stats) {
+	if stats == nil {
+		panic("condvardebug: nil function")
+	}
+	d.resources.AddShared(cut(name), stats)
+}
+
+// Untrack undoes Track and TrackShared for all resources with that name. It does
+// nothing if there are none. Their hooks continue to call the callbacks of
 // [Debugger.OnSlowWait] and [Debugger.OnSlowHold].
 func (d *Debugger) Untrack(name string) { d.resources.Remove(cut(name)) }
 
@@ -158,7 +174,8 @@ func (d *Debugger) Hooks(name string) *condvar.Hooks {
 }
 
 // hooks is the state of the hooks of one resource. The resource refers to it,
-// the Debugger does not: when it is garbage collected, its records are removed.
+// the Debugger does not, unless a function of TrackShared does: when it is
+// garbage collected, its records are removed.
 type hooks struct {
 	debugger *Debugger
 	records  *records
@@ -269,7 +286,8 @@ func (d *Debugger) OnSlowWait(threshold time.Duration, f func(SlowWait)) {
 //
 // f is called at most five times a second, on the goroutine that releases,
 // which continues when f returns, while no lock is held. If f panics, so does
-// Do or Release. The permits have been put back by then.
+// Do or Release. The permits have been put back by then. For permits that a
+// resource of module etcdcondvar has lost, a goroutine of the resource calls f.
 func (d *Debugger) OnSlowHold(threshold time.Duration, f func(SlowHold)) {
 	d.slowHold.set(threshold, f)
 }

@@ -208,6 +208,7 @@ func TestUntrackTakesANameFromThePage(t *testing.T) {
 func TestANilResourceIsRefused(t *testing.T) {
 	var d condvardebug.Debugger
 	require.PanicsWithValue(t, "condvardebug: nil resource", func() { d.Track("pool", nil) })
+	require.PanicsWithValue(t, "condvardebug: nil function", func() { d.TrackShared("pool", nil) })
 }
 
 // Bug P5.

@@ -17,6 +17,10 @@
 // resource, with Hooks alone the callbacks run. The package does not register
 // anything with a mux, and importing it has no effect.
 //
+// For a resource that several processes share, such as one of module
+// etcdcondvar, use Hooks and [Debugger.TrackShared]. The page shows what this
+// process holds and waits for.
+//
 // The page adds up resources with the same name and shows them as one row: for
 // example a pool that is recreated, or the resources of a keyed.Resource. The
 // oldest wait is the longest of them.
@@ -28,7 +32,7 @@
 //
 // # What each part costs
 //
-//   - Track: nothing. The Debugger has only weak pointers to resources, and
+//   - Track: nothing. The Debugger has only weak pointers to its resources, and
 //     none to waiters and their contexts. So resources can be garbage
 //     collected, and the goroutine leak profile finds goroutines that are
 //     leaked in them.
@@ -80,6 +84,7 @@
 // A resource has these fields:
 //
 //   - name, instances: the name, and how many resources have it
+//   - shared: how many of them are of [Debugger.TrackShared]
 //   - attention: whether it needs attention
 //   - words: what is wrong, a list of sentences
 //   - capacity, in_use, waiting_calls, waiting_permits: the fields of Stats
@@ -90,7 +95,7 @@
 //   - deadlock: whether all permits in use are held by Do, and all of these
 //     goroutines wait for a resource that is in a deadlock. Permits that were
 //     acquired otherwise may be released by another goroutine; then words has a
-//     sentence about it.
+//     sentence about it. False for names that have a shared resource.
 //   - waits_total, wait_seconds_total, canceled_total, rejected_total: the
 //     totals of Stats
 //   - waiting_at: a list with an object for each call site that waits, the

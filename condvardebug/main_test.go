@@ -42,6 +42,7 @@ type resourceView struct {
 	OldestWait     float64 `json:"oldest_wait_seconds"`
 	Leaked         float64 `json:"leaked_permits"`
 	Deadlock       bool
+	Shared         int
 	Rejected       int64      `json:"rejected_total"`
 	WaitingAt      []siteView `json:"waiting_at"`
 	MoreWaiting    int        `json:"waiting_at_more"`

@@ -175,7 +175,7 @@ func (s *snapshot) writeText(w io.Writer) error {
 	fmt.Fprintf(w, "condvar at %s: %s\n", s.Time.Format("2006-01-02T15:04:05Z07:00"), s.Headline)
 	fmt.Fprintf(w, "%s\n", s.Process)
 	if len(s.Resources) == 0 {
-		fmt.Fprintln(w, "\nNothing is watched: Watch and Track make resources known.")
+		fmt.Fprintln(w, "\nNothing is watched: Watch, Track and TrackShared make resources known.")
 		return nil
 	}
 	fmt.Fprintln(w)
@@ -192,7 +192,7 @@ func (s *snapshot) writeText(w io.Writer) error {
 		return err
 	}
 	if s.Fraction == 0 {
-		fmt.Fprintln(w, "\nHolders are not recorded: SetHolderProfileFraction turns it on, before the call of Watch.")
+		fmt.Fprintln(w, "\nHolders are not recorded: SetHolderProfileFraction turns it on, before the call of Watch or Hooks.")
 	} else if s.Fraction > 1 {
 		fmt.Fprintf(w, "\nOf holders, 1 of %d acquisitions is recorded.\n", s.Fraction)
 	}
@@ -208,7 +208,7 @@ func (s *snapshot) writeText(w io.Writer) error {
 func (r *resource) writeText(w io.Writer) {
 	fmt.Fprintf(w, "\n%s: %s\n", r.Quoted(), strings.Join(r.Words, " "))
 	if r.Unknown() {
-		fmt.Fprintln(w, "\n  Who waits is not known: the resource has no hooks. Use Watch.")
+		fmt.Fprintln(w, "\n  Who waits is not known: the resource has no hooks. Use Watch or Hooks.")
 	}
 	for _, s := range r.WaitingAt {
 		fmt.Fprintf(w, "\n  %s\n", s.Text())

@@ -46,6 +46,7 @@ type snapshot struct {
 type resource struct {
 	Name      string   `json:"name"`
 	Instances int      `json:"instances"`
+	Shared    int      `json:"shared"` // how many of them processes share
 	Attention bool     `json:"attention"`
 	Words     []string `json:"words"` // what is wrong, a sentence each
 
@@ -374,7 +375,7 @@ func (t texts) isDo(h heldNow) bool { return t.get(h.stack).isDo }
 // fill sets the fields that do not depend on other resources.
 func (r *resource) fill(now time.Time, texts texts, waitsFor map[uint64][]string) {
 	sum := r.sum
-	r.Instances, r.Closed, r.Paused = sum.Resources, sum.Closed, sum.Paused
+	r.Instances, r.Closed, r.Paused, r.Shared = sum.Resources, sum.Closed, sum.Paused, sum.Shared
 	r.Capacity, r.InUse = number(sum.Capacity), number(sum.InUse)
 	r.Waiting, r.WaitingPermits = number(sum.Waiting), number(sum.WaitingN)
 	r.OldestWait = seconds(sum.Oldest.OldestWait)
@@ -482,7 +483,8 @@ func stuck(all []*resource, waitsFor map[uint64][]string, certain func(heldNow) 
 		for _, h := range r.holds {
 			recorded += number(h.n)
 		}
-		if r.Waiting > 0 && r.InUse > 0 && recorded >= r.InUse {
+		// Other processes may hold permits of a shared resource.
+		if r.Shared == 0 && r.Waiting > 0 && r.InUse > 0 && recorded >= r.InUse {
 			stuck[r.Name] = r
 		}
 	}
@@ -523,11 +525,17 @@ func (r *resource) explain() {
 	if r.Leaked > 0 {
 		say(true, "%s leaked: a Permit was collected that was never released.", permitsAre(r.Leaked))
 	}
-	if r.Waiting > 0 {
-		r.explainWait(say)
-	}
 	switch {
-	case r.Waiting > 0 || r.sum.ClosedInUse > 0:
+	case r.Waiting > 0 && r.Shared > 0:
+		say(true, "%s, the longest for %v. In use in this process: %v; capacity: %v.%s",
+			waits(r.Waiting), r.OldestWait, r.InUse, r.Capacity, r.firstWait())
+	case r.Waiting > 0:
+		r.explainWait(say)
+	case r.sum.ClosedInUse > 0:
+	case r.Shared > 0 && r.Closed == r.Instances:
+		say(false, "Closed in this process.")
+	case r.Shared > 0: // what others use, and a new capacity, may not be known
+		say(false, "Nobody waits in this process.")
 	case r.Closed == r.Instances:
 		say(false, "Closed.")
 	case r.Closed+r.Paused == r.Instances:
@@ -569,11 +577,6 @@ func (r *resource) deadlockedOn() string {
 func (r *resource) explainWait(say func(attention bool, format string, args ...any)) {
 	calls := waits(r.Waiting)
 	oldest := r.sum.Oldest
-	first := ""
-	if len(r.waits) > 0 {
-		w := slices.MinFunc(r.waits, func(a, b *wait) int { return a.since.Compare(b.since) })
-		first = fmt.Sprintf(" The first wants %d.", w.n)
-	}
 	switch free := oldest.Capacity - oldest.InUse; {
 	// The others may not be paused.
 	case oldest.Capacity == 0 && r.Instances > 1:
@@ -581,12 +584,21 @@ func (r *resource) explainWait(say func(attention bool, format string, args ...a
 	case oldest.Capacity == 0:
 		say(true, "Paused: the capacity is 0. %s for Resize, the longest for %v.", calls, r.OldestWait)
 	case free > 0:
-		say(true, "%s, the longest for %v, though %d of %d permits are free.%s", calls, r.OldestWait, free, oldest.Capacity, first)
+		say(true, "%s, the longest for %v, though %d of %d permits are free.%s", calls, r.OldestWait, free, oldest.Capacity, r.firstWait())
 	case free < 0:
 		say(true, "%s, the longest for %v: %d permits are in use, more than the capacity %d.", calls, r.OldestWait, oldest.InUse, oldest.Capacity)
 	default:
 		say(true, "%s, the longest for %v: %d of %d permits are in use.", calls, r.OldestWait, oldest.InUse, oldest.Capacity)
 	}
+}
+
+// firstWait says what the first call of those that are recorded wants.
+func (r *resource) firstWait() string {
+	if len(r.waits) == 0 {
+		return ""
+	}
+	w := slices.MinFunc(r.waits, func(a, b *wait) int { return a.since.Compare(b.since) })
+	return fmt.Sprintf(" The first wants %d.", w.n)
 }
 
 // compare sorts resources that need attention first: by the longest wait, then

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,6 +99,81 @@ func TestARowSaysInWordsWhatIsTheMatter(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Other processes may hold the permits of a shared resource that are not in use
+// here, and may have changed its capacity.
+func TestOfASharedResourceThePageSaysWhatThisProcessDoes(t *testing.T) {
+	for name, test := range map[string]struct {
+		cause     func(ctx context.Context, r *condvar.CapacityResource)
+		words     string
+		attention bool
+	}{
+		"idle":       {func(context.Context, *condvar.CapacityResource) {}, "Nobody waits in this process.", false},
+		"all in use": {func(_ context.Context, r *condvar.CapacityResource) { r.TryAcquireN(4) }, "Nobody waits in this process.", false},
+		"over the capacity": {
+			func(_ context.Context, r *condvar.CapacityResource) { r.TryAcquireN(4); r.Resize(2) },
+			"Nobody waits in this process.", false,
+		},
+		"paused": {func(_ context.Context, r *condvar.CapacityResource) { r.Resize(0) }, "Nobody waits in this process.", false},
+		"closed": {func(_ context.Context, r *condvar.CapacityResource) { r.Close() }, "Closed in this process.", false},
+		"a drain that hangs": {
+			func(ctx context.Context, r *condvar.CapacityResource) { r.TryAcquireN(2); go r.Drain(ctx) },
+			"Closed, and 2 permits are still held: Drain waits for them.", true,
+		},
+		"a wait": {
+			func(ctx context.Context, r *condvar.CapacityResource) { r.TryAcquireN(2); go waitHere(ctx, r, 3) },
+			"1 call waits, the longest for 9s. In use in this process: 2; capacity: 4. The first wants 3.", true,
+		},
+		"paused with a wait": {
+			func(ctx context.Context, r *condvar.CapacityResource) { r.Resize(0); go waitHere(ctx, r, 1) },
+			"1 call waits, the longest for 9s. In use in this process: 0; capacity: 0. The first wants 1.", true,
+		},
+		"a holder that waits": {
+			func(ctx context.Context, r *condvar.CapacityResource) {
+				go r.DoN(ctx, 4, func(ctx context.Context) error { return waitHere(ctx, r, 1) })
+			},
+			"1 call waits, the longest for 9s. In use in this process: 4; capacity: 4. The first wants 1.", true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, ctx context.Context) {
+				d := &condvardebug.Debugger{}
+				d.SetHolderProfileFraction(1)
+				r := condvar.NewCapacityResource(4, condvar.WithHooks(d.Hooks("fleet")))
+				d.TrackShared("fleet", r.Stats)
+				ctx, cancel := context.WithCancel(ctx)
+				test.cause(ctx, r)
+				synctest.Wait()
+				time.Sleep(9 * time.Second)
+				got := look(t, d).of(t, "fleet")
+				require.Equal(t, []string{test.words}, got.Words)
+				require.Equal(t, test.attention, got.Attention)
+				require.Equal(t, 1, got.Shared)
+				require.False(t, got.Deadlock)
+				require.Contains(t, get(t, d, "/").Body.String(), "shared by processes")
+				cancel()
+				synctest.Wait()
+				r.ReleaseN(r.Stats().InUse)
+			})
+		})
+	}
+}
+
+// A Debugger does not know when nobody uses a shared resource any more.
+func TestASharedResourceIsKeptUntilUntrack(t *testing.T) {
+	d := &condvardebug.Debugger{}
+	w := func() weak.Pointer[condvar.CapacityResource] {
+		r := condvar.NewCapacityResource(4, condvar.WithHooks(d.Hooks("fleet")))
+		d.TrackShared("fleet", r.Stats)
+		return weak.Make(r)
+	}()
+	runtime.GC()
+	require.NotNil(t, w.Value())
+	require.Len(t, look(t, d).Resources, 1)
+	d.Untrack("fleet")
+	require.Empty(t, look(t, d).Resources)
+	require.Eventually(t, func() bool { runtime.GC(); return w.Value() == nil && d.Sizes()[0] == 0 }, 10*time.Second, time.Millisecond)
 }
 
 func TestAHolderThatWaitsForItselfIsADeadlock(t *testing.T) {

@@ -24,15 +24,19 @@ func callers(skip int) []uintptr {
 	return slices.Clone(stack[:runtime.Callers(skip+2, stack[:])])
 }
 
-// frames distinguishes functions of this module from others, even if the module
-// is renamed.
+// frames distinguishes functions of condvar from others, even if its module is
+// renamed.
 type frames struct {
-	condvar, keyed, debugger string // prefixes of the names of functions
+	condvar string    // prefix of the names of functions of package condvar
+	own     [4]string // those of all packages whose frames are left out
 }
 
 func newFrames() *frames {
 	library := packageOf(condvar.NewCapacityResource)
-	return &frames{library, strings.TrimSuffix(library, ".") + "/keyed.", packageOf(packageOf)}
+	module := strings.TrimSuffix(library, ".")
+	return &frames{library, [...]string{
+		library, module + "/keyed.", module + "/etcdcondvar.", packageOf(packageOf),
+	}}
 }
 
 // packageOf returns the prefix that the names of functions of f's package have
@@ -44,8 +48,9 @@ func packageOf(f any) string {
 }
 
 func (f *frames) isForeign(function string) bool {
-	return !strings.HasPrefix(function, f.condvar) && !strings.HasPrefix(function, f.keyed) &&
-		!strings.HasPrefix(function, f.debugger)
+	return !slices.ContainsFunc(f.own[:], func(prefix string) bool {
+		return strings.HasPrefix(function, prefix)
+	})
 }
 
 // noCaller is the stack of a goroutine that a go statement has started in a
@@ -53,7 +58,7 @@ func (f *frames) isForeign(function string) bool {
 const noCaller = "(called by a go statement)\n"
 
 // format returns a stack as "func\n\tfile:line\n" lines, without the frames of
-// condvar and of this package.
+// the packages of f.own.
 func (f *frames) format(stack []uintptr) string {
 	var b strings.Builder
 	for frame := range each(stack) {

@@ -7,13 +7,14 @@
 // Most programs need only [Observer.Watch]. It does what [Observer.Track] and
 // [Observer.Hooks] do. Each collection reports the [condvar.Stats] of each
 // tracked resource, which costs nothing between collections. The hooks report
-// how long each wait took.
+// how long each wait took. For a resource that several processes share, such as
+// one of module etcdcondvar, use Hooks and [Observer.TrackShared].
 //
 // # Metrics
 //
 // All metrics have the attribute condvar.resource.name: the name given to
-// Watch, Track or Hooks. Their names begin with condvar.resource and follow the
-// semantic conventions for connection pools of database clients,
+// Watch, Track, TrackShared or Hooks. Their names begin with condvar.resource and
+// follow the semantic conventions for connection pools of database clients,
 // db.client.connection.
 //
 //   - permit.count, an UpDownCounter in {permit}: Stats.InUse, and
@@ -57,6 +58,7 @@ package otelcondvar
 import (
 	"context"
 	"errors"
+	"math"
 	"reflect"
 	"slices"
 	"time"
@@ -112,7 +114,7 @@ type Observer struct {
 type report struct {
 	instrument metric.Float64Observable
 	state      attribute.KeyValue
-	value      func(*watch.Sum) float64
+	value      func(*watch.Sum) float64 // NaN if it is not known
 }
 
 // New creates the instruments, and one callback for all of them. The name of
@@ -147,7 +149,12 @@ func New(opts Opts) *Observer {
 	}
 	permits := upDownCounter("permit.count", "{permit}", "Permits in the state of the attribute.")
 	observe(permits, permitState.String("used"), func(s *watch.Sum) float64 { return s.InUse })
-	observe(permits, permitState.String("idle"), func(s *watch.Sum) float64 { return max(0, s.Capacity-s.InUse) })
+	observe(permits, permitState.String("idle"), func(s *watch.Sum) float64 {
+		if s.Shared > 0 { // other processes may use them
+			return math.NaN()
+		}
+		return max(0, s.Capacity-s.InUse)
+	})
 	observe(upDownCounter("permit.max", "{permit}", "Total permits."),
 		none, func(s *watch.Sum) float64 { return s.Capacity })
 	observe(upDownCounter("pending_requests", "{request}", "Calls that wait for permits."),
@@ -204,11 +211,15 @@ func (o *Observer) collect(_ context.Context, observer metric.Observer) error {
 	for name, sum := range o.resources.Sums() {
 		all := o.with(name)
 		for _, r := range o.reports {
+			value := r.value(sum)
+			if math.IsNaN(value) {
+				continue
+			}
 			attributes := all
 			if r.state.Valid() {
 				attributes = o.with(name, r.state)
 			}
-			observer.ObserveFloat64(r.instrument, r.value(sum), attributes)
+			observer.ObserveFloat64(r.instrument, value, attributes)
 		}
 	}
 	return nil
@@ -238,9 +249,27 @@ func (o *Observer) Track(name string, r *condvar.CapacityResource) {
 	o.resources.Add(name, r, nil)
 }
 
-// Untrack undoes Track for all resources with that name. The histograms of the
-// name stay in the SDK, which cannot delete them. Untrack does nothing if the
-// name is unknown.
+// TrackShared makes each collection report, under the given name, a resource
+// that several processes share, such as one of module etcdcondvar. stats returns
+// its state: the capacity is that of all processes, and the rest is of this one.
+// How many permits are idle is not known then, and not reported for that name.
+// Each call adds a resource. TrackShared panics if stats is nil or the name is
+// not valid UTF-8.
+//
+// The Observer refers to stats until Untrack. Collections call it, possibly
+// several at the same time. stats must not block, and its counters must not
+// decrease.
+func (o *Observer) TrackShared(name string, stats func() condvar.Stats) {
+	mustBeName(name)
+	if stats == nil {
+		panic("otelcondvar: nil function")
+	}
+	o.resources.AddShared(name, stats)
+}
+
+// Untrack undoes Track and TrackShared for all resources with that name. The
+// histograms of the name stay in the SDK, which cannot delete them. Untrack does
+// nothing if the name is unknown.
 func (o *Observer) Untrack(name string) {
 	o.resources.Remove(name)
 }

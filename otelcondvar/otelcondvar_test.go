@@ -509,6 +509,22 @@ func TestUntrackEndsTheReports(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
+func TestASharedResourceIsReportedUntilUntrack(t *testing.T) {
+	metrics, reader := newObserver(otelcondvar.Opts{})
+	metrics.TrackShared("fleet", func() condvar.Stats {
+		return condvar.Stats{Capacity: 50, InUse: 3, Waiting: 2, WaitCount: 7}
+	})
+	lines := collect(t, reader)
+	require.Len(t, lines, series-1)
+	require.Contains(t, lines, "updown permit.max ({permit}) [name=fleet] 50")
+	require.Contains(t, lines, "updown permit.count ({permit}) [name=fleet,permit.state=used] 3")
+	require.NotContains(t, strings.Join(lines, "\n"), "idle", "other processes may use the others")
+	require.Contains(t, lines, "updown pending_requests ({request}) [name=fleet] 2")
+	require.Contains(t, lines, "counter finished_waits ({wait}) [name=fleet] 7")
+	metrics.Untrack("fleet")
+	require.Empty(t, collect(t, reader))
+}
+
 // A seamMeter calls *seam, if not nil, after each observation.
 type seamMeter struct {
 	metric.Meter
@@ -629,7 +645,9 @@ func TestMisusePanics(t *testing.T) {
 	r := condvar.NewCapacityResource(1)
 	require.PanicsWithValue(t, "otelcondvar: nil resource", func() { metrics.Track("db", nil) })
 	const message = "otelcondvar: name is not valid UTF-8"
+	require.PanicsWithValue(t, "otelcondvar: nil function", func() { metrics.TrackShared("db", nil) })
 	require.PanicsWithValue(t, message, func() { metrics.Track("\xff", r) })
+	require.PanicsWithValue(t, message, func() { metrics.TrackShared("\xff", r.Stats) })
 	require.PanicsWithValue(t, message, func() { metrics.Watch("\xff") })
 	require.PanicsWithValue(t, message, func() { metrics.Hooks("\xff") })
 }

@@ -8,10 +8,11 @@
 // Most programs need only [Collector.Watch]. It does what [Collector.Track] and
 // [Collector.Hooks] do. Each scrape reports the [condvar.Stats] of each tracked
 // resource, which costs nothing between scrapes. The hooks report how long each
-// wait took.
+// wait took. For a resource that several processes share, such as one of module
+// etcdcondvar, use Hooks and [Collector.TrackShared].
 //
-// All metrics have the label resource: the name given to Watch, Track or Hooks.
-// With the default namespace, condvar, they are:
+// All metrics have the label resource: the name given to Watch, Track, TrackShared
+// or Hooks. With the default namespace, condvar, they are:
 //
 //   - condvar_resource_capacity_permits: Stats.Capacity
 //   - condvar_resource_in_use_permits: Stats.InUse; may exceed the capacity
@@ -169,9 +170,25 @@ func (c *Collector) Track(name string, r *condvar.CapacityResource) {
 	c.resources.Add(name, r, func() { c.deleteHistograms(name) })
 }
 
-// Untrack undoes Track for all resources with that name, and removes its
-// histograms. If a resource has hooks with that name, its next wait starts a
-// new histogram. Untrack does nothing if the name is unknown.
+// TrackShared makes each scrape report, under the given name, a resource that
+// several processes share, such as one of module etcdcondvar. stats returns its
+// state: the capacity is that of all processes, and the rest is of this one. Each
+// call adds a resource. TrackShared panics if stats is nil or the name is not
+// valid UTF-8.
+//
+// The Collector refers to stats until Untrack. Scrapes call it, possibly several
+// at the same time. stats must not block, and its counters must not decrease.
+func (c *Collector) TrackShared(name string, stats func() condvar.Stats) {
+	mustBeName(name)
+	if stats == nil {
+		panic("promcondvar: nil function")
+	}
+	c.resources.AddShared(name, stats)
+}
+
+// Untrack undoes Track and TrackShared for all resources with that name, and
+// removes its histograms. If a resource has hooks with that name, its next wait
+// starts a new histogram. Untrack does nothing if the name is unknown.
 func (c *Collector) Untrack(name string) {
 	c.resources.Remove(name)
 	c.deleteHistograms(name)

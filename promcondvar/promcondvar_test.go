@@ -343,6 +343,25 @@ func TestUntrackForgetsTheName(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
+func TestASharedResourceIsReportedUntilUntrack(t *testing.T) {
+	collector := promcondvar.New(promcondvar.Opts{})
+	registry := newRegistry(t, collector)
+	collector.TrackShared("fleet", func() condvar.Stats {
+		return condvar.Stats{Capacity: 50, InUse: 3, Waiting: 2, WaitCount: 7}
+	})
+	r := condvar.NewCapacityResource(1)
+	collector.Track("fleet", r)
+	got := gather(t, registry, "fleet")
+	require.EqualValues(t, 51, got["condvar_resource_capacity_permits"])
+	require.EqualValues(t, 3, got["condvar_resource_in_use_permits"])
+	require.EqualValues(t, 2, got["condvar_resource_waiting_calls"])
+	require.EqualValues(t, 7, got["condvar_resource_waits_total"])
+	require.EqualValues(t, 2, got["condvar_resource_instances"])
+	runtime.KeepAlive(r)
+	collector.Untrack("fleet")
+	require.Empty(t, gather(t, registry, "fleet"))
+}
+
 func TestACollectorDoesNotKeepResourcesAlive(t *testing.T) {
 	collector := promcondvar.New(promcondvar.Opts{})
 	registry := newRegistry(t, collector)
@@ -508,7 +527,9 @@ func TestMisuseIsReported(t *testing.T) {
 	collector := promcondvar.New(promcondvar.Opts{})
 	r := condvar.NewCapacityResource(1)
 	require.PanicsWithValue(t, "promcondvar: nil resource", func() { collector.Track("db", nil) })
+	require.PanicsWithValue(t, "promcondvar: nil function", func() { collector.TrackShared("db", nil) })
 	require.PanicsWithValue(t, "promcondvar: name is not valid UTF-8", func() { collector.Track("\xff", r) })
+	require.PanicsWithValue(t, "promcondvar: name is not valid UTF-8", func() { collector.TrackShared("\xff", r.Stats) })
 	require.PanicsWithValue(t, "promcondvar: name is not valid UTF-8", func() { collector.Hooks("\xff") })
 
 	registry := newRegistry(t, collector)

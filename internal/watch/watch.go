@@ -11,18 +11,36 @@ import (
 	"example.com/condvar"
 )
 
-// A Set has resources by keys, such as names. It does not keep them alive. The
-// zero value is empty. All methods may be called by multiple goroutines
-// simultaneously.
+// A Set has resources by keys, such as names. It does not keep resources of
+// Add alive. The zero value is empty. All methods may be called by multiple
+// goroutines simultaneously.
 type Set[K comparable] struct {
 	mu     sync.Mutex
 	groups map[K]*group // guarded by mu, and so are the groups
 }
 
-// A group is the resources with the same key.
+// A source is a resource of Add or, if shared is not nil, of AddShared.
+type source struct {
+	resource weak.Pointer[condvar.CapacityResource]
+	shared   *func() condvar.Stats
+}
+
+// stats returns the function that returns the Stats, which keeps the resource
+// alive. It returns nil if the resource has been garbage collected.
+func (s source) stats() func() condvar.Stats {
+	if s.shared != nil {
+		return *s.shared
+	}
+	if r := s.resource.Value(); r != nil {
+		return r.Stats
+	}
+	return nil
+}
+
+// A group is the sources with the same key.
 type group struct {
 	// last is as of the last Sums.
-	last map[weak.Pointer[condvar.CapacityResource]]Counters
+	last map[source]Counters
 
 	gone Counters // of the resources whose cleanup has run
 }
@@ -50,9 +68,12 @@ func (c *Counters) add(d Counters) {
 	c.WaitDuration += d.WaitDuration
 }
 
-// after reports whether c was read from a resource after d.
-func (c *Counters) after(d Counters) bool {
-	return c.WaitCount > d.WaitCount || c.Rejected > d.Rejected
+// raise sets c to d where d is larger.
+func (c *Counters) raise(d Counters) {
+	c.WaitCount = max(c.WaitCount, d.WaitCount)
+	c.Canceled = max(c.Canceled, d.Canceled)
+	c.Rejected = max(c.Rejected, d.Rejected)
+	c.WaitDuration = max(c.WaitDuration, d.WaitDuration)
 }
 
 // A Sum is the Stats of all resources of a key.
@@ -62,7 +83,8 @@ type Sum struct {
 	Counters
 
 	// Resources counts all resources. Paused ones are open with capacity 0.
-	Resources, Closed, Paused int
+	// Shared ones are of AddShared.
+	Resources, Closed, Paused, Shared int
 
 	// These are float64 because a sum of int64 may overflow. ClosedInUse is the
 	// part of InUse of closed resources.
@@ -96,42 +118,57 @@ func countersOf(s condvar.Stats) Counters {
 }
 
 // Add adds r, unless the Set has it already. When the last resource of the key
-// has been garbage collected, empty is called, unless it is nil, and no method
+// has been garbage collected, and there is no shared one, empty is called, unless it is nil, and no method
 // of the Set runs during that call. empty must not refer to r; it may refer to
 // the Set.
 func (s *Set[K]) Add(key K, r *condvar.CapacityResource, empty func()) {
-	w := weak.Make(r)
+	added := source{resource: weak.Make(r)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.groups[key]
-	if g == nil {
-		if s.groups == nil {
-			s.groups = make(map[K]*group)
-		}
-		g = &group{last: make(map[weak.Pointer[condvar.CapacityResource]]Counters)}
-		s.groups[key] = g
-	}
-	if _, again := g.last[w]; again {
+	g := s.groupLocked(key)
+	if _, again := g.last[added]; again {
 		return
 	}
-	g.last[w] = Counters{}
+	g.last[added] = Counters{}
 	set := weak.Make(s)
-	runtime.AddCleanup(r, func(w weak.Pointer[condvar.CapacityResource]) {
+	runtime.AddCleanup(r, func(added source) {
 		s := set.Value()
 		if s == nil {
 			return
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		g.gone.add(g.last[w])
-		delete(g.last, w)
+		g.gone.add(g.last[added])
+		delete(g.last, added)
 		if len(g.last) == 0 && s.groups[key] == g { // otherwise it was removed
 			delete(s.groups, key)
 			if empty != nil {
 				empty()
 			}
 		}
-	}, w)
+	}, added)
+}
+
+// AddShared adds a resource that processes share. stats returns its Stats: the
+// capacity is that of all processes, and the rest is of this one. The Set refers
+// to stats until Remove.
+func (s *Set[K]) AddShared(key K, stats func() condvar.Stats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groupLocked(key).last[source{shared: &stats}] = Counters{}
+}
+
+// groupLocked returns the group of key, and makes it if there is none.
+func (s *Set[K]) groupLocked(key K) *group {
+	g := s.groups[key]
+	if g == nil {
+		if s.groups == nil {
+			s.groups = make(map[K]*group)
+		}
+		g = &group{last: make(map[source]Counters)}
+		s.groups[key] = g
+	}
+	return g
 }
 
 // Remove removes the resources of key.
@@ -155,41 +192,44 @@ func (s *Set[K]) Len() (n int) {
 // Sums calls Stats once for each resource, while no lock is held, and adds up
 // the results of each key.
 func (s *Set[K]) Sums() map[K]*Sum {
-	type source struct {
-		key K
-		*group
-		r *condvar.CapacityResource
+	type reading struct {
+		key   K
+		group *group
+		from  source
+		stats func() condvar.Stats
+		now   condvar.Stats
 	}
-	var sources []source
+	var readings []reading
 	s.mu.Lock()
 	for key, g := range s.groups {
-		for w := range g.last {
-			if r := w.Value(); r != nil {
-				sources = append(sources, source{key, g, r})
+		for from := range g.last {
+			if stats := from.stats(); stats != nil {
+				readings = append(readings, reading{key: key, group: g, from: from, stats: stats})
 			}
 		}
 	}
 	s.mu.Unlock()
 
-	stats := make([]condvar.Stats, len(sources))
-	for i, source := range sources {
-		stats[i] = source.r.Stats()
+	for i := range readings {
+		readings[i].now = readings[i].stats()
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, source := range sources {
-		now, w := countersOf(stats[i]), weak.Make(source.r)
-		if now.after(source.last[w]) { // otherwise another Sums was later
-			source.last[w] = now
-		}
+	for _, r := range readings { // another Sums may have been later
+		last := r.group.last[r.from]
+		last.raise(countersOf(r.now))
+		r.group.last[r.from] = last
 	}
 	sums := make(map[K]*Sum)
-	for i, source := range sources {
-		if sums[source.key] == nil {
-			sums[source.key] = &Sum{Counters: source.counters()}
+	for _, r := range readings {
+		if sums[r.key] == nil {
+			sums[r.key] = &Sum{Counters: r.group.counters()}
 		}
-		sums[source.key].add(stats[i])
+		sums[r.key].add(r.now)
+		if r.from.shared != nil {
+			sums[r.key].Shared++
+		}
 	}
 	return sums
 }

@@ -61,6 +61,46 @@ func TestSumsDoNotOverflow(t *testing.T) {
 	runtime.KeepAlive(b)
 }
 
+func TestASharedResourceIsKeptUntilItsKeyIsRemoved(t *testing.T) {
+	var s watch.Set[string]
+	stats := condvar.Stats{Capacity: 5, InUse: 1, WaitCount: 3}
+	read := func() condvar.Stats { return stats }
+	s.AddShared("fleet", read)
+	r := full(t, 1)
+	s.Add("fleet", r, func() { panic("a shared one is left") })
+	want := watch.Sum{
+		Counters: watch.Counters{WaitCount: 3, Rejected: 1}, Resources: 2, Shared: 1, Capacity: 7, InUse: 3,
+	}
+	require.Equal(t, map[string]*watch.Sum{"fleet": &want}, s.Sums())
+	runtime.KeepAlive(r)
+	collected(t, &s, 1)
+	want.Resources, want.Capacity, want.InUse = 1, 5, 1
+	require.Equal(t, map[string]*watch.Sum{"fleet": &want}, s.Sums(), "what the other counted stays")
+	s.AddShared("fleet", read) // may be another resource
+	require.Equal(t, 2, s.Sums()["fleet"].Shared)
+	s.Remove("fleet")
+	require.Empty(t, s.Sums())
+	require.Zero(t, s.Len())
+}
+
+func TestEachCounterCountsWhenItAloneIncreases(t *testing.T) {
+	var s watch.Set[string]
+	var now condvar.Stats
+	s.AddShared("fleet", func() condvar.Stats { return now })
+	for _, step := range []struct {
+		now  condvar.Stats
+		want watch.Counters
+	}{
+		{condvar.Stats{WaitCount: 1}, watch.Counters{WaitCount: 1}},
+		{condvar.Stats{WaitCount: 1, Canceled: 1}, watch.Counters{WaitCount: 1, Canceled: 1}},
+		{condvar.Stats{WaitDuration: 5}, watch.Counters{WaitCount: 1, Canceled: 1, WaitDuration: 5}},
+		{condvar.Stats{Rejected: 2, WaitDuration: 4}, watch.Counters{WaitCount: 1, Canceled: 1, Rejected: 2, WaitDuration: 5}},
+	} {
+		now = step.now
+		require.Equal(t, step.want, s.Sums()["fleet"].Counters)
+	}
+}
+
 // collected waits until only n resources are left.
 func collected(t *testing.T, s *watch.Set[string], n int) {
 	t.Helper()
