@@ -2,7 +2,10 @@ package etcdcondvar_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -13,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/condvar"
+	"example.com/condvar/condvardebug"
 	"example.com/condvar/etcdcondvar"
 )
 
@@ -49,6 +53,56 @@ func TestHooks(t *testing.T) {
 			"acquired 1 true", "start 1", "released 1 1s", "done 1 1s <nil>", "acquired 1 true",
 			"resized 1 2", "released 1 3.4s",
 		}, log) // a release and the next acquisition: in either order
+	})
+}
+
+// The page of condvardebug shows what this process holds and waits for.
+func TestHooks_ofCondvardebug(t *testing.T) {
+	type site struct {
+		By, Stack string
+		Calls     int
+	}
+	type row struct {
+		Words     []string
+		WaitingAt []site `json:"waiting_at"`
+		HeldAt    []site `json:"held_at"`
+	}
+	inBubble(t, func(t *testing.T, b *bench) {
+		d := &condvardebug.Debugger{}
+		d.SetHolderProfileFraction(1)
+		look := func() row {
+			w := httptest.NewRecorder()
+			d.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
+			var page struct{ Resources []row }
+			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &page))
+			require.Len(t, page.Resources, 1)
+			return page.Resources[0]
+		}
+		r, other := b.resource(2, etcdcondvar.WithHooks(d.Hooks("fleet"))), b.resource(2)
+		d.TrackShared("fleet", r.Stats)
+		b.acquire(r, 1)
+		theirs := b.acquire(other, 1)
+		waiting := b.start(context.Background(), r, 1)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		got := look()
+		require.Len(t, got.Words, 1)
+		require.Contains(t, got.Words[0], "1 call waits")
+		require.Contains(t, got.Words[0], "In use in this process: 1; capacity: 2. The first wants 1.")
+		require.Len(t, got.WaitingAt, 1)
+		require.Equal(t, 1, got.WaitingAt[0].Calls)
+		require.Regexp(t, `^\S+/etcdcondvar_test\.`, got.WaitingAt[0].Stack, "begins with the caller")
+		require.Len(t, got.HeldAt, 1)
+		require.Equal(t, "exact", got.HeldAt[0].By)
+		require.Regexp(t, `^\S+/etcdcondvar_test\.`, got.HeldAt[0].Stack)
+
+		theirs.Release()
+		b.await(waiting)
+		require.Len(t, look().HeldAt, 2)
+		b.cut(b.links[r], 20*time.Second) // both are lost
+		time.Sleep(ttl)
+		synctest.Wait()
+		require.Equal(t, row{[]string{"Nobody waits in this process."}, []site{}, []site{}}, look())
 	})
 }
 

@@ -391,18 +391,25 @@ func TestHooks_ofPromcondvar(t *testing.T) {
 						text += " " + l.GetValue()
 					}
 				}
-				counts[text] += m.GetHistogram().GetSampleCount()
+				counts[text] += m.GetHistogram().GetSampleCount() + uint64(m.GetGauge().GetValue())
 			}
 		}
 		return counts
 	}
 	const holds, acquired, canceled = "condvar_resource_hold_seconds",
 		"condvar_resource_wait_seconds acquired", "condvar_resource_wait_seconds canceled"
+	const capacity, inUse, waiting = "condvar_resource_capacity_permits",
+		"condvar_resource_in_use_permits", "condvar_resource_waiting_calls"
 	r := s.resource(s.direct, 1, etcdcondvar.WithHooks(collector.Hooks("fleet")), etcdcondvar.WithTTL(ttl))
+	collector.TrackShared("fleet", r.Stats)
 	p := s.acquire(r)
 	waits := counts()[acquired] // 1 if an answer was lost
 	next, gone := s.start(r, 1), s.start(r, 1)
 	s.tickets(3)
+	eventually(t, func() bool { // the answers to the puts may come later
+		c := counts()
+		return c[capacity] == 1 && c[inUse] == 1 && c[waiting] == 2
+	})
 	gone.cancel()
 	<-gone.done
 	p.release()
