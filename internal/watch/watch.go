@@ -11,8 +11,8 @@ import (
 	"example.com/condvar"
 )
 
-// A Set has resources by keys, such as names. It does not keep resources of
-// Add alive. The zero value is empty. All methods may be called by multiple
+// A Set has resources by keys, such as names. It does not keep resources of Add
+// alive. The zero value is empty. All methods may be called by multiple
 // goroutines simultaneously.
 type Set[K comparable] struct {
 	mu     sync.Mutex
@@ -23,18 +23,6 @@ type Set[K comparable] struct {
 type source struct {
 	resource weak.Pointer[condvar.CapacityResource]
 	shared   *func() condvar.Stats
-}
-
-// stats returns the function that returns the Stats, which keeps the resource
-// alive. It returns nil if the resource has been garbage collected.
-func (s source) stats() func() condvar.Stats {
-	if s.shared != nil {
-		return *s.shared
-	}
-	if r := s.resource.Value(); r != nil {
-		return r.Stats
-	}
-	return nil
 }
 
 // A group is the sources with the same key.
@@ -68,7 +56,8 @@ func (c *Counters) add(d Counters) {
 	c.WaitDuration += d.WaitDuration
 }
 
-// raise sets c to d where d is larger.
+// raise sets what is larger in d. Counters only increase, so of two readings
+// the later one is larger, in whatever order they are raised.
 func (c *Counters) raise(d Counters) {
 	c.WaitCount = max(c.WaitCount, d.WaitCount)
 	c.Canceled = max(c.Canceled, d.Canceled)
@@ -118,9 +107,9 @@ func countersOf(s condvar.Stats) Counters {
 }
 
 // Add adds r, unless the Set has it already. When the last resource of the key
-// has been garbage collected, and there is no shared one, empty is called, unless it is nil, and no method
-// of the Set runs during that call. empty must not refer to r; it may refer to
-// the Set.
+// has been garbage collected, and there is no shared one, empty is called,
+// unless it is nil, and no method of the Set runs during that call. empty must
+// not refer to r; it may refer to the Set.
 func (s *Set[K]) Add(key K, r *condvar.CapacityResource, empty func()) {
 	added := source{resource: weak.Make(r)}
 	s.mu.Lock()
@@ -196,40 +185,47 @@ func (s *Set[K]) Sums() map[K]*Sum {
 		key   K
 		group *group
 		from  source
-		stats func() condvar.Stats
-		now   condvar.Stats
+		r     *condvar.CapacityResource // keeps it alive; nil if it is shared
 	}
 	var readings []reading
 	s.mu.Lock()
 	for key, g := range s.groups {
 		for from := range g.last {
-			if stats := from.stats(); stats != nil {
-				readings = append(readings, reading{key: key, group: g, from: from, stats: stats})
+			if r := from.resource.Value(); r != nil || from.shared != nil {
+				readings = append(readings, reading{key, g, from, r})
 			}
 		}
 	}
 	s.mu.Unlock()
 
-	for i := range readings {
-		readings[i].now = readings[i].stats()
+	stats := make([]condvar.Stats, len(readings))
+	for i, read := range readings {
+		if read.r != nil {
+			stats[i] = read.r.Stats()
+		} else {
+			stats[i] = (*read.from.shared)()
+		}
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range readings { // another Sums may have been later
-		last := r.group.last[r.from]
-		last.raise(countersOf(r.now))
-		r.group.last[r.from] = last
+	for i, read := range readings {
+		last := read.group.last[read.from]
+		last.raise(countersOf(stats[i]))
+		read.group.last[read.from] = last
 	}
 	sums := make(map[K]*Sum)
-	for _, r := range readings {
-		if sums[r.key] == nil {
-			sums[r.key] = &Sum{Counters: r.group.counters()}
+	for i, read := range readings {
+		sum := sums[read.key]
+		if sum == nil {
+			sum = &Sum{Counters: read.group.counters()}
+			sums[read.key] = sum
 		}
-		sums[r.key].add(r.now)
-		if r.from.shared != nil {
-			sums[r.key].Shared++
+		sum.add(stats[i])
+		if read.from.shared != nil {
+			sum.Shared++
 		}
 	}
+	runtime.KeepAlive(readings)
 	return sums
 }
