@@ -323,7 +323,9 @@ func TestSpace_runsOut(t *testing.T) {
 	s := newScene(t, server)
 	defer s.end()
 	client := newClient(t, server.Endpoint)
-	r, other := s.resource(client, 2, etcdcondvar.WithTTL(ttl)), s.resource(newClient(t, server.Endpoint), 2, etcdcondvar.WithTTL(ttl))
+	const lease = 10 * time.Second // it outlives the seconds in which a busy machine stands still
+	r := s.resource(client, 2, etcdcondvar.WithTTL(lease))
+	other := s.resource(newClient(t, server.Endpoint), 2, etcdcondvar.WithTTL(lease))
 	p, q := s.acquire(r), s.acquire(other)
 	left := s.start(other, 1) // in line
 	s.tickets(3)
@@ -347,7 +349,7 @@ func TestSpace_runsOut(t *testing.T) {
 	require.NoError(t, p.Err())
 	s.granted(left).release()
 	require.Less(t, time.Since(start), time.Second)
-	renewed, cancel := context.WithTimeout(s.ctx, ttl+time.Second)
+	renewed, cancel := context.WithTimeout(s.ctx, lease+time.Second)
 	<-renewed.Done() // renewals need no space
 	cancel()
 	require.NoError(t, q.Err())
