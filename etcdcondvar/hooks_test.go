@@ -70,6 +70,8 @@ func TestHooks_ofCondvardebug(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		d := &condvardebug.Debugger{}
 		d.SetHolderProfileFraction(1)
+		var slow []string
+		d.OnSlowHold(0, func(h condvardebug.SlowHold) { slow = append(slow, fmt.Sprint(h.Resource, h.N)) })
 		look := func() row {
 			w := httptest.NewRecorder()
 			d.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
@@ -103,6 +105,7 @@ func TestHooks_ofCondvardebug(t *testing.T) {
 		time.Sleep(ttl)
 		synctest.Wait()
 		require.Equal(t, row{[]string{"Nobody waits in this process."}, []site{}, []site{}}, look())
+		require.Equal(t, []string{"fleet1", "fleet1"}, slow, "a loss ends a hold")
 	})
 }
 
