@@ -93,8 +93,8 @@ func (d *Debugger) TrackShared(name string, stats func() condvar.Stats) {
 	d.resources.AddShared(cut(name), stats)
 }
 
-// Untrack undoes Track and TrackShared for all resources with that name. It does
-// nothing if there are none. Their hooks continue to call the callbacks of
+// Untrack undoes Track and TrackShared for all resources with that name. It
+// does nothing if there are none. Their hooks continue to call the callbacks of
 // [Debugger.OnSlowWait] and [Debugger.OnSlowHold].
 func (d *Debugger) Untrack(name string) { d.resources.Remove(cut(name)) }
 
@@ -173,8 +173,8 @@ func (d *Debugger) Hooks(name string) *condvar.Hooks {
 	return told
 }
 
-// hooks is the state of the hooks of one resource. The resource refers to it,
-// the Debugger does not, unless a function of TrackShared does: when it is
+// hooks is the state of the hooks of one resource. The resource refers to it.
+// The Debugger does not, except through a function of TrackShared. When it is
 // garbage collected, its records are removed.
 type hooks struct {
 	debugger *Debugger

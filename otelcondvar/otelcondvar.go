@@ -13,8 +13,8 @@
 // # Metrics
 //
 // All metrics have the attribute condvar.resource.name: the name given to
-// Watch, Track, TrackShared or Hooks. Their names begin with condvar.resource and
-// follow the semantic conventions for connection pools of database clients,
+// Watch, Track, TrackShared or Hooks. Their names begin with condvar.resource
+// and follow the semantic conventions for connection pools of database clients,
 // db.client.connection.
 //
 //   - permit.count, an UpDownCounter in {permit}: Stats.InUse, and
@@ -268,8 +268,8 @@ func (o *Observer) TrackShared(name string, stats func() condvar.Stats) {
 }
 
 // Untrack undoes Track and TrackShared for all resources with that name. The
-// histograms of the name stay in the SDK, which cannot delete them. Untrack does
-// nothing if the name is unknown.
+// histograms of the name stay in the SDK, which cannot delete them. Untrack
+// does nothing if the name is unknown.
 func (o *Observer) Untrack(name string) {
 	o.resources.Remove(name)
 }

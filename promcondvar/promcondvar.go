@@ -11,8 +11,8 @@
 // wait took. For a resource that several processes share, such as one of module
 // etcdcondvar, use Hooks and [Collector.TrackShared].
 //
-// All metrics have the label resource: the name given to Watch, Track, TrackShared
-// or Hooks. With the default namespace, condvar, they are:
+// All metrics have the label resource: the name given to Watch, Track,
+// TrackShared or Hooks. With the default namespace, condvar, they are:
 //
 //   - condvar_resource_capacity_permits: Stats.Capacity
 //   - condvar_resource_in_use_permits: Stats.InUse; may exceed the capacity
@@ -172,9 +172,9 @@ func (c *Collector) Track(name string, r *condvar.CapacityResource) {
 
 // TrackShared makes each scrape report, under the given name, a resource that
 // several processes share, such as one of module etcdcondvar. stats returns its
-// state: the capacity is that of all processes, and the rest is of this one. Each
-// call adds a resource. TrackShared panics if stats is nil or the name is not
-// valid UTF-8.
+// state: the capacity is that of all processes, and the rest is of this one.
+// Each call adds a resource. TrackShared panics if stats is nil or the name is
+// not valid UTF-8.
 //
 // The Collector refers to stats until Untrack. Scrapes call it, possibly several
 // at the same time. stats must not block, and its counters must not decrease.
